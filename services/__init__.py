@@ -1,0 +1,1 @@
+"""The services of Homeroom; they never import each other."""
