@@ -1,0 +1,94 @@
+"""Structured logs: one JSON object a line on stdout, with the service, the district and the correlation id in each.
+
+Secrets and personal data do not belong in a log call. `redact` is the last defence for the day that one slips in.
+"""
+
+import logging
+import re
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import structlog
+from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
+
+REDACTED = "[redacted]"
+_SECRET_KEYS = re.compile(
+    r"password|passwd|secret|token|ticket$|^ticket|authorization|cookie|answer|pepper|verifier|signature|private"
+    r"|credential$|session$|^dsn$|^code$|first_name|last_name|^name$|^names$|^number$|^username$|^body$|identity",
+    re.IGNORECASE,
+)
+_ALLOWED_KEYS = frozenset({"desk_ticket", "token_kind", "answers_count"})
+_SECRET_VALUES = re.compile(
+    r"eyJ[\w-]{6,}\.[\w-]+\.[\w-]*"  # a JWT
+    r"|\$argon2[a-z]*\$\S+"
+    r"|(?<=://)[^/@\s:]*:[^/@\s]+(?=@)"  # user:password@ of an address
+    r"|(?m:DETAIL:.*$)"  # PostgreSQL's errors quote the offending row here
+    r"|(?i:bearer|basic)\s+[\w+/=.~-]{8,}"
+)
+_MAX_TEXT, _MAX_DEPTH = 4000, 6
+
+
+def redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Blanks what looks like a secret or personal data, by its key or by its shape, however deep it lies."""
+    return {key: _safe(key, value, 0) for key, value in event.items()}
+
+
+def _safe(key: str, value: Any, depth: int) -> Any:
+    if _SECRET_KEYS.search(key) and key not in _ALLOWED_KEYS and value is not None:
+        return REDACTED
+    if isinstance(value, str):
+        return _SECRET_VALUES.sub(REDACTED, value[:_MAX_TEXT])
+    if isinstance(value, (bool, int, float)) or value is None:
+        return value
+    if depth >= _MAX_DEPTH:
+        return REDACTED
+    if isinstance(value, Mapping):
+        return {str(k): _safe(str(k), v, depth + 1) for k, v in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_safe("", v, depth + 1) for v in value]
+    if isinstance(value, (msgspec.Struct, bytes, bytearray, memoryview)):
+        return f"<{type(value).__name__}>"  # its content is not meant for a log
+    return _SECRET_VALUES.sub(REDACTED, str(value)[:_MAX_TEXT])
+
+
+def _render_json(_: WrappedLogger, __: str, event: EventDict) -> str:
+    return msgspec.json.encode(event).decode()
+
+
+def configure_logging(service: str, *, level: str = "INFO", form: str = "json") -> None:
+    """Sets up structlog and the standard library's logging (aiohttp, aiokafka, asyncio) to write the same lines."""
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+        structlog.processors.format_exc_info,
+        lambda _, __, event: {"service": service, **event},
+    ]
+    last: structlog.typing.Processor = structlog.dev.ConsoleRenderer() if form == "console" else _render_json
+    structlog.configure(
+        processors=[*shared, redact, last],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stdout),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, redact, last],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    # aiokafka reports every try to reach a broker that is away; the kit says it once, as a missing dependency.
+    logging.getLogger("aiokafka").setLevel(max(logging.CRITICAL, root.level))
+    logging.getLogger("asyncio").setLevel(max(logging.WARNING, root.level))
+
+
+def get_logger(name: str) -> FilteringBoundLogger:
+    """A logger that adds `logger=name` to its lines."""
+    logger: FilteringBoundLogger = structlog.get_logger(logger=name)
+    return logger
