@@ -1,6 +1,8 @@
-"""Structured logs: one JSON object a line on stdout, with the service, the district and the correlation id in each.
+"""Structured logs: one JSON object a line on stdout, with the service, the district and the correlation id in
+each.
 
-Secrets and personal data do not belong in a log call. `redact` is the last defence for the day that one slips in.
+Secrets and personal data do not belong in a log call. `redact` is the last defence for the day that one slips
+in.
 """
 
 import logging
@@ -58,7 +60,8 @@ def _render_json(_: WrappedLogger, __: str, event: EventDict) -> str:
 
 
 def configure_logging(service: str, *, level: str = "INFO", form: str = "json") -> None:
-    """Sets up structlog and the standard library's logging (aiohttp, aiokafka, asyncio) to write the same lines."""
+    """Sets up structlog and the standard library's logging (aiohttp, aiokafka, asyncio) to write the same
+    lines."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -83,7 +86,8 @@ def configure_logging(service: str, *, level: str = "INFO", form: str = "json") 
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    # aiokafka reports every try to reach a broker that is away; the kit says it once, as a missing dependency.
+    # aiokafka reports every try to reach a broker that is away; the kit says it once, as a missing
+    # dependency.
     logging.getLogger("aiokafka").setLevel(max(logging.CRITICAL, root.level))
     logging.getLogger("asyncio").setLevel(max(logging.WARNING, root.level))
 

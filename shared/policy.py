@@ -1,7 +1,8 @@
-"""A district's rules as data: what a policy file may say, how it is checked, and how what pupils type is read by it.
+"""A district's rules as data: what a policy file may say, how it is checked, and how what pupils type is read
+by it.
 
-Everything but `Policies` (the folder's reader) is pure, so deciders may use all of it. The files are in `policies/`;
-`policies/ccps.toml` explains each key and shows how a second district is added.
+Everything but `Policies` (the folder's reader) is pure, so deciders may use all of it. The files are in
+`policies/`; `policies/ccps.toml` explains each key and shows how a second district is added.
 """
 
 import re
@@ -50,13 +51,15 @@ class Texts(_Part, frozen=True):
 
 
 class NumberRule(_Part, frozen=True):
-    """What a student's number looks like: `digits` long, and matching `pattern` as a whole. It is never an integer."""
+    """What a student's number looks like: `digits` long, and matching `pattern` as a whole. It is never an
+    integer."""
 
     digits: Annotated[int, Meta(ge=3, le=20)]
     pattern: Line
 
     def problem(self, typed: str, prefix: str) -> str | None:
-        """The reason why this is no number, as exact as the input alone allows; None if it is one (already trimmed)."""
+        """The reason why this is no number, as exact as the input alone allows; None if it is one (already
+        trimmed)."""
         if len(typed) == self.digits and re.fullmatch(self.pattern, typed):
             return None
         rest = typed[len(prefix) :] if typed.casefold().startswith(prefix.casefold()) else ""
@@ -108,7 +111,8 @@ class RecoveryRule(_Part, frozen=True):
 
 
 class MonthAnswer(_Part, frozen=True, tag_field="kind", tag="month"):
-    """A month by its English or Spanish name, an abbreviation of it (three letters or more), or its number."""
+    """A month by its English or Spanish name, an abbreviation of it (three letters or more), or its
+    number."""
 
     def fold(self, typed: str) -> str | None:
         word = text.folded(typed).rstrip(".")
@@ -175,7 +179,8 @@ class Question(_Part, frozen=True):
         return self.answer.fold(typed)
 
     def accept(self, typed: str, now: datetime) -> str:
-        """A new answer in the form that is hashed, or Rejected `answer_invalid` with the question and a hint."""
+        """A new answer in the form that is hashed, or Rejected `answer_invalid` with the question and a
+        hint."""
         hint = "control_character" if text.control_character(typed) else self.answer.problem(typed, now)
         if hint is not None:
             raise Rejected("answer_invalid", question=self.id, hint=hint)
@@ -247,7 +252,8 @@ class Policy(_Part, frozen=True, kw_only=True):
         return self.username_prefix + number
 
     def number_of(self, username: str) -> str | None:
-        """The number in a username as somebody typed it, in whatever case; None if it is not of that shape."""
+        """The number in a username as somebody typed it, in whatever case; None if it is not of that
+        shape."""
         typed = unicodedata.normalize("NFKC", text.plain(username))
         number = typed[len(self.username_prefix) :]
         if typed[: len(self.username_prefix)].casefold() != self.username_prefix.casefold():
@@ -259,7 +265,8 @@ class Policy(_Part, frozen=True, kw_only=True):
 
 
 def load_policy(file: Path) -> Policy:
-    """The policy in a file. Raises PolicyInvalid with everything that is wrong about it, as far as one look can tell."""
+    """The policy in a file. Raises PolicyInvalid with everything that is wrong about it, as far as one look
+    can tell."""
     stated = _stated(file, depth=0)
     try:
         policy = msgspec.convert({"district": file.stem} | stated, Policy)
@@ -280,7 +287,8 @@ def validate(file: Path) -> list[str]:
 
 
 def _stated(file: Path, depth: int) -> dict[str, Any]:
-    """A file's content laid over the one that it extends. Tables are merged key by key, lists are replaced."""
+    """A file's content laid over the one that it extends. Tables are merged key by key, lists are
+    replaced."""
     try:
         own = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -360,7 +368,8 @@ def read_folder(folder: Path) -> tuple[dict[str, Policy], dict[str, list[str]]]:
 
 
 class Policies:
-    """The policies of a folder, one for each district. `refresh` reads again what changed; `get` only looks up."""
+    """The policies of a folder, one for each district. `refresh` reads again what changed; `get` only looks
+    up."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -369,8 +378,8 @@ class Policies:
         self._seen: dict[str, tuple[int, int, int]] | None = None
 
     def refresh(self) -> bool:
-        """Reads the folder again if a file in it changed; True if it did. A file that does not hold changes nothing
-        but `problems`; neither does a folder that has become empty or cannot be read."""
+        """Reads the folder again if a file in it changed; True if it did. A file that does not hold changes
+        nothing but `problems`; neither does a folder that has become empty or cannot be read."""
         seen = self._fingerprints()
         if seen == self._seen or (not seen and self._policies):
             return False

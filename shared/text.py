@@ -2,9 +2,11 @@
 
 Two strengths, for two purposes:
 
-- `plain` undoes only what keyboards do by themselves (composition of accents, curly apostrophes, long hyphens,
-  no-break blanks, blanks at the ends). Names are compared in this form: spelling, case, accents and inner blanks count.
-- `folded` also forgets case, accents and extra blanks. Answers to challenge questions are compared in this form.
+- `plain` undoes only what keyboards do by themselves (composition of accents, curly apostrophes, long
+  hyphens, no-break blanks, blanks at the ends). Names are compared in this form: spelling, case, accents and
+  inner blanks count.
+- `folded` also forgets case, accents and extra blanks. Answers to challenge questions are compared in this
+  form.
 """
 
 import unicodedata
@@ -24,7 +26,8 @@ def plain(typed: str) -> str:
 
 def folded(typed: str) -> str:
     """`plain`, and then without case, accents, width and extra blanks: "  José  Núñez " is "jose nunez"."""
-    # Twice, because case folding can bring out new composed characters (Unicode's compatibility caseless match).
+    # Twice, because case folding can bring out new composed characters (Unicode's compatibility caseless
+    # match).
     text = plain(typed)
     for _ in range(2):
         text = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
@@ -33,11 +36,13 @@ def folded(typed: str) -> str:
 
 
 def same_name(typed: str, on_file: str, *, fold_case: bool = False) -> bool:
-    """Whether a name was typed exactly as it is on file; `fold_case` lets letter case differ, and nothing else."""
+    """Whether a name was typed exactly as it is on file; `fold_case` lets letter case differ, and nothing
+    else."""
     a, b = plain(typed), plain(on_file)
     return a.casefold() == b.casefold() if fold_case else a == b
 
 
 def control_character(text: str) -> str | None:
-    """The first character that no name, number or answer may hold (controls, NUL, lone surrogates), or None."""
+    """The first character that no name, number or answer may hold (controls, NUL, lone surrogates), or
+    None."""
     return next((c for c in text if unicodedata.category(c) in ("Cc", "Cs")), None)

@@ -1,0 +1,185 @@
+"""All configuration of a service: one struct, read once from the environment.
+
+`python -m shared.settings` prints docs/configuration.md; a test holds the two together.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from shared.errors import HomeroomError
+
+PREFIX = "HOMEROOM_"
+Role = Literal["api", "projector", "relay"]
+_PROJECT = Path(__file__).resolve().parents[1]
+
+
+class SettingsInvalid(HomeroomError):
+    """The environment does not configure a service; the message names the variable."""
+
+
+def _doc(text: str, **bounds: Any) -> Meta:
+    return Meta(description=text, **bounds)
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Field `http_port` is the variable HOMEROOM_HTTP_PORT. Passwords and keys come from files, or within the DSN."""
+
+    service: Annotated[str, _doc("Name of the service; set by the service's own `__main__`.")]
+    postgres: Annotated[
+        str,
+        _doc(
+            "Address of this service's own database, `postgresql://user:password@host:port/database`. TLS by"
+            " `?sslmode=verify-full&sslrootcert=FILE`, a password file by `?passfile=FILE`."
+        ),
+    ]
+    kafka: Annotated[str, _doc("Bootstrap addresses of Kafka, `host:port`, with commas between them.")]
+    kafka_security: Annotated[
+        Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"], _doc("How to talk to Kafka.")
+    ] = "PLAINTEXT"
+    kafka_sasl_mechanism: Annotated[
+        Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"], _doc("How to log in to Kafka, with SASL.")
+    ] = "SCRAM-SHA-512"
+    kafka_sasl_username: Annotated[str | None, _doc("User at Kafka, with SASL.")] = None
+    kafka_sasl_password_file: Annotated[Path | None, _doc("File that holds that user's password.")] = None
+    kafka_ca_file: Annotated[
+        Path | None, _doc("Certificates that sign Kafka's; the system's when unset.")
+    ] = None
+    kafka_cert_file: Annotated[Path | None, _doc("Own certificate, for mutual TLS.")] = None
+    kafka_key_file: Annotated[Path | None, _doc("Key of that certificate.")] = None
+    topic_prefix: Annotated[
+        str, _doc("First part of every topic's name.", pattern="^[a-zA-Z0-9_-]{1,100}$")
+    ] = "homeroom"
+    partitions: Annotated[
+        int, _doc("Partitions of each topic; never changes once topics exist.", ge=1, le=1000)
+    ] = 12
+    replication: Annotated[
+        int, _doc("Copies of each partition: 3 in production, 1 on one machine.", ge=1, le=9)
+    ] = 1
+    http_host: Annotated[str, _doc("Address to listen on.")] = "127.0.0.1"
+    http_port: Annotated[int, _doc("Port to listen on; 0 takes a free one.", ge=0, le=65535)] = 8080
+    issuer: Annotated[
+        str,
+        _doc(
+            "Public base address of auth, without a slash at the end; part of every token.",
+            pattern="^https?://.*[^/]$",
+        ),
+    ] = "http://127.0.0.1:8080"
+    policy_dir: Annotated[
+        Path, _doc("Folder of the districts' policies, read again when a file changes.")
+    ] = _PROJECT / "policies"
+    key_dir: Annotated[
+        Path, _doc("Folder of public keys, `<service>-<kid>.public.json`, read again when it changes.")
+    ] = _PROJECT / ".homeroom" / "keys"
+    signing_key_dir: Annotated[
+        Path | None, _doc("Folder of this service's private keys, readable by nobody else (claims, auth).")
+    ] = None
+    pepper_file: Annotated[
+        Path | None,
+        _doc("Peppers of the password hashes, lines of `id:base64`, the first is current (auth)."),
+    ] = None
+    bootstrap_client_file: Annotated[
+        Path | None, _doc('`{"id", "secret"}` of the operator client made at start when it is absent (auth).')
+    ] = None
+    roles: Annotated[
+        tuple[Role, ...],
+        _doc(
+            "What this process does: `api`, `projector` (also consumers and workers), `relay`.", min_length=1
+        ),
+    ] = ("api", "projector", "relay")
+    postgres_connections: Annotated[int, _doc("Most connections to the database.", ge=4, le=500)] = 20
+    drain_seconds: Annotated[
+        int, _doc("After SIGTERM, how long running requests may still take.", ge=0, le=300)
+    ] = 10
+    log_level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR"], _doc("Least level that is logged.")
+    ] = "INFO"
+    log_format: Annotated[Literal["json", "console"], _doc("`console` is for people at a terminal.")] = "json"
+
+
+def from_environment(environment: Mapping[str, str] | None = None, **given: Any) -> Settings:
+    """Settings from HOMEROOM_* variables; `given` fields win. Raises SettingsInvalid naming what is wrong."""
+    environment = os.environ if environment is None else environment
+    raw: dict[str, Any] = {}
+    for field in msgspec.structs.fields(Settings):
+        if value := environment.get(PREFIX + field.name.upper(), "").strip():
+            raw[field.name] = [part.strip() for part in value.split(",")] if field.name == "roles" else value
+    raw |= given
+    if missing := [f for f in ("service", "postgres", "kafka") if f not in raw]:
+        raise SettingsInvalid("not set: " + ", ".join(PREFIX + f.upper() for f in missing))
+    try:
+        return msgspec.convert(raw, Settings, strict=False, dec_hook=_decode)
+    except msgspec.ValidationError as error:
+        raise SettingsInvalid(_name_variable(str(error))) from None
+
+
+def unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    """HOMEROOM_* variables that mean nothing here: most likely misspelt."""
+    known = {PREFIX + f.name.upper() for f in msgspec.structs.fields(Settings)}
+    return sorted(v for v in environment if v.startswith(PREFIX) and v not in known)
+
+
+def _decode(kind: type, value: Any) -> Any:
+    if kind is Path and isinstance(value, str):
+        return Path(value).expanduser()
+    if isinstance(value, kind):
+        return value
+    raise NotImplementedError(kind)
+
+
+def _name_variable(message: str) -> str:
+    what, _, where = message.partition(" - at `$.")
+    return f"{PREFIX}{where.rstrip('`').partition('[')[0].upper()}: {what}" if where else message
+
+
+def document() -> str:
+    """docs/configuration.md."""
+    hints = get_type_hints(Settings, include_extras=True)
+    lines = [
+        "# Configuration",
+        "",
+        "Every service is configured by its environment. Generated by `python -m shared.settings`.",
+        "",
+        "| Variable | Meaning | Values | Default |",
+        "|---|---|---|---|",
+    ]
+    for field in msgspec.structs.fields(Settings):
+        kind, meta = get_args(hints[field.name])
+        default = "required" if field.required else _default(field.default)
+        lines.append(
+            f"| `{PREFIX}{field.name.upper()}` | {meta.description} | {_values(kind, meta)} | {default} |"
+        )
+    lines += [
+        "",
+        "A service never exits because PostgreSQL or Kafka is away: `/health/ready` says what is missing, and it goes on",
+        "by itself when that returns. Files (policies, keys, peppers, certificates) are named here and never contained.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _values(kind: Any, meta: Meta) -> str:
+    if get_args(kind) and get_args(kind)[-1] is type(None):
+        kind = get_args(kind)[0]
+    if choices := [c for c in get_args(kind) if isinstance(c, str)]:
+        return ", ".join(f"`{c}`" for c in choices)
+    if kind is int:
+        return f"{meta.ge} to {meta.le}"
+    return {str: "text", Path: "path"}.get(kind, "any of them, with commas")
+
+
+def _default(value: Any) -> str:
+    if value is None:
+        return "unset"
+    if isinstance(value, tuple):
+        return f"`{','.join(value)}`"
+    if isinstance(value, Path) and value.is_relative_to(_PROJECT):
+        return f"`{value.relative_to(_PROJECT)}` of the project"
+    return f"`{value}`"
+
+
+if __name__ == "__main__":
+    print(document(), end="")
