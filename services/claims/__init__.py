@@ -1,0 +1,1 @@
+"""Claims: who may claim, when, and what ends a claim."""

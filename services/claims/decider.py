@@ -1,0 +1,384 @@
+"""The rules of claims, to be read aloud: who may claim an account and when, which claim wins, and what ends one.
+
+Every rule takes what is so (`Account`, the state of one person's stream, and `Pupil`, what the roster says of the
+person), what is asked, the district's policy and the time, and answers with the facts to record, or raises Rejected.
+Nothing here looks at a clock or a database.
+
+A refusal that only its own pupil may understand is uniform: `claim_refused`, the same for everybody, with the true
+reason in `Rejected.secret` for the help desk: which field differed and what is on file, never what was typed.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from services.claims.events import (
+    AccountClaimed,
+    AccountReset,
+    ClaimOpened,
+    ClaimRejected,
+    RejectionReason,
+    WaitingPeriodWaived,
+    WaiverRevoked,
+)
+from shared.errors import Rejected
+from shared.messages import Event, Recorded, rfc3339
+from shared.policy import NAME_MAX_LENGTH, Policy
+
+CLAIMS_KEPT = (
+    100  # the newest claims of an account that are remembered: days of trying, at any district's bound
+)
+NOBODY = UUID(int=0)
+
+
+class Claim(msgspec.Struct, frozen=True, kw_only=True):
+    """One attempt. `credential_id` and `reason` tell how it was decided: neither means that nothing is decided yet."""
+
+    claim_id: UUID
+    generation: int
+    opened_at: datetime
+    expires_at: datetime
+    credential_id: UUID | None = None
+    reason: str | None = None
+
+
+class Waiver(msgspec.Struct, frozen=True, kw_only=True):
+    """Who let this person claim without waiting, when and why."""
+
+    actor: str
+    at: datetime
+    desk_ticket: str | None = None
+    reason: str | None = None
+
+
+class Account(msgspec.Struct, frozen=True, kw_only=True):
+    """One person's account: the fold of its stream, and the row of the read model `account`."""
+
+    person_id: UUID = NOBODY
+    district: str = ""
+    generation: int = 0
+    claim_id: UUID | None = None  # the claim that won; none: the account is unclaimed
+    credential_id: UUID | None = None
+    claimed_at: datetime | None = None
+    reset_at: datetime | None = None
+    waiver: Waiver | None = None
+    claims: list[Claim] = msgspec.field(default_factory=list)
+    version: int = 0
+
+    @property
+    def claimed(self) -> bool:
+        return self.claim_id is not None
+
+    def claim(self, claim_id: UUID) -> Claim | None:
+        return next((c for c in self.claims if c.claim_id == claim_id), None)
+
+
+class Pupil(msgspec.Struct, frozen=True, kw_only=True):
+    """What the roster says of a person, as far as the rules of claims ask for it."""
+
+    person_id: UUID
+    number: str
+    last_name: str
+    first_name: str
+    enrolled: bool
+    basis: datetime | None  # the moment from which the wait counts; none: every enrollment was voided
+    baseline: bool  # known to the district before Homeroom
+    parked: bool  # events of this person could not be applied: nothing about them is certain
+    namesakes: int = 0  # other enrolled persons under the same number
+
+
+class Typed(msgspec.Struct, frozen=True):
+    """What somebody typed to begin a claim, after the input itself was found to be in order."""
+
+    last_name: str
+    first_name: str
+    number: str
+
+
+initial = Account()
+
+
+def evolve(account: Account, recorded: Recorded[Any]) -> Account:
+    """The account after one more of its events."""
+    account = _replace(
+        account, person_id=recorded.stream_id, district=recorded.district, version=recorded.version
+    )
+    match recorded.data:
+        case ClaimOpened() as opened:
+            claim = Claim(
+                claim_id=opened.claim_id,
+                generation=opened.generation,
+                opened_at=recorded.time,
+                expires_at=opened.expires_at,
+            )
+            return _replace(account, claims=[*account.claims, claim][-CLAIMS_KEPT:])
+        case AccountClaimed() as claimed:
+            return _replace(
+                account,
+                claim_id=claimed.claim_id,
+                credential_id=claimed.credential_id,
+                claimed_at=recorded.time,
+                claims=_decided(account, claimed.claim_id, credential_id=claimed.credential_id),
+            )
+        case ClaimRejected() as rejected:
+            claims = _decided(
+                account, rejected.claim_id, credential_id=rejected.credential_id, reason=rejected.reason
+            )
+            return _replace(account, claims=claims)
+        case AccountReset() as reset:
+            return _replace(
+                account,
+                generation=reset.generation,
+                claim_id=None,
+                credential_id=None,
+                claimed_at=None,
+                reset_at=recorded.time,
+            )
+        case WaitingPeriodWaived() as waived:
+            waiver = Waiver(
+                actor=waived.actor, at=recorded.time, desk_ticket=waived.desk_ticket, reason=waived.reason
+            )
+            return _replace(account, waiver=waiver)
+        case WaiverRevoked():
+            return _replace(account, waiver=None)
+    return account
+
+
+# Beginning a claim
+
+
+def read_claim(last_name: str, first_name: str, number: str, policy: Policy) -> Typed:
+    """What needs only a look at the input is said plainly: a number that is none, a name left out or endless."""
+    digits = policy.read_number(number)
+    for field, name in (("last_name", last_name), ("first_name", first_name)):
+        if not name.strip():
+            raise Rejected("name_missing", field=field)
+        if len(name) > NAME_MAX_LENGTH:
+            raise Rejected("name_long", field=field, max_length=NAME_MAX_LENGTH)
+    return Typed(last_name, first_name, digits)
+
+
+def identify(typed: Typed, found: Sequence[Pupil], policy: Policy) -> Pupil:
+    """Exactly one enrolled pupil has this number, and the names are exactly theirs; all else is refused alike."""
+    enrolled = [pupil for pupil in found if pupil.enrolled]
+    if any(pupil.parked for pupil in found):
+        raise uniform("history_parked")
+    if not found:
+        raise uniform("number_unknown")
+    if not enrolled:
+        raise uniform("withdrawn")
+    if len(enrolled) > 1:
+        raise uniform("number_conflict")
+    pupil = enrolled[0]
+    differs = [
+        field
+        for field in ("last_name", "first_name")
+        if not policy.same_name(getattr(typed, field), getattr(pupil, field))
+    ]
+    if differs:
+        raise uniform(
+            "names_differ", differs=differs, on_file={field: getattr(pupil, field) for field in differs}
+        )
+    return pupil
+
+
+def admit(account: Account, pupil: Pupil, policy: Policy, now: datetime) -> None:
+    """An identified pupil may claim: an account that is free, after the wait, and not for ever anew in one day."""
+    if account.claimed:
+        raise matched(policy, "account_claimed", username=policy.username(pupil.number))
+    opens = eligible_at(pupil, policy)
+    if opens is None:
+        raise uniform("enrollment_voided")
+    if not may_claim_at(now, account, pupil, policy):
+        raise matched(policy, "waiting_period", **moment("eligible_at", opens, policy))
+    today = [
+        c.opened_at for c in account.claims if c.generation == account.generation and c.opened_at > now - DAY
+    ]
+    if len(today) >= min(policy.claims_a_day, CLAIMS_KEPT):
+        raise matched(
+            policy, "claims_exhausted", **moment("retry_at", whole_second(min(today) + DAY), policy)
+        )
+
+
+def open_claim(account: Account, pupil: Pupil, policy: Policy, now: datetime, claim_id: UUID) -> list[Event]:
+    """A claim opens, and lives as long as a ticket does."""
+    admit(account, pupil, policy, now)
+    expires_at = now.replace(microsecond=0) + policy.ticket_life
+    return [ClaimOpened(claim_id=claim_id, generation=account.generation, expires_at=expires_at)]
+
+
+def eligible_at(pupil: Pupil, policy: Policy) -> datetime | None:
+    """The moment from which the pupil may claim, a whole second and never early; None without any enrollment."""
+    if pupil.basis is None:
+        return None
+    return whole_second(pupil.basis if pupil.baseline else pupil.basis + policy.claim_delay)
+
+
+def may_claim_at(moment: datetime, account: Account, pupil: Pupil, policy: Policy) -> bool:
+    """Whether the wait is over, or waived. Without an enrollment there is nothing to wait for, or to waive."""
+    opens = eligible_at(pupil, policy)
+    return opens is not None and (account.waiver is not None or opens <= moment)
+
+
+# Completing a claim
+
+
+def decide_claim(
+    account: Account,
+    pupil: Pupil | None,
+    policy: Policy,
+    *,
+    claim_id: UUID,
+    credential_id: UUID,
+    generation: int,
+    sealed_at: datetime,
+) -> list[Event]:
+    """A credential was sealed for a claim: the account is claimed, or the credential rejected. `sealed_at` counts,
+    not the moment at which it is heard of. A credential that was decided already is passed over."""
+    claim = account.claim(claim_id)
+    if claim and claim.credential_id == credential_id:
+        return []
+    reason = _why_rejected(account, claim, pupil, policy, generation, sealed_at)
+    if reason:
+        return [
+            ClaimRejected(
+                claim_id=claim_id, credential_id=credential_id, generation=generation, reason=reason
+            )
+        ]
+    return [
+        AccountClaimed(
+            claim_id=claim_id, credential_id=credential_id, generation=generation, sealed_at=sealed_at
+        )
+    ]
+
+
+def _why_rejected(
+    account: Account,
+    claim: Claim | None,
+    pupil: Pupil | None,
+    policy: Policy,
+    generation: int,
+    sealed_at: datetime,
+) -> RejectionReason | None:
+    if generation < account.generation:
+        return "claim_superseded"
+    if claim is None or claim.generation != generation:
+        return "claim_unknown"
+    if account.claimed:
+        return "account_claimed"
+    if sealed_at > claim.expires_at:
+        return "claim_expired"
+    if pupil is None or pupil.parked or not pupil.enrolled or pupil.basis is None:
+        return "not_enrolled"
+    if pupil.namesakes:
+        return "number_conflict"
+    return None if may_claim_at(sealed_at, account, pupil, policy) else "waiting_period"
+
+
+def claim_state(account: Account, claim: Claim, now: datetime) -> tuple[str, str | None]:
+    """How a claim stands (open, completed, rejected, expired), and the reason if it is rejected."""
+    if claim.reason:
+        return "rejected", claim.reason
+    if claim.generation < account.generation:
+        return "rejected", "claim_superseded"
+    if account.claimed:
+        return ("completed", None) if account.claim_id == claim.claim_id else ("rejected", "account_claimed")
+    return ("expired", None) if now > claim.expires_at else ("open", None)
+
+
+# The help desk
+
+
+def reset(account: Account, *, batch_id: UUID, actor: str, desk_ticket: str | None) -> list[Event]:
+    """One account is reset by itself: also an unclaimed one, whose open claims end."""
+    return [
+        AccountReset(
+            generation=account.generation + 1,
+            batch_id=batch_id,
+            cause="desk",
+            actor=actor,
+            desk_ticket=desk_ticket,
+        )
+    ]
+
+
+def reset_listed(
+    account: Account, *, generation: int, as_of: datetime, batch_id: UUID, actor: str, desk_ticket: str | None
+) -> list[Event]:
+    """One account of a list is reset, as it stood when the list was frozen: never an unclaimed one, never one that
+    was reset, or claimed, since."""
+    if account.generation != generation:
+        raise Rejected("reset_since")
+    if account.claimed_at is None:
+        raise Rejected("not_claimed")
+    if account.claimed_at > as_of:
+        raise Rejected("claimed_since")
+    return reset(account, batch_id=batch_id, actor=actor, desk_ticket=desk_ticket)
+
+
+def reset_lost(account: Account, *, claim_id: UUID | None, generation: int, batch_id: UUID) -> list[Event]:
+    """auth no longer has the credential of this account: it is reset, unless it is another's or an older one's."""
+    if not account.claimed or generation != account.generation or claim_id not in (None, account.claim_id):
+        return []
+    return [AccountReset(generation=generation + 1, batch_id=batch_id, cause="credential_lost", actor="auth")]
+
+
+def waive(account: Account, *, actor: str, desk_ticket: str | None, reason: str | None) -> list[Event]:
+    """The help desk lets one person claim at once. Said twice, it is recorded once. It speaks of the person, not of
+    the account's present generation: a pupil who is reset on the first day does not have to wait after all."""
+    if account.waiver:
+        return []
+    return [
+        WaitingPeriodWaived(
+            generation=account.generation, actor=actor, desk_ticket=desk_ticket, reason=reason
+        )
+    ]
+
+
+def revoke_waiver(account: Account, *, actor: str, desk_ticket: str | None) -> list[Event]:
+    """The waiting period counts again; a claim that was completed under the waiver stays."""
+    if not account.waiver:
+        return []
+    return [WaiverRevoked(generation=account.generation, actor=actor, desk_ticket=desk_ticket)]
+
+
+# What a refusal tells, and moments
+
+
+DAY = timedelta(days=1)
+
+
+def uniform(true_reason: str, **secret: Any) -> Rejected:
+    """A refusal that says the same to everybody; the help desk finds the true reason under its reference."""
+    return Rejected("claim_refused", secret={"reason": true_reason, **secret})
+
+
+def matched(policy: Policy, reason: str, **details: Any) -> Rejected:
+    """A refusal to somebody who has shown the exact names and number: told why, unless the district says otherwise."""
+    if policy.claim_refusals == "uniform":
+        return uniform(reason, **details)
+    return Rejected(reason, secret={"reason": reason, **details}, **details)
+
+
+def moment(name: str, at: datetime, policy: Policy) -> dict[str, str]:
+    """A moment as a refusal shows it: in UTC, and as the district's clocks say it."""
+    return {
+        name: rfc3339(at),
+        f"{name}_local": at.astimezone(policy.zone).isoformat(),
+        "time_zone": policy.time_zone,
+    }
+
+
+def whole_second(at: datetime) -> datetime:
+    """The first whole second that is not before: what is shown is what is compared."""
+    return at if not at.microsecond else at.replace(microsecond=0) + timedelta(seconds=1)
+
+
+def _decided(account: Account, claim_id: UUID, **how: Any) -> list[Claim]:
+    return [_replace(c, **how) if c.claim_id == claim_id else c for c in account.claims]
+
+
+_replace = msgspec.structs.replace
