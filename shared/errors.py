@@ -13,7 +13,7 @@ class Rejected(HomeroomError):
     """A rule refused a command.
 
     `reason` is a stable code; its wording lives with whoever shows it. `details` may go to the caller and
-    must be JSON-able. `secret` is the truth for the help desk alone (which field differed, never what was typed).
+    must be JSON-able. `secret` is for the help desk alone (which field differed, never what was typed).
     """
 
     def __init__(self, reason: str, /, *, secret: Mapping[str, Any] | None = None, **details: Any) -> None:
