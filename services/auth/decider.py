@@ -1,0 +1,379 @@
+"""THE RULES of credentials: who may set, change and recover a password, and what an answer of claims means
+here.
+
+State is one person's: the live credential, those sealed for claims that are still open, those used before. A
+credential is only a name for a row of the vault; that is why nothing in here, and nothing in the events, is
+secret. The second half are the rules of what pupils type: passwords, answers, and the pauses after wrong
+ones.
+"""
+
+import unicodedata
+from collections.abc import Collection, Container, Mapping, Sequence
+from datetime import datetime, time, timedelta
+from typing import Literal
+from uuid import UUID
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from services.auth.events import (
+    CredentialActivated,
+    CredentialDiscarded,
+    CredentialLost,
+    CredentialRevoked,
+    CredentialsSet,
+    LockoutLifted,
+    PasswordChanged,
+    RecoveryCodeIssued,
+    RecoveryRested,
+)
+from shared import text
+from shared.errors import Rejected
+from shared.messages import Event, Recorded
+from shared.policy import Policy
+
+VERDICTS_KEPT = 20  # rejected claims that are remembered, so that whoever asks late still gets an answer
+USED_KEPT = 50  # the most that a policy's history_count allows
+FORGOTTEN_AFTER = timedelta(days=1)  # wrong passwords longer ago than this count no more
+WORD_MIN_LENGTH = 3  # shorter names are no hint to anybody
+REST_MIN_LENGTH = 4  # what a password needs beside its owner's own names and number
+
+
+class Credential(Struct, frozen=True):
+    """A row of the vault by name. `since`: sealed, or if it is live, usable from then on."""
+
+    credential_id: UUID
+    claim_id: UUID
+    generation: int
+    since: datetime
+
+
+class Used(Struct, frozen=True):
+    """A credential that was live once, and until when."""
+
+    credential_id: UUID
+    until: datetime
+
+
+class State(Struct, frozen=True):
+    """One person's credential. What is below `generation` was revoked."""
+
+    generation: int = 0
+    live: Credential | None = None
+    sealed: tuple[Credential, ...] = ()
+    used: tuple[Used, ...] = ()  # newest first
+    verdicts: dict[UUID, str] = msgspec.field(default_factory=dict)  # claim: why it was rejected
+    rested_until: datetime | None = None
+
+
+class Claim(Struct, frozen=True):
+    """What a claim's ticket says."""
+
+    claim_id: UUID
+    person_id: UUID
+    generation: int
+    username: str
+    expires_at: datetime
+
+
+initial = State()
+
+
+def evolve(state: State, recorded: Recorded[Event]) -> State:
+    """The state after one more event."""
+    match recorded.data:
+        case CredentialsSet(claim_id=claim_id, credential_id=credential_id, generation=generation):
+            new = Credential(credential_id, claim_id, generation, recorded.time)
+            return replace(state, sealed=(*state.sealed, new))
+        case CredentialActivated(claim_id=claim_id, credential_id=credential_id, generation=generation):
+            new = Credential(credential_id, claim_id, generation, recorded.time)
+            return replace(
+                state, live=new, sealed=_without(state, claim_id), used=_retired(state, recorded.time)
+            )
+        case CredentialDiscarded(claim_id=claim_id, reason=reason):
+            return replace(
+                state, sealed=_without(state, claim_id), verdicts=_judged(state, {claim_id: reason})
+            )
+        case CredentialLost(claim_id=claim_id):
+            verdict = {claim_id: "credential_lost"} if claim_id else {}
+            return replace(state, sealed=_without(state, claim_id), verdicts=_judged(state, verdict))
+        case PasswordChanged(credential_id=credential_id, generation=generation) if state.live:
+            new = Credential(credential_id, state.live.claim_id, generation, recorded.time)
+            return replace(state, live=new, used=_retired(state, recorded.time))
+        case CredentialRevoked(generation=generation):
+            return _revoked(state, generation, recorded.time)
+        case RecoveryRested(until=until):
+            return replace(state, rested_until=until)
+        case LockoutLifted():
+            return replace(state, rested_until=None)
+        case _:
+            return state
+
+
+def _revoked(state: State, generation: int, now: datetime) -> State:
+    """Everything below the generation is void; what a quick second claim sealed in the new one stays."""
+    ended = [c for c in (state.live, *state.sealed) if c and c.generation < generation]
+    revoked = replace(
+        state,
+        generation=generation,
+        sealed=tuple(c for c in state.sealed if c.generation >= generation),
+        verdicts=_judged(state, {c.claim_id: "claim_superseded" for c in ended}),
+        rested_until=None,
+    )
+    if state.live in ended:
+        return replace(revoked, live=None, used=_retired(state, now))
+    return revoked
+
+
+def _without(state: State, claim_id: UUID | None) -> tuple[Credential, ...]:
+    return tuple(c for c in state.sealed if c.claim_id != claim_id)
+
+
+def _retired(state: State, now: datetime) -> tuple[Used, ...]:
+    if state.live is None:
+        return state.used
+    return (Used(state.live.credential_id, now), *state.used)[:USED_KEPT]
+
+
+def _judged(state: State, verdicts: Mapping[UUID, str]) -> dict[UUID, str]:
+    return dict([*state.verdicts.items(), *verdicts.items()][-VERDICTS_KEPT:])
+
+
+# A claim's last two steps, and what claims answers
+
+
+def claim_state(state: State, claim_id: UUID) -> Literal["open", "sealed", "completed", "rejected"]:
+    """Where a claim stands here. completed: its credential, or one that followed it, is live."""
+    if state.live and state.live.claim_id == claim_id:
+        return "completed"
+    if any(c.claim_id == claim_id for c in state.sealed):
+        return "sealed"
+    return "rejected" if claim_id in state.verdicts else "open"
+
+
+def stage_password(state: State, claim: Claim, taken: int, policy: Policy, now: datetime) -> None:
+    """Whether this claim may take another password. Nothing is a fact yet, so nothing is recorded."""
+    _still_open(state, claim, now)
+    if (
+        taken >= policy.claim_passwords
+    ):  # else the password history would answer as many questions as one likes
+        raise Rejected("claim_passwords_used_up", passwords=policy.claim_passwords)
+
+
+def seal(state: State, claim: Claim, credential_id: UUID, now: datetime) -> list[Event]:
+    """The last step of a claim here: password and answers are complete."""
+    _still_open(state, claim, now)
+    return [CredentialsSet(claim_id=claim.claim_id, credential_id=credential_id, generation=claim.generation)]
+
+
+def _still_open(state: State, claim: Claim, now: datetime) -> None:
+    match claim_state(state, claim.claim_id):
+        case "rejected":
+            raise Rejected("claim_rejected", cause=state.verdicts[claim.claim_id])
+        case "sealed" | "completed":
+            raise Rejected("claim_sealed")
+    if state.live and state.live.generation == claim.generation:  # claims will say so too, only later
+        raise Rejected("claim_rejected", cause="account_claimed")
+    if claim.generation < state.generation:
+        raise Rejected("claim_superseded")
+    if now >= claim.expires_at:
+        raise Rejected("claim_expired")
+
+
+def activate(
+    state: State, claim_id: UUID, credential_id: UUID, generation: int, *, kept: bool
+) -> list[Event]:
+    """claims accepted. `kept`: the vault holds this credential. A repeat, or one that a reset overtook,
+    changes nothing."""
+    if generation < state.generation or claim_state(state, claim_id) in ("completed", "rejected"):
+        return []
+    fact: type[CredentialLost | CredentialActivated] = CredentialLost
+    if kept and any(c.credential_id == credential_id for c in state.sealed):
+        fact = CredentialActivated
+    return [fact(claim_id=claim_id, credential_id=credential_id, generation=generation)]
+
+
+def discard(state: State, claim_id: UUID, credential_id: UUID, reason: str) -> list[Event]:
+    """claims rejected."""
+    for sealed in state.sealed:
+        if sealed.claim_id == claim_id and sealed.credential_id == credential_id:
+            return [
+                CredentialDiscarded(
+                    claim_id=claim_id,
+                    credential_id=credential_id,
+                    generation=sealed.generation,
+                    reason=reason,
+                )
+            ]
+    return []
+
+
+def revoke(state: State, generation: int, sessions_ended: int) -> list[Event]:
+    """claims reset the account. Answered once for each generation, also when there was nothing to revoke."""
+    if generation <= state.generation:
+        return []
+    live = state.live.credential_id if state.live and state.live.generation < generation else None
+    return [
+        CredentialRevoked(
+            generation=generation, credential_id=live, sessions_ended=sessions_ended, cause="reset"
+        )
+    ]
+
+
+# A person with a live credential
+
+
+def change_password(
+    state: State, verified: UUID, credential_id: UUID, cause: Literal["change", "recovery"], actor: str
+) -> list[Event]:
+    """`verified`: the credential whose password, answers or code were shown; if it is not the live one any
+    more, nothing was shown."""
+    if state.live is None or state.live.credential_id != verified:
+        raise Rejected("credential_replaced")
+    return [
+        PasswordChanged(
+            credential_id=credential_id,
+            previous_credential_id=verified,
+            generation=state.live.generation,
+            cause=cause,
+            actor=actor,
+        )
+    ]
+
+
+def issue_code(
+    state: State, policy: Policy, actor: str, desk_ticket: str | None, now: datetime
+) -> list[Event]:
+    """A code opens a recovery, so there must be an account to recover."""
+    if state.live is None:
+        raise Rejected("not_claimed")
+    expires_at = now + timedelta(minutes=policy.recovery.code_minutes)
+    return [
+        RecoveryCodeIssued(
+            generation=state.live.generation, actor=actor, desk_ticket=desk_ticket, expires_at=expires_at
+        )
+    ]
+
+
+def rest(state: State, until: datetime) -> list[Event]:
+    """The questions rest until the district's next day."""
+    if state.live is None or (state.rested_until and state.rested_until >= until):
+        return []
+    return [RecoveryRested(generation=state.live.generation, until=until)]
+
+
+def lift_lockout(state: State, actor: str, desk_ticket: str | None, *, locked: bool) -> list[Event]:
+    """`locked`: there are wrong passwords or answers that count."""
+    if not locked and state.rested_until is None:
+        return []
+    return [LockoutLifted(generation=state.generation, actor=actor, desk_ticket=desk_ticket)]
+
+
+def remembered(state: State, policy: Policy, now: datetime) -> list[UUID]:
+    """The credentials whose passwords may not be used again: the live one always, older ones by how long ago
+    they were in use (`history_days`, 0 for ever) and how many there are (`history_count`, the live one among
+    them)."""
+    live = [state.live.credential_id] if state.live else []
+    days = policy.password.history_days
+    older = [u.credential_id for u in state.used if days == 0 or u.until > now - timedelta(days=days)]
+    return [*live, *older[: policy.password.history_count - len(live)]]
+
+
+# What pupils type
+
+
+class Answer(Struct, frozen=True, forbid_unknown_fields=True):
+    """One challenge question, by its id, and what was typed."""
+
+    question: str
+    answer: str
+
+
+def accept_password(typed: str, own: Collection[str], common: Container[str], policy: Policy) -> str:
+    """The password in the form that is hashed (NFC). No composition rule; refused are the wrong length, what
+    everybody uses (`common`, in small letters), and what is made of the pupil's `own` names, number and
+    username alone."""
+    password = unicodedata.normalize("NFC", typed)
+    rule = policy.password
+    if len(password) < rule.min_length:
+        raise Rejected("password_short", min_length=rule.min_length)
+    if len(password) > rule.max_length:
+        raise Rejected("password_long", max_length=rule.max_length)
+    if password.strip().lower() in common or _is_own(password, own):
+        raise Rejected("password_common")
+    return password
+
+
+def _is_own(password: str, own: Collection[str]) -> bool:
+    """Whether too little is left of it once its owner's own words are struck out ("Johnson123",
+    "s0123456")."""
+    rest = _letters(password)
+    found = False
+    for word in sorted({_letters(w) for w in own}, key=len, reverse=True):
+        if len(word) >= WORD_MIN_LENGTH and word in rest:
+            rest, found = rest.replace(word, ""), True
+    return found and len(rest) < REST_MIN_LENGTH
+
+
+def _letters(words: str) -> str:
+    return "".join(c for c in text.folded(words) if c.isalnum())
+
+
+def accept_answers(answers: Sequence[Answer], policy: Policy, now: datetime) -> str:
+    """New answers to exactly so many different questions of the district's catalogue, joined into what is
+    hashed."""
+    if len(answers) != policy.questions_required:
+        raise Rejected("answers_wrong_count", required=policy.questions_required)
+    if len({a.question for a in answers}) != len(answers):
+        raise Rejected("answers_repeated")
+    accepted = {}
+    for given in answers:
+        question = policy.question(given.question)
+        if question is None:
+            raise Rejected("answer_invalid", question=given.question, hint="unknown_question")
+        accepted[question.id] = question.accept(given.answer, now)
+    return _joined(accepted)
+
+
+def read_answers(answers: Sequence[Answer], asked: Collection[str], policy: Policy) -> str:
+    """Answers to the questions that were asked, joined into what is compared. Only what no pupil can ever
+    have answered is pointed out (a month that is none): it says nothing about the account."""
+    if {a.question for a in answers} != set(asked) or len(answers) != len(asked):
+        raise Rejected("answers_wrong_count", required=len(asked))
+    read = {}
+    for given in answers:
+        question = policy.question(given.question)
+        canonical = question.fold(given.answer) if question else ""
+        if canonical is None:
+            raise Rejected("answer_invalid", question=given.question, hint="not_an_answer")
+        read[given.question] = canonical
+    return _joined(read)
+
+
+def _joined(answers: Mapping[str, str]) -> str:
+    """All answers as one secret, whatever the order in which they were given. Neither part can hold a line
+    break."""
+    return "\n".join(f"{question}={answer}" for question, answer in sorted(answers.items()))
+
+
+class Failures(Struct, frozen=True):
+    """Wrong passwords in a row for one username, existing or not."""
+
+    count: int
+    last_at: datetime
+
+
+def pause_left(failures: Failures | None, policy: Policy, now: datetime) -> timedelta:
+    """How long a username still has to wait before the next password is looked at. It always ends by
+    itself."""
+    if failures is None or now - failures.last_at >= FORGOTTEN_AFTER:
+        return timedelta(0)
+    return max(failures.last_at + policy.sign_in.pause(failures.count) - now, timedelta(0))
+
+
+def day_of(policy: Policy, now: datetime) -> tuple[str, datetime]:
+    """The district's present day by name, and the moment at which the next one begins there."""
+    here = now.astimezone(policy.zone)
+    tomorrow = datetime.combine(here.date() + timedelta(days=1), time(), policy.zone)
+    return here.date().isoformat(), tomorrow.astimezone(now.tzinfo)
