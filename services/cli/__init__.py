@@ -1,9 +1,30 @@
-"""`homeroom`, the command line: every module of this package adds its commands to one app."""
+"""`homeroom`, the command line. Each module of this package adds its commands to the one app.
 
-from cyclopts import App
+Exit status: 0 done, 1 refused or failed with a reason on stderr, 2 wrong usage, 130 interrupted.
+"""
+
+import importlib
+import pkgutil
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError
 
 app = App(name="homeroom", help="Run, ask and repair Homeroom.")
 
 
-def main() -> None:
-    app()
+def main(words: Sequence[str] | None = None) -> None:
+    """Run one command (of `words`, or of the command line) and exit with its status."""
+    for module in pkgutil.iter_modules(__path__):
+        importlib.import_module(f"{__name__}.{module.name}")
+    from services.cli.client import Failed, explain
+
+    try:
+        app(words, exit_on_error=False, print_error=True, result_action="return_value")
+    except CycloptsError:
+        sys.exit(2)
+    except Failed as failure:
+        explain(failure)
+        sys.exit(2 if failure.reason == "wrong_usage" else 1)
+    except KeyboardInterrupt:
+        sys.exit(130)
