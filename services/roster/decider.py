@@ -1,0 +1,296 @@
+"""THE RULES of the roster: what is recorded of a person when the district says something.
+
+The district is never contradicted, only put in order. What it says comes late, twice and in any order, so
+each statement bears a mark, its time and then its event's id: of two statements about the same thing the
+greater mark counts, whichever came first. Enrollments add up instead: each counts for the waiting period
+however late it comes, until it is voided. A pupil is enrolled while an enrollment that counts was said after the
+last withdrawal.
+
+`State` is folded from what was recorded. `Said` keeps the marks, also those of statements that changed nothing
+and so were never recorded: without them an old statement could undo a newer one that only confirmed what was
+known.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+import msgspec
+
+from services.roster.events import (
+    EnrollmentVoided,
+    Identity,
+    NameCorrected,
+    NumberChanged,
+    PlacementChanged,
+    StudentEnrolled,
+    StudentWithdrawn,
+)
+from shared.errors import Rejected
+from shared.messages import Event, Recorded
+from shared.policy import Policy
+
+MAX_ENROLLMENTS = 100  # of one person, voided ones included
+
+
+class Mark(msgspec.Struct, frozen=True, order=True):
+    """Where a statement stands among those of its person: by its time, ties by its event's id."""
+
+    time: datetime
+    event_id: str
+
+
+# --- What the district can say: the commands
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True):
+    mark: Mark
+    source_id: str
+
+
+class CorrectStudent(Command, frozen=True, kw_only=True):
+    """None: this was not said, and stays as it is."""
+
+    number: str | None = None
+    last_name: str | None = None
+    first_name: str | None = None
+    school: str | None = None
+    grade: str | None = None
+
+
+class EnrollStudent(CorrectStudent, frozen=True, kw_only=True):
+    """Says number and names always. `received_at`: the broker's append time, or the arrival over HTTP."""
+
+    enrollment_id: str
+    entered_at: datetime | None = None
+    received_at: datetime
+    baseline: bool = False
+
+
+class WithdrawStudent(Command, frozen=True, kw_only=True):
+    withdrawn_at: datetime
+    reason: str | None = None
+
+
+class VoidEnrollment(Command, frozen=True, kw_only=True):
+    enrollment_id: str
+
+
+# --- What is known when deciding
+
+
+class Enrollment(msgspec.Struct, frozen=True):
+    basis: datetime
+    baseline: bool
+
+
+class State(msgspec.Struct, frozen=True):
+    """A person as recorded. `enrollments` holds the voided ones too; `enrolled` is what was told last."""
+
+    identity: Identity | None = None
+    school: str | None = None
+    grade: str | None = None
+    enrolled: bool = False
+    withdrawn: StudentWithdrawn | None = None
+    enrollments: Mapping[str, Enrollment] = {}
+    voided: frozenset[str] = frozenset()
+
+    @property
+    def basis(self) -> datetime | None:
+        """From when the waiting period counts: the earliest enrollment that was not voided."""
+        return min((e.basis for i, e in self.enrollments.items() if i not in self.voided), default=None)
+
+    @property
+    def baseline(self) -> bool:
+        return any(e.baseline for i, e in self.enrollments.items() if i not in self.voided)
+
+
+class Withdrawal(msgspec.Struct, frozen=True):
+    mark: Mark
+    at: datetime
+    reason: str | None = None
+
+
+class Said(msgspec.Struct, frozen=True):
+    """The newest statement about each thing, by its mark."""
+
+    fields: Mapping[str, Mark] = {}
+    enrollments: Mapping[str, Mark] = {}
+    withdrawal: Withdrawal | None = None
+
+
+IDENTITY = ("number", "last_name", "first_name")
+PLACEMENT = ("school", "grade")
+
+initial = State()
+
+
+def evolve(state: State, recorded: Recorded[Event]) -> State:
+    change = msgspec.structs.replace
+    match recorded.data:
+        case StudentEnrolled() as e:
+            enrollments = {**state.enrollments, e.enrollment_id: Enrollment(e.basis, e.baseline)}
+            state = change(state, enrollments=enrollments)
+            if not e.current:
+                return state
+            return change(state, identity=e.identity, school=e.school, grade=e.grade, enrolled=True)
+        case NameCorrected(identity=identity) | NumberChanged(identity=identity):
+            return change(state, identity=identity)
+        case PlacementChanged(school=school, grade=grade):
+            return change(state, school=school, grade=grade)
+        case StudentWithdrawn() as e:
+            return change(state, enrolled=False, withdrawn=e)
+        case EnrollmentVoided(enrollment_id=enrollment_id):
+            return change(state, voided=state.voided | {enrollment_id})
+    raise AssertionError(f"roster records no {recorded.type}")
+
+
+def hear(said: Said, command: Command) -> Said:
+    """The marks once this statement was heard, whether or not it changed anything."""
+    change = msgspec.structs.replace
+    if isinstance(command, CorrectStudent):
+        fields = {name: command.mark for name in IDENTITY + PLACEMENT if _counts(said, command, name)}
+        said = change(said, fields={**said.fields, **fields}) if fields else said
+    match command:
+        case EnrollStudent(mark=mark, enrollment_id=key) if _newer(mark, said.enrollments.get(key)):
+            return change(said, enrollments={**said.enrollments, key: mark})
+        case WithdrawStudent(mark=mark) if said.withdrawal is None or mark > said.withdrawal.mark:
+            return change(said, withdrawal=Withdrawal(mark, command.withdrawn_at, command.reason))
+    return said
+
+
+# --- The decisions: each answers with what is recorded, nothing when nothing changes
+
+
+def decide(state: State, said: Said, command: Command, policy: Policy) -> list[Event]:
+    match command:
+        case EnrollStudent():
+            return enroll_student(state, said, command, policy)
+        case CorrectStudent():
+            return correct_student(state, said, command)
+        case WithdrawStudent():
+            return withdraw_student(state, said, command)
+        case VoidEnrollment():
+            return void_enrollment(state, said, command)
+    raise AssertionError(f"no rule for {type(command).__name__}")
+
+
+def enroll_student(state: State, said: Said, command: EnrollStudent, policy: Policy) -> list[Event]:
+    key, heard = command.enrollment_id, hear(said, command)
+    known = state.enrollments.get(key)
+    _refuse_too_many(state, key)
+    basis = basis_of(command.entered_at, command.received_at, policy)
+    basis = min(basis, known.basis) if known else basis
+    baseline = command.baseline or (known is not None and known.baseline)
+
+    first = not state.enrollments
+    enrolled = _enrolled(heard, state.voided)
+    brings_back = enrolled and not state.enrolled
+    counts = key not in state.voided and known != Enrollment(basis, baseline)
+    if not (first or brings_back or counts):
+        return _differences(state, said, command)
+
+    current = first or (enrolled and command.mark == _newest(heard, state.voided))
+    identity, placement = _identity(state, said, command), _placement(state, said, command)
+    told = StudentEnrolled(
+        enrollment_id=key,
+        identity=identity,
+        **placement,
+        entered_at=command.entered_at,
+        received_at=command.received_at,
+        basis=basis,
+        baseline=baseline,
+        current=current,
+    )
+    events: list[Event] = [told]
+    if not current:
+        events += _differences(state, said, command)
+    if key in state.voided:
+        events.append(EnrollmentVoided(enrollment_id=key))
+    if first and not enrolled and heard.withdrawal:
+        events.append(StudentWithdrawn(withdrawn_at=heard.withdrawal.at, reason=heard.withdrawal.reason))
+    return events
+
+
+def correct_student(state: State, said: Said, command: CorrectStudent) -> list[Event]:
+    return _differences(state, said, command)
+
+
+def withdraw_student(state: State, said: Said, command: WithdrawStudent) -> list[Event]:
+    heard = hear(said, command)
+    told = StudentWithdrawn(withdrawn_at=command.withdrawn_at, reason=command.reason)
+    older = said.withdrawal is not None and command.mark <= said.withdrawal.mark
+    if older or _enrolled(heard, state.voided) or (state.withdrawn == told and not state.enrolled):
+        return []
+    return [told]
+
+
+def void_enrollment(state: State, said: Said, command: VoidEnrollment) -> list[Event]:
+    if command.enrollment_id in state.voided:
+        return []
+    _refuse_too_many(state, command.enrollment_id)
+    voided = EnrollmentVoided(enrollment_id=command.enrollment_id)
+    enrolled = _enrolled(said, state.voided | {command.enrollment_id})
+    if state.enrolled and not enrolled and said.withdrawal:  # it was a return that never was
+        return [voided, StudentWithdrawn(withdrawn_at=said.withdrawal.at, reason=said.withdrawal.reason)]
+    return [voided]
+
+
+def basis_of(entered_at: datetime | None, received_at: datetime, policy: Policy) -> datetime:
+    """From when an enrollment counts. An entry in the future, or too far back to be one: as received."""
+    if entered_at is None or not received_at - policy.max_backdate <= entered_at <= received_at:
+        return received_at
+    return entered_at
+
+
+# --- What they are made of
+
+
+def _newer(mark: Mark, than: Mark | None) -> bool:
+    return than is None or mark > than
+
+
+def _counts(said: Said, command: CorrectStudent, name: str) -> bool:
+    return getattr(command, name) is not None and _newer(command.mark, said.fields.get(name))
+
+
+def _newest(said: Said, voided: frozenset[str]) -> Mark | None:
+    return max((mark for key, mark in said.enrollments.items() if key not in voided), default=None)
+
+
+def _enrolled(said: Said, voided: frozenset[str]) -> bool:
+    """Whether an enrollment that counts was said after the last withdrawal."""
+    newest = _newest(said, voided)
+    return newest is not None and (said.withdrawal is None or newest > said.withdrawal.mark)
+
+
+def _identity(state: State, said: Said, command: CorrectStudent) -> Identity:
+    """Number and names once this was said; what it leaves out, or says too late, stays."""
+    told = {name: getattr(command, name) for name in IDENTITY if _counts(said, command, name)}
+    if state.identity is not None:
+        return msgspec.structs.replace(state.identity, **told)
+    if len(told) < len(IDENTITY):
+        raise Rejected("person_unknown", source_id=command.source_id)
+    return Identity(source_id=command.source_id, **told)
+
+
+def _placement(state: State, said: Said, command: CorrectStudent) -> dict[str, str | None]:
+    return {name: getattr(command if _counts(said, command, name) else state, name) for name in PLACEMENT}
+
+
+def _differences(state: State, said: Said, command: CorrectStudent) -> list[Event]:
+    before, after = state.identity, _identity(state, said, command)
+    placement = _placement(state, said, command)
+    events: list[Event] = []
+    if before is None or (before.last_name, before.first_name) != (after.last_name, after.first_name):
+        events.append(NameCorrected(identity=after))
+    if before is None or before.number != after.number:
+        events.append(NumberChanged(identity=after))
+    if placement != {name: getattr(state, name) for name in PLACEMENT}:
+        events.append(PlacementChanged(**placement))
+    return events
+
+
+def _refuse_too_many(state: State, enrollment_id: str) -> None:
+    """A limit that only a source can reach that invents a new enrollment_id whenever it repeats itself."""
+    if len(state.enrollments.keys() | state.voided | {enrollment_id}) > MAX_ENROLLMENTS:
+        raise Rejected("enrollments_too_many", limit=MAX_ENROLLMENTS)

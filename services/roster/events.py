@@ -1,0 +1,73 @@
+"""The facts that roster records, one stream for each person. Their contracts: contracts/events/roster/."""
+
+from datetime import datetime
+
+import msgspec
+
+from shared.messages import Event, EventCodec
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """Who somebody is in the district's records: the only personal data in any event of Homeroom."""
+
+    source_id: str
+    number: str
+    last_name: str
+    first_name: str
+
+
+class StudentEnrolled(Event, frozen=True, kw_only=True):
+    """The district entered a pupil.
+
+    Told once for each enrollment, and again when the same enrollment turns out to count from earlier or as
+    baseline, or brings a withdrawn pupil back. `current` is false for an older fact: it counts for the basis
+    and changes nothing else.
+    """
+
+    enrollment_id: str
+    identity: Identity
+    school: str | None = None
+    grade: str | None = None
+    entered_at: datetime | None = None
+    received_at: datetime
+    basis: datetime
+    baseline: bool
+    current: bool
+
+
+class NameCorrected(Event, frozen=True):
+    """The district's records have another last or first name now."""
+
+    identity: Identity
+
+
+class NumberChanged(Event, frozen=True):
+    """The district's records have another student number now: the username changes, the person stays."""
+
+    identity: Identity
+
+
+class PlacementChanged(Event, frozen=True):
+    """The pupil is in another school or grade now; both are told as they are after the change."""
+
+    school: str | None = None
+    grade: str | None = None
+
+
+class StudentWithdrawn(Event, frozen=True):
+    """The pupil left. May come before the first enrollment; then it is told again right after it."""
+
+    withdrawn_at: datetime
+    reason: str | None = None
+
+
+class EnrollmentVoided(Event, frozen=True):
+    """An enrollment was entered in error. May come before it; then it is told again right after it."""
+
+    enrollment_id: str
+
+
+CODEC = EventCodec(
+    "roster",
+    [StudentEnrolled, NameCorrected, NumberChanged, PlacementChanged, StudentWithdrawn, EnrollmentVoided],
+)

@@ -1,0 +1,525 @@
+"""The roster's rules, as given / when / then."""
+
+import contextlib
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import msgspec
+import pytest
+from hypothesis import given as examples_of
+from hypothesis import strategies as st
+
+from services.roster import decider
+from services.roster.decider import (
+    Command,
+    CorrectStudent,
+    EnrollStudent,
+    Mark,
+    Said,
+    State,
+    VoidEnrollment,
+    WithdrawStudent,
+)
+from services.roster.events import (
+    EnrollmentVoided,
+    Identity,
+    NameCorrected,
+    NumberChanged,
+    PlacementChanged,
+    StudentEnrolled,
+    StudentWithdrawn,
+)
+from shared.errors import Rejected
+from shared.messages import Cause, Event, Recorded
+from shared.policy import load_policy
+
+POLICY = load_policy(Path(__file__).parents[2] / "policies" / "ccps.toml")
+NOON = datetime(2026, 8, 3, 12, tzinfo=UTC)
+PERSON = UUID("00000000-0000-4000-8000-000000000001")
+
+
+def at(hours: float) -> datetime:
+    return NOON + timedelta(hours=hours)
+
+
+def mark(hours: float, event_id: str = "") -> Mark:
+    return Mark(at(hours), event_id or f"event at {hours}")
+
+
+def enroll(hours: float = 0, enrollment_id: str = "e1", **said: Any) -> EnrollStudent:
+    told = {
+        "number": "0123456",
+        "last_name": "De La Cruz",
+        "first_name": "Mary-Ann",
+        "received_at": at(hours),
+    }
+    return EnrollStudent(mark=mark(hours), source_id="p1", enrollment_id=enrollment_id, **(told | said))
+
+
+def correct(hours: float, **said: Any) -> CorrectStudent:
+    return CorrectStudent(mark=mark(hours), source_id="p1", **said)
+
+
+def withdraw(hours: float, reason: str | None = None) -> WithdrawStudent:
+    return WithdrawStudent(mark=mark(hours), source_id="p1", withdrawn_at=at(hours), reason=reason)
+
+
+def void(hours: float, enrollment_id: str = "e1") -> VoidEnrollment:
+    return VoidEnrollment(mark=mark(hours), source_id="p1", enrollment_id=enrollment_id)
+
+
+def identity(**other: str) -> Identity:
+    told = {"source_id": "p1", "number": "0123456", "last_name": "De La Cruz", "first_name": "Mary-Ann"}
+    return Identity(**(told | other))
+
+
+class Person:
+    """A person's stream, as the handlers keep it: `tell` decides, records and remembers the marks."""
+
+    def __init__(self) -> None:
+        self.state: State = decider.initial
+        self.said = Said()
+        self.recorded: list[Event] = []
+
+    def tell(self, command: Command) -> list[Event]:
+        events = decider.decide(self.state, self.said, command, POLICY)
+        self.said = decider.hear(self.said, command)
+        self.record(events)
+        return events
+
+    def record(self, events: Sequence[Event]) -> None:
+        for event in events:
+            self.recorded.append(event)
+            version = len(self.recorded)
+            envelope = Recorded(
+                uuid4(), type(event).__name__, 1, "roster", "ccps", PERSON, version, NOON, event, Cause.new()
+            )
+            self.state = decider.evolve(self.state, envelope)
+
+
+def given(*commands: Command) -> Person:
+    person = Person()
+    for command in commands:
+        person.tell(command)
+    return person
+
+
+def enrolled(person: Person) -> bool:
+    """As a reader sees it: told so last, by an enrollment that counts."""
+    return person.state.enrolled and person.state.basis is not None
+
+
+# --- Enrolling
+
+
+def test_the_first_enrollment_is_recorded_with_its_basis() -> None:
+    """Without an entry time the wait counts from when it was received."""
+    assert given().tell(enroll(school="Mundy's Mill Middle", grade="07")) == [
+        StudentEnrolled(
+            enrollment_id="e1",
+            identity=identity(),
+            school="Mundy's Mill Middle",
+            grade="07",
+            received_at=NOON,
+            basis=NOON,
+            baseline=False,
+            current=True,
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("entered_hours_ago", "counts"),
+    [
+        pytest.param(0, "entered", id="now"),
+        pytest.param(25, "entered", id="yesterday"),
+        pytest.param(720, "entered", id="as far back as is believed"),
+        pytest.param(720.001, "received", id="further back: a start date is no entry time"),
+        pytest.param(-0.001, "received", id="in the future"),
+    ],
+)
+def test_the_entry_time_counts_where_it_is_believed(entered_hours_ago: float, counts: str) -> None:
+    entered_at = at(-entered_hours_ago)
+    [event] = given().tell(enroll(entered_at=entered_at))
+    assert isinstance(event, StudentEnrolled)
+    assert event.entered_at == entered_at
+    assert event.basis == (entered_at if counts == "entered" else NOON)
+
+
+def test_the_same_enrollment_again_changes_nothing() -> None:
+    person = given(enroll(0))
+    assert person.tell(enroll(0)) == []
+    assert person.tell(enroll(5)) == []
+
+
+def test_the_same_enrollment_can_turn_out_to_count_from_earlier() -> None:
+    person = given(enroll(0))
+    [event] = person.tell(enroll(1, entered_at=at(-30)))
+    assert isinstance(event, StudentEnrolled)
+    assert event.basis == at(-30)
+    assert person.state.basis == at(-30)
+
+
+def test_the_same_enrollment_never_counts_from_later() -> None:
+    person = given(enroll(0, entered_at=at(-30)))
+    assert person.tell(enroll(1, entered_at=at(-2))) == []
+    assert person.state.basis == at(-30)
+
+
+def test_a_second_enrollment_is_recorded_and_the_earliest_counts() -> None:
+    person = given(enroll(0, "e1"))
+    [event] = person.tell(enroll(48, "e2", school="Elsewhere Elementary"))
+    assert isinstance(event, StudentEnrolled)
+    assert event.current
+    assert person.state.basis == NOON
+    assert person.state.school == "Elsewhere Elementary"
+
+
+def test_an_older_enrollment_counts_for_the_basis_and_changes_nothing_else() -> None:
+    person = given(enroll(0, "e2", first_name="Marianne"))
+    [event] = person.tell(enroll(-48, "e1", first_name="Mary-Ann"))
+    assert isinstance(event, StudentEnrolled)
+    assert not event.current
+    assert person.state.identity == identity(first_name="Marianne")
+    assert person.state.basis == at(-48)
+
+
+def test_an_older_enrollment_still_tells_what_no_newer_statement_spoke_of() -> None:
+    person = given(enroll(0, "e2"))
+    events = person.tell(enroll(-48, "e1", school="Mundy's Mill Middle"))
+    assert [type(e) for e in events] == [StudentEnrolled, PlacementChanged]
+    assert person.state.school == "Mundy's Mill Middle"
+
+
+def test_a_baseline_enrollment_stays_one_when_it_is_published_again() -> None:
+    person = given(enroll(0, baseline=True))
+    assert person.tell(enroll(1)) == []
+    assert person.state.baseline
+
+
+def test_an_enrollment_can_become_a_baseline() -> None:
+    """Even by the very same event: an operator takes over pupils who were published already."""
+    person = given(enroll(0))
+    [event] = person.tell(enroll(0, baseline=True))
+    assert isinstance(event, StudentEnrolled)
+    assert event.baseline
+
+
+def test_a_source_that_invents_enrollments_is_stopped() -> None:
+    person = given(*(enroll(n, f"e{n}") for n in range(decider.MAX_ENROLLMENTS)))
+    with pytest.raises(Rejected, match="enrollments_too_many"):
+        person.tell(enroll(1000, "one more"))
+    with pytest.raises(Rejected, match="enrollments_too_many"):
+        person.tell(void(1000, "one more"))
+    assert person.tell(void(1000, "e7")) == [EnrollmentVoided(enrollment_id="e7")]
+
+
+# --- Correcting
+
+
+def test_a_name_is_corrected() -> None:
+    person = given(enroll(0))
+    assert person.tell(correct(1, first_name="Marianne")) == [
+        NameCorrected(identity=identity(first_name="Marianne"))
+    ]
+
+
+def test_a_number_is_changed_and_the_person_stays() -> None:
+    person = given(enroll(0))
+    assert person.tell(correct(1, number="0999999")) == [NumberChanged(identity=identity(number="0999999"))]
+
+
+def test_name_and_number_at_once_are_two_facts() -> None:
+    events = given(enroll(0)).tell(correct(1, number="0999999", last_name="Cruz"))
+    after = identity(number="0999999", last_name="Cruz")
+    assert events == [NameCorrected(identity=after), NumberChanged(identity=after)]
+
+
+def test_another_school_keeps_the_grade() -> None:
+    person = given(enroll(0, school="A", grade="07"))
+    assert person.tell(correct(1, school="B")) == [PlacementChanged(school="B", grade="07")]
+
+
+def test_a_correction_to_what_is_already_known_changes_nothing() -> None:
+    assert given(enroll(0)).tell(correct(1, first_name="Mary-Ann")) == []
+
+
+def test_an_older_correction_changes_nothing() -> None:
+    person = given(enroll(0), correct(2, first_name="Marianne"))
+    assert person.tell(correct(1, first_name="Mary Ann")) == []
+
+
+def test_a_confirmation_that_recorded_nothing_still_outranks_what_is_older() -> None:
+    person = given(enroll(0), correct(2, first_name="Mary-Ann"))
+    assert person.tell(correct(1, first_name="Wrong")) == []
+
+
+def test_at_the_same_moment_the_greater_event_id_counts() -> None:
+    b = CorrectStudent(mark=Mark(at(1), "b"), source_id="p1", first_name="Bea")
+    a = CorrectStudent(mark=Mark(at(1), "a"), source_id="p1", first_name="Ana")
+    for order in ((a, b), (b, a)):
+        person = given(enroll(0), *order)
+        assert person.state.identity == identity(first_name="Bea")
+
+
+def test_a_restated_enrollment_corrects_as_well() -> None:
+    person = given(enroll(0))
+    assert person.tell(enroll(1, last_name="Cruz")) == [NameCorrected(identity=identity(last_name="Cruz"))]
+
+
+def test_part_of_a_person_nobody_enrolled_is_refused() -> None:
+    for command in (correct(1, first_name="Mary-Ann"), correct(1, school="A")):
+        with pytest.raises(Rejected, match="person_unknown"):
+            given().tell(command)
+        with pytest.raises(Rejected, match="person_unknown"):
+            given(withdraw(0)).tell(command)
+
+
+def test_a_complete_correction_may_come_before_the_enrollment() -> None:
+    person = given(correct(1, number="0123456", last_name="Cruz", first_name="Mary-Ann"))
+    [event] = person.tell(enroll(0))
+    assert isinstance(event, StudentEnrolled)
+    assert event.current
+    assert event.identity == identity(last_name="Cruz")
+
+
+# --- Leaving, and coming back
+
+
+def test_a_pupil_is_withdrawn() -> None:
+    person = given(enroll(0))
+    assert person.tell(withdraw(1, "moved")) == [StudentWithdrawn(withdrawn_at=at(1), reason="moved")]
+    assert not enrolled(person)
+
+
+def test_withdrawn_twice_is_withdrawn_once() -> None:
+    person = given(enroll(0), withdraw(1))
+    later = WithdrawStudent(mark=mark(2), source_id="p1", withdrawn_at=at(1))
+    assert person.tell(later) == []
+
+
+def test_a_withdrawal_older_than_the_enrollment_is_history() -> None:
+    person = given(enroll(2))
+    assert person.tell(withdraw(1)) == []
+    assert enrolled(person)
+
+
+def test_a_withdrawn_pupil_returns() -> None:
+    person = given(enroll(0, "e1"), withdraw(1))
+    [event] = person.tell(enroll(2, "e2"))
+    assert isinstance(event, StudentEnrolled)
+    assert event.current
+    assert enrolled(person)
+    assert person.state.basis == NOON
+
+
+def test_a_pupil_returns_under_the_same_enrollment() -> None:
+    person = given(enroll(0), withdraw(1))
+    [event] = person.tell(enroll(2))
+    assert isinstance(event, StudentEnrolled)
+    assert event.current
+    assert event.basis == NOON
+
+
+def test_an_enrollment_from_before_the_withdrawal_does_not_bring_back() -> None:
+    person = given(enroll(0, "e1"), withdraw(2))
+    [event] = person.tell(enroll(1, "e2"))
+    assert isinstance(event, StudentEnrolled)
+    assert not event.current
+    assert not enrolled(person)
+
+
+def test_withdrawn_before_enrolled_is_told_again_after_the_enrollment() -> None:
+    """So that a reader may pass over what comes before the first enrollment."""
+    person = given(withdraw(2, "moved"))
+    first, second = person.tell(enroll(1))
+    assert isinstance(first, StudentEnrolled)
+    assert second == StudentWithdrawn(withdrawn_at=at(2), reason="moved")
+
+
+def test_a_withdrawal_of_another_district_era_does_not_stop_a_later_enrollment() -> None:
+    """A transfer may deliver the withdrawal before the enrollment."""
+    person = given(withdraw(0))
+    [event] = person.tell(enroll(1))
+    assert isinstance(event, StudentEnrolled)
+    assert enrolled(person)
+
+
+# --- Voiding
+
+
+def test_a_voided_enrollment_no_longer_counts() -> None:
+    person = given(enroll(0, "e1"), enroll(5, "e2"))
+    assert person.tell(void(6, "e1")) == [EnrollmentVoided(enrollment_id="e1")]
+    assert person.state.basis == at(5)
+
+
+def test_voided_twice_is_voided_once() -> None:
+    assert given(enroll(0), void(1)).tell(void(2)) == []
+
+
+def test_a_void_may_come_before_its_enrollment() -> None:
+    person = given(void(1))
+    events = person.tell(enroll(0))
+    assert [type(e) for e in events] == [StudentEnrolled, EnrollmentVoided]
+    assert person.state.basis is None
+    assert not enrolled(person)
+
+
+def test_an_enrollment_of_a_known_person_that_was_voided_early_is_not_told() -> None:
+    person = given(enroll(0, "e1"), void(1, "e2"))
+    assert person.tell(enroll(0.5, "e2")) == []
+
+
+def test_voiding_the_return_withdraws_again() -> None:
+    person = given(enroll(0, "e1"), withdraw(1, "moved"), enroll(2, "e2"))
+    assert person.tell(void(3, "e2")) == [
+        EnrollmentVoided(enrollment_id="e2"),
+        StudentWithdrawn(withdrawn_at=at(1), reason="moved"),
+    ]
+
+
+def test_an_enrollment_after_everything_was_voided_is_current() -> None:
+    person = given(enroll(5, "e2"), void(6, "e2"))
+    [event] = person.tell(enroll(0, "e1"))
+    assert isinstance(event, StudentEnrolled)
+    assert event.current
+    assert enrolled(person)
+
+
+# --- Whatever the order: every delivery of the same statements ends in the same person
+
+fields = {
+    "number": st.sampled_from(["0123456", "0999999"]),
+    "last_name": st.sampled_from(["Cruz", "De La Cruz"]),
+    "first_name": st.sampled_from(["Mary-Ann", "Marianne"]),
+}
+placement = {n: st.sampled_from([None, "A", "B"]) for n in decider.PLACEMENT}
+ids = st.sampled_from(["e1", "e2", "e3"])
+said_of = {
+    EnrollStudent: {
+        **fields,
+        **placement,
+        "enrollment_id": ids,
+        "baseline": st.booleans(),
+        "entered_at": st.none() | st.integers(-800, 10).map(at),
+        "received_at": st.integers(0, 8).map(at),
+    },
+    CorrectStudent: {**{n: st.none() | s for n, s in fields.items()}, **placement},
+    WithdrawStudent: {"withdrawn_at": st.integers(-5, 8).map(at), "reason": st.sampled_from([None, "moved"])},
+    VoidEnrollment: {"enrollment_id": ids},
+}
+
+
+@st.composite
+def statements(draw: st.DrawFn) -> list[Command]:
+    """What a district said of one person, some of it at the same moment; every statement has an id of its own."""
+    told: list[Command] = []
+    for n in range(draw(st.integers(1, 8))):
+        kind = draw(
+            st.sampled_from([EnrollStudent, EnrollStudent, CorrectStudent, WithdrawStudent, VoidEnrollment])
+        )
+        said = {name: draw(values) for name, values in said_of[kind].items()}
+        told.append(kind(mark=Mark(at(draw(st.integers(0, 4))), str(n)), source_id="p1", **said))
+    return told
+
+
+def deliver(commands: Sequence[Command]) -> Person:
+    """What is refused because nobody enrolled the person yet waits as a dead letter, and is tried again."""
+    person, parked = Person(), list[Command]()
+    for command in commands:
+        try:
+            person.tell(command)
+        except Rejected:
+            parked.append(command)
+    for command in parked:
+        with contextlib.suppress(Rejected):
+            person.tell(command)
+    return person
+
+
+def read(events: Sequence[Event]) -> dict[str, Any]:
+    """What a simple reader makes of the topic: passes over all that comes before the first enrollment."""
+    row: dict[str, Any] = {}
+    for event in events:
+        match event:
+            case StudentEnrolled():
+                enrollments = row.setdefault("enrollments", {})
+                enrollments[event.enrollment_id] = (event.basis, event.baseline)
+                if event.current:
+                    row |= {"identity": event.identity, "school": event.school, "grade": event.grade}
+                    row["status"] = "enrolled"
+            case _ if not row:
+                continue
+            case NameCorrected() | NumberChanged():
+                row["identity"] = event.identity
+            case PlacementChanged():
+                row |= {"school": event.school, "grade": event.grade}
+            case StudentWithdrawn():
+                row["status"] = (event.withdrawn_at, event.reason)
+            case EnrollmentVoided():
+                row["enrollments"].pop(event.enrollment_id, None)
+    if row and not row["enrollments"] and row["status"] == "enrolled":
+        row["status"] = "voided"
+    return row
+
+
+def expected(commands: Sequence[Command]) -> dict[str, Any]:
+    """The same, straight from the rules: no order of arrival appears in it."""
+    enrolls = [c for c in commands if isinstance(c, EnrollStudent)]
+    if not enrolls:
+        return {}
+    voided = {c.enrollment_id for c in commands if isinstance(c, VoidEnrollment)}
+    counting = [c for c in enrolls if c.enrollment_id not in voided]
+    last = max((c for c in commands if isinstance(c, WithdrawStudent)), key=lambda c: c.mark, default=None)
+    newest = max((c.mark for c in counting), default=None)
+    status: Any = "voided"
+    if last and (newest is None or newest < last.mark):
+        status = (last.withdrawn_at, last.reason)
+    elif newest:
+        status = "enrolled"
+    said: dict[str, Any] = {}
+    for c in sorted((c for c in commands if isinstance(c, CorrectStudent)), key=lambda c: c.mark):
+        told = {name: getattr(c, name) for name in decider.IDENTITY + decider.PLACEMENT}
+        said |= {name: value for name, value in told.items() if value is not None}
+    return {
+        "enrollments": {
+            key: (
+                min(decider.basis_of(c.entered_at, c.received_at, POLICY) for c in group),
+                any(c.baseline for c in group),
+            )
+            for key in {c.enrollment_id for c in counting}
+            if (group := [c for c in counting if c.enrollment_id == key])
+        },
+        "identity": Identity("p1", *(said[name] for name in decider.IDENTITY)),
+        "school": said.get("school"),
+        "grade": said.get("grade"),
+        "status": status,
+    }
+
+
+@examples_of(statements(), st.data())
+def test_any_order_of_delivery_ends_in_what_the_rules_say(
+    commands: list[Command], data: st.DataObject
+) -> None:
+    person = deliver(data.draw(st.permutations(commands)))
+    assert read(person.recorded) == expected(commands)
+
+
+@examples_of(statements(), st.data())
+def test_repeats_append_nothing(commands: list[Command], data: st.DataObject) -> None:
+    person = deliver(commands)
+    recorded = len(person.recorded)
+    for command in data.draw(st.permutations(commands)):
+        with contextlib.suppress(Rejected):  # a correction of nobody is refused again
+            assert person.tell(command) == []
+    assert len(person.recorded) == recorded
+
+
+@examples_of(statements())
+def test_what_was_heard_survives_being_stored(commands: list[Command]) -> None:
+    said = deliver(commands).said
+    assert msgspec.json.decode(msgspec.json.encode(said), type=Said) == said
