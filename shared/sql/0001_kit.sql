@@ -12,7 +12,7 @@ CREATE TABLE stream (
 
 -- The truth. Rows are never changed.
 CREATE TABLE event (
-    stream_id      uuid NOT NULL REFERENCES stream DEFERRABLE,
+    stream_id      uuid NOT NULL,
     version        bigint NOT NULL,
     event_id       uuid NOT NULL,
     type           text NOT NULL,
