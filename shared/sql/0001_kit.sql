@@ -64,12 +64,14 @@ CREATE TABLE command (
 CREATE INDEX command_at ON command (at);
 
 -- How far a projection or consumer has come in each stream. Apart from the rows it fills, so that a deleted row
--- does not forget its version.
+-- does not forget its version. Parked: something of this person is among the dead letters, so what the rows say of
+-- them is not certain. Version 0 has no event id: nothing was applied yet.
 CREATE TABLE gate (
     consumer  text NOT NULL,
     stream_id uuid NOT NULL,
     version   bigint NOT NULL,
-    event_id  uuid NOT NULL,
+    event_id  uuid,
+    parked_at timestamptz,
     PRIMARY KEY (consumer, stream_id)
 ) WITH (fillfactor = 80);
 
@@ -111,8 +113,7 @@ CREATE TABLE dead_letter (
     changed_at    timestamptz NOT NULL,
     wish          text CHECK (wish IN ('retry', 'discard')),
     changed_by    text,
-    note          text,
-    UNIQUE (consumer, topic, part, record_offset)
+    note          text
 );
 CREATE INDEX dead_letter_open ON dead_letter (consumer, key, id) WHERE state IN ('parked', 'queued');
 CREATE INDEX dead_letter_wish ON dead_letter (consumer, part) WHERE wish IS NOT NULL;
