@@ -29,6 +29,6 @@ SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM outbox_seq_seq
 SELECT pg_current_xact_id()::text::bigint
 
 -- name: backlog
-SELECT (SELECT count(*) FROM (SELECT 1 FROM outbox LIMIT $1) AS some) AS pending,
+SELECT (SELECT count(*) FROM (SELECT 1 FROM outbox LIMIT $1) AS counted) AS pending,
        (SELECT event.recorded_at FROM outbox JOIN event USING (stream_id, version)
         ORDER BY outbox.seq LIMIT 1) AS oldest_at
