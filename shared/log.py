@@ -93,6 +93,16 @@ def configure_logging(service: str, *, level: str = "INFO", form: str = "json") 
 
 
 def get_logger(name: str) -> FilteringBoundLogger:
-    """A logger that adds `logger=name` to its lines."""
-    logger: FilteringBoundLogger = structlog.get_logger(logger=name)
+    """A logger that adds `module=name` to its lines."""
+    logger: FilteringBoundLogger = structlog.get_logger(module=name)
     return logger
+
+
+def access_line(method: str, route: str, status: int, reason: str | None, seconds: float) -> None:
+    """One line for each request: its route's template, never its path, query or body."""
+    _requests.info(
+        "request", method=method, route=route, status=status, reason=reason, ms=round(seconds * 1000, 2)
+    )
+
+
+_requests = get_logger("shared.web")

@@ -396,6 +396,10 @@ class Policies:
             raise Unavailable(f"policy:{district}", retry_after_s=30)
         raise UnknownDistrict(district)
 
+    def find(self, district: str) -> Policy | None:
+        """The same without an error, for who only wants to know."""
+        return self._policies.get(district)
+
     def by_code(self, code: str) -> Policy | None:
         """The district with this code, in whatever case it was typed."""
         wanted = text.plain(code).upper()

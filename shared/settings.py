@@ -27,7 +27,8 @@ def _doc(text: str, **bounds: Any) -> Meta:
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """Field `http_port` is the variable HOMEROOM_HTTP_PORT. Passwords and keys come from files, or within the DSN."""
+    """Field `http_port` is the variable HOMEROOM_HTTP_PORT. Passwords and keys come from files, or within the
+    DSN."""
 
     service: Annotated[str, _doc("Name of the service; set by the service's own `__main__`.")]
     postgres: Annotated[
@@ -155,8 +156,9 @@ def document() -> str:
         )
     lines += [
         "",
-        "A service never exits because PostgreSQL or Kafka is away: `/health/ready` says what is missing, and it goes on",
-        "by itself when that returns. Files (policies, keys, peppers, certificates) are named here and never contained.",
+        "A service never exits because PostgreSQL or Kafka is away: `/health/ready` says what is missing, and it",
+        "goes on by itself when that returns. Files (policies, keys, peppers, certificates) are named here, never",
+        "contained.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -1,0 +1,148 @@
+"""Signing keys as configuration: a folder of public keys that everybody reads, and each signer's own private
+ones.
+
+Files are JWKs named `<service>-<kid>.public.json` and `<service>-<kid>.private.json`. Both folders are read
+again when they change, so keys are rotated without a restart: old and new stand side by side until the old is
+removed.
+"""
+
+import os
+import secrets
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+from joserfc import jwt
+from joserfc.jwk import OKPKey
+
+from shared.errors import Unavailable
+
+ALGORITHM = "Ed25519"
+_LOOK_AGAIN_AFTER_S = 1.0
+
+log = structlog.get_logger(__name__)
+
+
+class _Folder:
+    """The keys of one folder whose names end alike. A file that does not hold is reported once, and left
+    out."""
+
+    def __init__(self, folder: Path, ending: str) -> None:
+        self.folder, self.ending = folder, ending
+        self.keys: dict[str, OKPKey] = {}  # by file name without its ending: "claims-20261122T081500Z-3f9a"
+        self.generation = 0
+        self._seen: dict[str, tuple[int, int, int, int]] | None = None
+
+    def refresh(self) -> bool:
+        seen = {}
+        for file in self.folder.glob(f"*{self.ending}"):
+            try:
+                stat = file.stat()
+            except OSError:
+                continue
+            seen[file.name] = (stat.st_mtime_ns, stat.st_size, stat.st_ino, stat.st_mode)
+        if seen == self._seen:
+            return False
+        keys = {}
+        for name in sorted(seen):
+            try:
+                keys[name.removesuffix(self.ending)] = self._load(self.folder / name)
+            except (OSError, ValueError) as error:  # joserfc's and msgspec's errors are ValueErrors
+                log.error("key_refused", file=name, why=str(error))
+        self.keys, self._seen = keys, seen
+        self.generation += 1
+        return True
+
+    def _load(self, file: Path) -> OKPKey:
+        private = self.ending == ".private.json"
+        if private and file.stat().st_mode & 0o077:
+            raise ValueError("others may read this private key: chmod 600")
+        jwk = msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
+        if jwk.get("kty") != "OKP" or jwk.get("crv") != "Ed25519":
+            raise ValueError("not an Ed25519 key")
+        if ("d" in jwk) != private:
+            raise ValueError("no private part" if private else "a private key in the folder of public ones")
+        if not isinstance(jwk.get("kid"), str) or not file.name.endswith(f"-{jwk['kid']}{self.ending}"):
+            raise ValueError("its kid is not the one in its name")
+        return OKPKey.import_key(jwk)
+
+
+class KeyRing:
+    """Everybody's public keys."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = _Folder(folder, ".public.json")
+        self._looked_at = 0.0
+
+    @property
+    def generation(self) -> int:
+        """Rises whenever the keys change, so that whoever keeps what a key has verified can drop it."""
+        return self._folder.generation
+
+    def refresh(self) -> bool:
+        """Reads the folder again if it changed; True if it did."""
+        self._looked_at = time.monotonic()
+        return self._folder.refresh()
+
+    def get(self, service: str, kid: str) -> OKPKey | None:
+        """The key that a service signs with under this id. A new one is found at once, by looking again."""
+        name = f"{service}-{kid}"
+        if name not in self._folder.keys and time.monotonic() - self._looked_at > _LOOK_AGAIN_AFTER_S:
+            self.refresh()
+        return self._folder.keys.get(name)
+
+    def jwks(self, service: str) -> dict[str, Any]:
+        """A service's public keys as a JWK set (RFC 7517)."""
+        names = [n for n in sorted(self._folder.keys) if n.startswith(f"{service}-")]
+        return {"keys": [dict(self._folder.keys[n].as_dict(private=False)) for n in names]}
+
+
+class Signer:
+    """Signs JWTs with a service's newest private key (its names sort by time)."""
+
+    def __init__(self, folder: Path | None, service: str) -> None:
+        self.service = service
+        self._folder = _Folder(folder, ".private.json") if folder else None
+
+    def refresh(self) -> bool:
+        return self._folder is not None and self._folder.refresh()
+
+    @property
+    def ready(self) -> bool:
+        return self._newest() is not None
+
+    def sign(self, typ: str, claims: dict[str, Any]) -> str:
+        """A signed JWT of this `typ`. Raises Unavailable while there is no key to sign with."""
+        key = self._newest()
+        if key is None:
+            raise Unavailable("signing_key", retry_after_s=10)
+        return jwt.encode({"alg": ALGORITHM, "typ": typ, "kid": key.kid}, claims, key, algorithms=[ALGORITHM])
+
+    def _newest(self) -> OKPKey | None:
+        if self._folder is None:
+            return None
+        names = [n for n in self._folder.keys if n.startswith(f"{self.service}-")]
+        return self._folder.keys[max(names)] if names else None
+
+
+def make_key(service: str, public_dir: Path, private_dir: Path, now: datetime) -> str:
+    """Makes a key pair and answers its kid. The public part comes first: a key that signs is already
+    known."""
+    kid = f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+    key = OKPKey.generate_key("Ed25519", {"kid": kid, "alg": ALGORITHM, "use": "sig"})
+    public_dir.mkdir(parents=True, exist_ok=True)
+    private_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for folder, ending, mode, content in (
+        (public_dir, ".public.json", 0o644, key.as_dict(private=False)),
+        (private_dir, ".private.json", 0o600, key.as_dict(private=True)),
+    ):
+        file = folder / f"{service}-{kid}{ending}"
+        beside = folder / f".{file.name}"
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with os.fdopen(descriptor, "wb") as out:
+            out.write(msgspec.json.encode(content))
+        beside.replace(file)  # readers see the whole file or none
+    return kid

@@ -1,0 +1,39 @@
+"""What an operator needs first, for Prometheus: /metrics. Labels are route templates and reasons, never a
+person."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+_HTTP_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
+
+requests = Counter(
+    "homeroom_http_requests", "Requests by route template and status.", ["method", "route", "status"]
+)
+request_seconds = Histogram(
+    "homeroom_http_request_seconds", "How long requests took.", ["method", "route"], buckets=_HTTP_SECONDS
+)
+in_flight = Gauge("homeroom_http_in_flight", "Requests being answered now.")
+refusals = Counter("homeroom_refusals", "Refusals by route template and reason.", ["route", "reason"])
+
+missing = Gauge("homeroom_missing", "1 for each thing that this process waits for.", ["what"])
+worker_failures = Counter(
+    "homeroom_worker_failures", "How often a part of the process failed and was started again.", ["worker"]
+)
+outbox_rows = Gauge("homeroom_outbox_rows", "Events that Kafka has not acknowledged yet.")
+outbox_oldest_seconds = Gauge("homeroom_outbox_oldest_seconds", "Age of the oldest of them.")
+consumed = Counter(
+    "homeroom_consumed_records",
+    "Records by what became of them: applied, repeated, unknown (type), parked, queued.",
+    ["consumer", "outcome"],
+)
+lag_records = Gauge(
+    "homeroom_lag_records", "Records that Kafka has and this process has not yet read.", ["consumer", "part"]
+)
+dead_letters = Gauge("homeroom_dead_letters", "Open dead letters.", ["consumer", "state"])
+expired = Counter("homeroom_expired_rows", "Rows that were cleaned up.", ["table"])
+
+
+def observe_request(method: str, route: str, status: int, reason: str | None, seconds: float) -> None:
+    requests.labels(method, route, str(status)).inc()
+    request_seconds.labels(method, route).observe(seconds)
+    if reason is not None:
+        refusals.labels(route, reason).inc()

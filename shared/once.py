@@ -1,0 +1,82 @@
+"""Idempotency-Key: a command that is sent twice takes effect once, and both are given the same reply."""
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import asyncpg
+
+from shared.database import Connection, Database, queries
+from shared.errors import Rejected, VersionConflict
+from shared.web import Call, Reply, encode
+
+HEADER = "Idempotency-Key"
+MAX_KEY_LENGTH = 255
+_ATTEMPTS = 8
+_LOST_RACE = (VersionConflict, asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
+
+_sql = queries("shared", "web.sql")
+
+
+async def once(
+    call: Call[Any], db: Database, work: Callable[[Connection], Awaitable[Reply]], *, shown_once: bool = False
+) -> Reply:
+    """Runs `work` in one transaction, together with the row that remembers its reply; wakes the relay after
+    it.
+
+    A repeat (same caller, route and key) is given that reply. Raises Rejected `request_in_progress` while the
+    first still runs, `idempotency_key_reused` for another request under the same key. Without the header, or
+    for a public caller, it is one transaction all the same. Somebody else's append in between makes it run
+    again; what `work` rejects leaves nothing behind.
+
+    `shown_once`: the reply holds a secret and is not kept; a repeat is told `reply_withheld`.
+    """
+    key = _key(call)
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            async with db.transaction() as conn:
+                reply = await (_remembered(call, key, conn, work, shown_once) if key else work(conn))
+        except _LOST_RACE:
+            if attempt == _ATTEMPTS:
+                raise
+            await asyncio.sleep(0.005 * attempt)
+        else:
+            call.kit.store.wake()
+            return reply
+    raise AssertionError("unreachable")
+
+
+def _key(call: Call[Any]) -> str | None:
+    values = call.request.headers.getall(HEADER, [])
+    if not values or call.caller is None:
+        return None
+    key = values[0]
+    if len(values) > 1 or not 1 <= len(key) <= MAX_KEY_LENGTH or not (key.isascii() and key.isprintable()):
+        raise Rejected("idempotency_key_invalid")
+    return key
+
+
+async def _remembered(
+    call: Call[Any],
+    key: str,
+    conn: Connection,
+    work: Callable[[Connection], Awaitable[Reply]],
+    shown_once: bool,
+) -> Reply:
+    assert call.caller is not None
+    caller = f"{call.caller.kind}:{call.caller.district}:{call.caller.subject}"
+    route = f"{call.route.method} {call.route.path}"
+    digest = hashlib.sha256(call.request.path_qs.encode() + b"\0" + call.raw).digest()
+    if not await conn.fetchval(_sql.take_command, f"{caller} {route} {key}"):
+        raise Rejected("request_in_progress", retry_after_s=1)
+    if row := await conn.fetchrow(_sql.find_command, caller, route, key):
+        if row["digest"] != digest:
+            raise Rejected("idempotency_key_reused")
+        if not row["status"]:
+            raise Rejected("reply_withheld")
+        return Reply(row["status"], row["body"] or None, row["headers"] | {"Idempotency-Replayed": "true"})
+    reply = await work(conn)
+    kept = (0, {}, b"") if shown_once else (reply.status, dict(reply.headers), encode(reply.body))
+    await conn.execute(_sql.insert_command, caller, route, key, digest, *kept, call.now)
+    return reply

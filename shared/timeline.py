@@ -1,0 +1,104 @@
+"""What every service tells the help desk: a person's history as it recorded it, and why something was
+refused."""
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID
+
+import msgspec
+
+from shared.auth import Scope
+from shared.database import queries
+from shared.errors import Rejected
+from shared.web import Body, Call, Reply, Route
+
+if TYPE_CHECKING:
+    from shared.service import Kit
+
+MAX_EVENTS = 200
+
+_sql = queries("shared", "web.sql")
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """`reason` is what the caller was told, `detail` the truth: which field differed, never what was
+    typed."""
+
+    reference: str
+    district: str
+    route: str
+    reason: str
+    detail: dict[str, Any]
+    person_id: UUID | None
+    at: datetime
+
+
+class TimelineQuery(Body, frozen=True):
+    """`at`: what was known at that moment; `after`: the version to go on from."""
+
+    at: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
+    after: Annotated[int, msgspec.Meta(ge=0, le=2**62)] = 0
+
+
+class TimelineEvent(msgspec.Struct, frozen=True):
+    id: UUID
+    type: str
+    version: int
+    time: datetime
+    recorded_at: datetime
+    data: msgspec.Raw
+    correlation_id: str
+    causation_id: str | None
+
+
+class Timeline(msgspec.Struct, frozen=True):
+    """`next_after` goes on where a long history was cut."""
+
+    service: str
+    person_id: UUID
+    events: list[TimelineEvent]
+    next_after: int | None
+
+
+def routes(kit: "Kit") -> list[Route]:
+    async def show_refusal(call: Call[None]) -> Reply:
+        reference = call.path["reference"].strip().upper()
+        async with kit.db.connection() as conn:
+            row = await conn.fetchrow(_sql.find_refusal, reference, call.district)
+        if row is None:
+            raise Rejected("not_found")
+        return Reply(200, Refusal(**dict(row)))
+
+    async def show_timeline(call: Call[None]) -> Reply:
+        person_id, query = call.uuid("person_id"), call.query
+        async with kit.db.connection() as conn:
+            rows = await conn.fetch(
+                _sql.timeline, person_id, call.district, query.at, query.after, MAX_EVENTS + 1
+            )
+            if not rows and not await conn.fetchval(_sql.person_known, person_id, call.district):
+                raise Rejected("not_found")
+        events = [
+            TimelineEvent(**(dict(row) | {"data": msgspec.Raw(row["data"])})) for row in rows[:MAX_EVENTS]
+        ]
+        more = events[-1].version if len(rows) > MAX_EVENTS else None
+        return Reply(200, Timeline(kit.settings.service, person_id, events, more))
+
+    return [
+        Route(
+            "GET",
+            "/v1/districts/{district}/refusals/{reference}",
+            show_refusal,
+            summary="The true reason of a refusal, by its reference code.",
+            caller=Scope("desk"),
+            success={200: Refusal},
+        ),
+        Route(
+            "GET",
+            "/v1/districts/{district}/persons/{person_id}/timeline",
+            show_timeline,
+            summary="What this service recorded of a person, also as of a moment.",
+            caller=Scope("desk"),
+            query=TimelineQuery,
+            success={200: Timeline},
+        ),
+    ]

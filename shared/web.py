@@ -1,0 +1,444 @@
+"""HTTP: a table of routes, and the one path that every request takes through it.
+
+`boundary` (the only middleware) gives each request its correlation id, headers, metrics, one log line, and
+turns whatever is raised into a problem. A route's endpoint then, in this order: is the service able to
+answer, district, caller, query, body, handler. Handlers get a `Call` and answer a `Reply`, or raise.
+"""
+
+import asyncio
+import re
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from urllib.parse import parse_qsl
+from uuid import UUID
+
+import msgspec
+import structlog
+from aiohttp import hdrs, web
+
+from shared import clock, metrics
+from shared.auth import PUBLIC, Access, Caller, bearer, forwarded_for, permit
+from shared.errors import Rejected
+from shared.log import access_line
+from shared.messages import Cause
+from shared.policy import Policy
+from shared.problems import Problem, problem_of
+from shared.references import record_refusal
+
+if TYPE_CHECKING:
+    from shared.service import Kit
+
+KIT: "web.AppKey[Kit]" = web.AppKey("kit")
+_ROUTE: "web.RequestKey[Route]" = web.RequestKey("route")
+_CAUSE = web.RequestKey("cause", Cause)
+
+BODY_LIMIT_BYTES = 16 * 1024
+BODY_TIMEOUT_S = 10.0
+MAX_FORM_FIELDS = 50
+CORRELATION_HEADER = "Homeroom-Correlation-Id"
+FRONT_END_HEADER = "Homeroom-Client"
+
+_JSON_TYPES = ("application/json",)
+_FORM_TYPE = "application/x-www-form-urlencoded"
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})(?:-.*)?")
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "Server": "homeroom",
+    "X-Content-Type-Options": "nosniff",
+}
+_CORS_ALLOWED = "Authorization, Content-Type, If-Match, Idempotency-Key, Homeroom-Client, traceparent"
+_CORS_EXPOSED = "ETag, Location, Retry-After, Homeroom-Correlation-Id, Idempotency-Replayed"
+
+log = structlog.get_logger(__name__)
+encode_json = msgspec.json.Encoder().encode
+B = TypeVar("B")
+
+
+class Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of request bodies and queries. What is not known is refused: a misspelt `dry_run` must not reset
+    pupils."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A handler's answer. A body is encoded as JSON; bytes are JSON already."""
+
+    status: int = 200
+    body: Any = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    content_type: str = "application/json"
+
+
+@dataclass(slots=True)
+class Call(Generic[B]):
+    """One request, as its handler sees it: `now` was read once, and everything in it has been checked."""
+
+    request: web.Request
+    kit: "Kit"
+    route: "Route"
+    now: datetime
+    cause: Cause
+    district: str = ""  # "" on routes of no district
+    caller: Caller | None = None
+    raw: bytes = b""
+    body: B = None  # type: ignore[assignment]
+    query: Any = None
+
+    @property
+    def app(self) -> web.Application:
+        return self.request.app
+
+    @property
+    def path(self) -> Mapping[str, str]:
+        """The variable parts of the path."""
+        return self.request.match_info
+
+    @property
+    def policy(self) -> Policy:
+        """The district's rules. Raises UnknownDistrict."""
+        return self.kit.policies.get(self.district)
+
+    def uuid(self, name: str) -> UUID:
+        """A part of the path that is a UUID; what is none names nothing that exists: Rejected `not_found`."""
+        try:
+            value = UUID(self.path[name])
+        except ValueError:
+            raise Rejected("not_found") from None
+        if str(value) != self.path[name].lower():  # Python also takes braces, urn: and missing hyphens
+            raise Rejected("not_found")
+        return value
+
+    async def remote(self) -> str:
+        """The caller's address: as a front end of ours saw it (it shows its own token), else the
+        connection's."""
+        token = self.request.headers.get(FRONT_END_HEADER)
+        if token is not None:
+            try:
+                await self.kit.tokens.client(token, self.district, self.now)
+            except Rejected:
+                raise Rejected("client_token_invalid") from None
+            if seen := forwarded_for(self.request.headers.get(hdrs.FORWARDED, "")):
+                return seen
+        return self.request.remote or ""
+
+
+Handler = Callable[[Call[Any]], Awaitable[Reply]]
+
+
+@dataclass(frozen=True)
+class Route:
+    """One line of a service's table of routes. `refusals` are the reasons that it may answer with, beside the
+    kit's.
+
+    `body` and `query` are Structs (or any type msgspec decodes; `msgspec.Raw` leaves the bytes alone). `form`
+    takes OAuth's form bodies and answers problems as OAuth clients read them. `needs_store=False` is for what
+    can be answered while PostgreSQL is away; `despite_divergence` for what may be when store and topic
+    disagree.
+    """
+
+    method: Literal["GET", "POST", "PUT", "DELETE"]
+    path: str
+    handler: Handler
+    summary: str
+    caller: Access = PUBLIC
+    body: Any = None
+    query: type[msgspec.Struct] | None = None
+    success: Mapping[int, Any] = field(default_factory=lambda: {200: None})
+    refusals: Mapping[str, int] = field(default_factory=dict)
+    body_limit: int = BODY_LIMIT_BYTES
+    content_types: tuple[str, ...] = _JSON_TYPES
+    form: bool = False
+    needs_store: bool = True
+    despite_divergence: bool = False
+
+    @property
+    def has_district(self) -> bool:
+        return "{district}" in self.path
+
+    @cached_property
+    def decoder(self) -> msgspec.json.Decoder[Any]:
+        return msgspec.json.Decoder(self.body)
+
+    @cached_property
+    def flags(self) -> dict[str, Any]:
+        """The query's fields that may stand without a value (`?dry_run`), by name."""
+        assert self.query is not None
+        return {f.encode_name: f.type for f in msgspec.structs.fields(self.query)}
+
+
+def add_routes(app: web.Application, routes: list[Route]) -> None:
+    """Puts a table of routes into an application; GET answers HEAD as well."""
+    for route in routes:
+        endpoint = _endpoint(route)
+        if route.method == "GET":
+            app.router.add_get(route.path, endpoint, allow_head=True)
+        else:
+            app.router.add_route(route.method, route.path, endpoint)
+
+
+def _endpoint(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    async def endpoint(request: web.Request) -> web.StreamResponse:
+        request[_ROUTE] = route
+        kit = request.app[KIT]
+        call: Call[Any] = Call(request, kit, route, clock.now(), request[_CAUSE])
+        try:
+            return respond(await _run(call))
+        except Rejected as refusal:
+            if refusal.secret:
+                refusal.details["reference"] = await _record(call, refusal)
+            raise
+
+    return endpoint
+
+
+async def _run(call: Call[Any]) -> Reply:
+    route, request, kit = call.route, call.request, call.kit
+    if any("\0" in part for part in request.match_info.values()):
+        raise Rejected("not_found")
+    if route.has_district:
+        call.district = request.match_info["district"]
+        kit.policies.get(call.district)
+    kit.admit(route)
+    if route.caller.kind != "public":
+        authenticator = kit.authenticators[route.caller.kind]
+        token = bearer(request.headers.getall(hdrs.AUTHORIZATION, []))
+        call.caller = await authenticator(token, call.district, call.now)
+        permit(call.caller, route.caller)
+    call.query = _query(request, route)
+    if route.body is not None:
+        call.raw = await _read(request, route.body_limit)
+        call.body = (
+            _decode_form(call.raw, request, route) if route.form else _decode_json(call.raw, request, route)
+        )
+    return await route.handler(call)
+
+
+async def _record(call: Call[Any], refusal: Rejected) -> str:
+    """Keeps a refusal's truth for the desk; the code to find it by."""
+    detail = dict(refusal.secret)
+    person_id = detail.pop("person_id", None)
+    async with call.kit.db.connection() as conn:
+        return await record_refusal(
+            conn,
+            service=call.kit.settings.service,
+            district=call.district,
+            route=f"{call.route.method} {call.route.path}",
+            reason=refusal.reason,
+            detail=detail,
+            now=call.now,
+            person_id=person_id,
+        )
+
+
+def _query(request: web.Request, route: Route) -> Any:
+    given = request.query
+    if route.query is None:
+        if given:
+            raise Rejected("invalid_query", field=_shown(next(iter(given))), problem="unknown parameter")
+        return None
+    raw: dict[str, str] = {}
+    for name, value in given.items():
+        if name in raw or "\0" in value:
+            raise Rejected(
+                "invalid_query", field=_shown(name), problem="given twice, or with a NUL character"
+            )
+        kind = str(route.flags.get(name))
+        if "bool" in kind and value == "":
+            value = "true"
+        elif "datetime" in kind:
+            value = value.replace(" ", "+")  # an offset's plus sign that nobody percent-encoded
+        raw[name] = value
+    try:
+        return msgspec.convert(raw, route.query, strict=False)
+    except msgspec.ValidationError as error:
+        raise _invalid("invalid_query", error) from None
+
+
+async def _read(request: web.Request, limit: int) -> bytes:
+    """The body, bounded in size and in the time that it may take to arrive."""
+    if (request.content_length or 0) > limit:
+        raise Rejected("body_too_large", limit_bytes=limit)
+    if request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
+        raise Rejected("unsupported_media_type", accepted=["identity"])
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            async for chunk in request.content.iter_any():
+                size += len(chunk)
+                if size > limit:
+                    raise Rejected("body_too_large", limit_bytes=limit)
+                chunks.append(chunk)
+    except TimeoutError:
+        raise Rejected("request_timeout") from None
+    except (web.RequestPayloadError, ConnectionError):
+        raise Rejected("malformed_request") from None
+    return b"".join(chunks)
+
+
+def _decode_json(raw: bytes, request: web.Request, route: Route) -> Any:
+    """Strict JSON. NUL characters are refused, which PostgreSQL cannot store; msgspec refuses lone
+    surrogates."""
+    _expect_type(request, route.content_types)
+    try:
+        if b"\\u0000" in raw and _NUL.search(raw):
+            raise Rejected("invalid_body", field="$", problem="a NUL character")
+        return route.decoder.decode(raw)
+    except msgspec.ValidationError as error:
+        raise _invalid("invalid_body", error) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise Rejected("malformed_json") from None
+
+
+def _decode_form(raw: bytes, request: web.Request, route: Route) -> Any:
+    _expect_type(request, (_FORM_TYPE,))
+    try:
+        pairs = parse_qsl(
+            raw.decode(), keep_blank_values=True, errors="strict", max_num_fields=MAX_FORM_FIELDS
+        )
+    except ValueError:
+        raise Rejected("malformed_request") from None
+    form = dict(pairs)
+    if len(form) != len(pairs) or "\0" in "".join(form.values()):
+        raise Rejected("malformed_request")  # RFC 6749: no parameter more than once
+    try:
+        return msgspec.convert(form, route.body, strict=False)
+    except msgspec.ValidationError as error:
+        raise _invalid("invalid_body", error) from None
+
+
+def _expect_type(request: web.Request, accepted: tuple[str, ...]) -> None:
+    charset = (request.charset or "utf-8").lower()
+    if (
+        request.headers.get(hdrs.CONTENT_TYPE) is None
+        or request.content_type not in accepted
+        or charset != "utf-8"
+    ):
+        raise Rejected("unsupported_media_type", accepted=list(accepted))
+
+
+def _invalid(reason: str, error: msgspec.ValidationError) -> Rejected:
+    """msgspec's message is safe to show to who sent the body: "Expected `str`, got `int` - at `$.number`"."""
+    problem, _, where = str(error).partition(" - at `")
+    return Rejected(reason, field=where.rstrip("`") or "$", problem=problem[:200])
+
+
+def _shown(text: str) -> str:
+    return text[:50].encode("ascii", "replace").decode()
+
+
+def encode(body: Any) -> bytes:
+    """A reply's body as it goes out, and as it is kept for a repeat."""
+    if body is None:
+        return b""
+    return body if isinstance(body, bytes) else encode_json(body)
+
+
+def respond(reply: Reply) -> web.Response:
+    return web.Response(
+        status=reply.status,
+        body=encode(reply.body),
+        headers=dict(reply.headers),
+        content_type=reply.content_type if reply.body is not None else None,
+    )
+
+
+def respond_problem(problem: Problem, *, form: bool = False) -> web.Response:
+    if not form:
+        body, kind, status = problem.body, "application/problem+json", problem.status
+    else:  # RFC 6749, 5.2: a request that is understood and wrong is a 400
+        body, kind = problem.oauth_body, "application/json"
+        status = 400 if problem.status == 422 else problem.status
+    return web.Response(
+        status=status, body=encode_json(body), headers=dict(problem.headers), content_type=kind
+    )
+
+
+def begin_journey(traceparent: str | None) -> Cause:
+    """The journey that a request is part of: the caller's (W3C trace context), or a new one."""
+    match = _TRACEPARENT.fullmatch(traceparent or "")
+    trace, flags = (match[1], match[2]) if match else (secrets.token_hex(16), "00")
+    return Cause(str(UUID(hex=trace)), None, f"00-{trace}-{secrets.token_hex(8)}-{flags}")
+
+
+@web.middleware
+async def boundary(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """What every request has in common, whatever comes of it."""
+    started = time.perf_counter()
+    kit = request.app[KIT]
+    cause = request[_CAUSE] = begin_journey(request.headers.get("traceparent"))
+    district = request.match_info.get("district", "")
+    structlog.contextvars.bind_contextvars(district=district, correlation_id=cause.correlation_id)
+    reason = None
+    with metrics.in_flight.track_inprogress():
+        try:
+            response = await handler(request)
+        except Exception as error:
+            route = request.get(_ROUTE)
+            refusals = route.refusals if route else {}
+            problem = problem_of(error, kit.settings.service, refusals)
+            reason = problem.reason
+            response = _preflight(request, kit, error) or respond_problem(
+                problem, form=route is not None and route.form
+            )
+    for name, value in _HEADERS.items():
+        response.headers.setdefault(name, value)
+    response.headers[CORRELATION_HEADER] = cause.correlation_id
+    if hdrs.ORIGIN in request.headers:
+        _allow_origin(request, response, kit)
+    _observe(request, response.status, reason, time.perf_counter() - started)
+    return response
+
+
+def _observe(request: web.Request, status: int, reason: str | None, seconds: float) -> None:
+    """Counts and logs a request by its route's template: a raw path can hold a person, or anything at all."""
+    resource = request.match_info.route.resource
+    path = resource.canonical if resource is not None else "unmatched"
+    metrics.observe_request(request.method, path, status, reason, seconds)
+    access_line(request.method, path, status, reason, seconds)
+
+
+def _preflight(request: web.Request, kit: "Kit", error: Exception) -> web.Response | None:
+    """The answer to a browser that asks before it calls, if the district lists its origin."""
+    wanted = request.headers.get(hdrs.ACCESS_CONTROL_REQUEST_METHOD)
+    if (
+        request.method != hdrs.METH_OPTIONS
+        or not isinstance(error, web.HTTPMethodNotAllowed)
+        or wanted is None
+    ):
+        return None
+    if not _origin_listed(request, kit) or wanted not in error.allowed_methods:
+        return None
+    return web.Response(
+        status=204,
+        headers={
+            "Access-Control-Allow-Methods": ", ".join(sorted(error.allowed_methods)),
+            "Access-Control-Allow-Headers": _CORS_ALLOWED,
+            "Access-Control-Max-Age": "600",
+        },
+    )
+
+
+def _allow_origin(request: web.Request, response: web.StreamResponse, kit: "Kit") -> None:
+    response.headers.add("Vary", "Origin")
+    if _origin_listed(request, kit):
+        response.headers["Access-Control-Allow-Origin"] = request.headers[hdrs.ORIGIN]
+        response.headers["Access-Control-Expose-Headers"] = _CORS_EXPOSED
+
+
+def _origin_listed(request: web.Request, kit: "Kit") -> bool:
+    # On a request that matched no method there are no path variables: the district is the path's third part.
+    parts = request.path.split("/")
+    district = parts[3] if parts[1:3] == ["v1", "districts"] and len(parts) > 3 else ""
+    policy = kit.policies.find(district)
+    return policy is not None and request.headers.get(hdrs.ORIGIN) in policy.origins
