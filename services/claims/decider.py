@@ -8,6 +8,7 @@ A refusal that only its own pupil may understand is uniform: `claim_refused`, th
 reason in `Rejected.secret` for the help desk: which field differed and what is on file, never what was typed.
 """
 
+import math
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -163,48 +164,48 @@ def read_claim(last_name: str, first_name: str, number: str, policy: Policy) -> 
 
 def identify(typed: Typed, found: Sequence[Pupil], policy: Policy) -> Pupil:
     """Exactly one enrolled pupil has this number, and the names are exactly theirs; all else is refused alike."""
-    enrolled = [pupil for pupil in found if pupil.enrolled]
-    if any(pupil.parked for pupil in found):
-        raise uniform("history_parked")
     if not found:
         raise uniform("number_unknown")
+    if parked := [pupil for pupil in found if pupil.parked]:
+        raise uniform("history_parked", person_id=parked[0].person_id)
+    enrolled = [pupil for pupil in found if pupil.enrolled]
     if not enrolled:
-        raise uniform("withdrawn")
+        raise uniform("withdrawn", person_id=found[0].person_id)
     if len(enrolled) > 1:
-        raise uniform("number_conflict")
+        raise uniform("number_conflict", persons=[str(pupil.person_id) for pupil in enrolled])
     pupil = enrolled[0]
-    differs = [
-        field
-        for field in ("last_name", "first_name")
-        if not policy.same_name(getattr(typed, field), getattr(pupil, field))
-    ]
+    on_file = {"last_name": pupil.last_name, "first_name": pupil.first_name}
+    differs = [field for field, name in on_file.items() if not policy.same_name(getattr(typed, field), name)]
     if differs:
-        raise uniform(
-            "names_differ", differs=differs, on_file={field: getattr(pupil, field) for field in differs}
-        )
+        raise uniform("names_differ", person_id=pupil.person_id, differs=differs, on_file=on_file)
     return pupil
 
 
 def admit(account: Account, pupil: Pupil, policy: Policy, now: datetime) -> None:
     """An identified pupil may claim: an account that is free, after the wait, and not for ever anew in one day."""
     if account.claimed:
-        raise matched(policy, "account_claimed", username=policy.username(pupil.number))
+        raise matched(policy, pupil, "account_claimed", username=policy.username(pupil.number))
     opens = eligible_at(pupil, policy)
     if opens is None:
-        raise uniform("enrollment_voided")
+        raise uniform("enrollment_voided", person_id=pupil.person_id)
     if not may_claim_at(now, account, pupil, policy):
-        raise matched(policy, "waiting_period", **moment("eligible_at", opens, policy))
-    today = [
-        c.opened_at for c in account.claims if c.generation == account.generation and c.opened_at > now - DAY
-    ]
-    if len(today) >= min(policy.claims_a_day, CLAIMS_KEPT):
+        raise matched(policy, pupil, "waiting_period", **moment("eligible_at", opens, policy))
+    bound = min(policy.claims_a_day, CLAIMS_KEPT)
+    this_time = [claim.opened_at for claim in account.claims if claim.generation == account.generation]
+    lately = sorted(at for at in this_time if at > now - DAY)[-bound:]
+    if len(lately) == bound:
+        again = whole_second(lately[0] + DAY)
+        wait_s = math.ceil((again - now).total_seconds())
         raise matched(
-            policy, "claims_exhausted", **moment("retry_at", whole_second(min(today) + DAY), policy)
+            policy, pupil, "claims_exhausted", retry_after_s=wait_s, **moment("retry_at", again, policy)
         )
 
 
 def open_claim(account: Account, pupil: Pupil, policy: Policy, now: datetime, claim_id: UUID) -> list[Event]:
-    """A claim opens, and lives as long as a ticket does."""
+    """A claim opens, and lives as long as a ticket does; one that is open and asked for again is open already."""
+    asked = account.claim(claim_id)
+    if asked and claim_state(account, asked, now)[0] == "open":
+        return []
     admit(account, pupil, policy, now)
     expires_at = now.replace(microsecond=0) + policy.ticket_life
     return [ClaimOpened(claim_id=claim_id, generation=account.generation, expires_at=expires_at)]
@@ -356,11 +357,10 @@ def uniform(true_reason: str, **secret: Any) -> Rejected:
     return Rejected("claim_refused", secret={"reason": true_reason, **secret})
 
 
-def matched(policy: Policy, reason: str, **details: Any) -> Rejected:
+def matched(policy: Policy, pupil: Pupil, reason: str, **details: Any) -> Rejected:
     """A refusal to somebody who has shown the exact names and number: told why, unless the district says otherwise."""
-    if policy.claim_refusals == "uniform":
-        return uniform(reason, **details)
-    return Rejected(reason, secret={"reason": reason, **details}, **details)
+    truth = uniform(reason, person_id=pupil.person_id, **details)
+    return truth if policy.claim_refusals == "uniform" else Rejected(reason, secret=truth.secret, **details)
 
 
 def moment(name: str, at: datetime, policy: Policy) -> dict[str, str]:

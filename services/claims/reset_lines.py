@@ -27,16 +27,19 @@ class Line(msgspec.Struct, frozen=True):
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What one line comes to. `result` is `reset` or why nothing is done: unmatched, name_differs, not_claimed,
-    repeated, malformed (with a `hint`), number_conflict, withdrawn, history_parked."""
+    """What one line comes to. `state` is `matched`, or why nothing is done: unmatched, name_differs, not_claimed,
+    repeated, malformed (with a `hint`), number_conflict, withdrawn, history_parked. Of a matched line it becomes
+    `reset`, `done`, `skipped` or `failed` (both with a `reason`), or `cancelled` as the batch goes on."""
 
     line: int
-    result: str
+    state: str
     hint: str | None = None
     person_id: UUID | None = None
     username: str | None = None
     on_file: str | None = None  # the whole name, where it differs from the one in the line
-    first_line: int | None = None  # of a repeated pupil
+    first_line: int | None = None  # of a pupil who is named again
+    reason: str | None = None
+    sessions_ended: int | None = None
 
 
 def read_lines(pasted: str | Sequence[str]) -> list[Line]:
@@ -71,10 +74,10 @@ def match(
     first_lines: dict[UUID, int] = {}
     for line in lines:
         finding = _match(line, found, accounts, policy)
-        if finding.person_id and finding.result in ("reset", "not_claimed"):
+        if finding.person_id and finding.state in ("matched", "not_claimed"):
             first = first_lines.setdefault(finding.person_id, line.place)
             if first != line.place:
-                finding = msgspec.structs.replace(finding, result="repeated", first_line=first)
+                finding = msgspec.structs.replace(finding, state="repeated", first_line=first)
         findings.append(finding)
     return findings
 
@@ -84,26 +87,26 @@ def _match(
 ) -> Finding:
     number, hint = _number(line, policy)
     if number is None:
-        return Finding(line=line.place, result="malformed", hint=hint)
+        return Finding(line=line.place, state="malformed", hint=hint)
     under = found.get(number, ())
     enrolled = [pupil for pupil in under if pupil.enrolled]
     if any(pupil.parked for pupil in under):
-        return Finding(line=line.place, result="history_parked")
+        return Finding(line=line.place, state="history_parked")
     if len(enrolled) != 1:
-        result = "number_conflict" if enrolled else "withdrawn" if under else "unmatched"
-        return Finding(line=line.place, result=result)
+        state = "number_conflict" if enrolled else "withdrawn" if under else "unmatched"
+        return Finding(line=line.place, state=state)
     pupil = enrolled[0]
     on_file = " ".join(f"{pupil.first_name} {pupil.last_name}".split())
     account = accounts.get(pupil.person_id)
-    result = "reset" if account and account.claimed else "not_claimed"
+    state = "matched" if account and account.claimed else "not_claimed"
     if not policy.same_name(line.name, on_file):
-        result = "name_differs"
+        state = "name_differs"
     return Finding(
         line=line.place,
-        result=result,
+        state=state,
         person_id=pupil.person_id,
         username=policy.username(number),
-        on_file=on_file if result == "name_differs" else None,
+        on_file=on_file if state == "name_differs" else None,
     )
 
 

@@ -16,6 +16,7 @@ from tests.claims.given import (
     HOUR,
     MINUTE,
     NOON,
+    PERSON,
     SECOND,
     account,
     claimed,
@@ -114,12 +115,12 @@ class TestWhoItIs:
         ("field", "typed"), [("first", "Mary Ann"), ("first", "mary-ann"), ("last", "ONeil")]
     )
     def test_spelling_hyphens_apostrophes_and_case_count(self, field: str, typed: str) -> None:
-        name = f"{field}_name"
         secret = refused(pupil(), **{field: typed})
         assert secret == {
             "reason": "names_differ",
-            "differs": [name],
-            "on_file": {name: getattr(pupil(), name)},
+            "person_id": PERSON,
+            "differs": [f"{field}_name"],
+            "on_file": {"last_name": "O'Neil", "first_name": "Mary-Ann"},
         }
         assert typed not in str(secret)
 
@@ -141,7 +142,11 @@ class TestWhoItIs:
     def test_anyone_but_exactly_one_enrolled_pupil_is_refused_alike(
         self, found: list[Pupil], why: str
     ) -> None:
-        assert refused(*found) == {"reason": why}
+        assert refused(*found)["reason"] == why
+
+    def test_of_a_conflict_the_desk_learns_who_is_in_it(self) -> None:
+        secret = refused(pupil(), pupil(person_id=some("other")))
+        assert secret["persons"] == [str(PERSON), str(some("other"))]
 
     def test_a_withdrawn_pupil_under_the_same_number_is_in_nobodys_way(self) -> None:
         assert identify(pupil(person_id=some("other"), enrolled=False), pupil()) == pupil()
@@ -183,7 +188,7 @@ class TestTheWait:
     def test_without_any_enrollment_there_is_nothing_to_waive(self) -> None:
         with pytest.raises(Rejected) as caught:
             decider.admit(account(waived()), pupil(basis=None), CCPS, NOON)
-        assert caught.value.secret == {"reason": "enrollment_voided"}
+        assert caught.value.secret == {"reason": "enrollment_voided", "person_id": PERSON}
 
     def test_the_delay_is_the_districts(self) -> None:
         assert decider.eligible_at(pupil(basis=NOON), policy(claim_delay_hours=1)) == NOON + HOUR
@@ -207,6 +212,9 @@ class TestOpening:
             ClaimOpened(claim_id=some("next"), generation=1, expires_at=NOON + 30 * MINUTE)
         ]
 
+    def test_an_open_claim_that_is_asked_for_again_is_recorded_once(self) -> None:
+        assert decider.open_claim(account(opened()), pupil(), CCPS, NOON, some("claim")) == []
+
     def test_two_browsers_may_both_begin(self) -> None:
         assert decider.open_claim(account(opened()), pupil(), CCPS, NOON, some("other"))
 
@@ -217,6 +225,7 @@ class TestOpening:
             decider.open_claim(state, pupil(), days, NOON, some("c"))
         assert caught.value.reason == "claims_exhausted"
         assert caught.value.details["retry_at"] == "2026-11-22T13:00:00Z"
+        assert caught.value.details["retry_after_s"] == 3600
         assert decider.open_claim(state, pupil(), days, NOON + HOUR, some("c"))
 
     def test_a_reset_gives_new_tries(self) -> None:

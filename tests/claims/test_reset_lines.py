@@ -23,8 +23,8 @@ def findings(
     return match(read_lines(pasted), found, {p.person_id: CLAIMED for p in claimed}, by)
 
 
-def results(pasted: str | Sequence[str], *pupils: Pupil, **named: Any) -> list[str]:
-    return [finding.result for finding in findings(pasted, *pupils, **named)]
+def states(pasted: str | Sequence[str], *pupils: Pupil, **named: Any) -> list[str]:
+    return [finding.state for finding in findings(pasted, *pupils, **named)]
 
 
 @pytest.mark.parametrize(
@@ -37,11 +37,11 @@ def results(pasted: str | Sequence[str], *pupils: Pupil, **named: Any) -> list[s
 )
 def test_the_whole_name_is_compared_and_never_split(line: str) -> None:
     found = findings(line, CRUZ, claimed=[CRUZ])
-    assert found == [Finding(line=1, result="reset", person_id=CRUZ.person_id, username="S0000007")]
+    assert found == [Finding(line=1, state="matched", person_id=CRUZ.person_id, username="S0000007")]
 
 
 def test_what_a_keyboard_does_is_folded() -> None:
-    assert results("Mary–Ann O’Neil 0123456", pupil(), claimed=[pupil()]) == ["reset"]
+    assert states("Mary–Ann O’Neil 0123456", pupil(), claimed=[pupil()]) == ["matched"]
 
 
 @pytest.mark.parametrize(
@@ -49,12 +49,12 @@ def test_what_a_keyboard_does_is_folded() -> None:
 )
 def test_another_order_spelling_or_case_differs_and_shows_what_is_on_file(line: str) -> None:
     (found,) = findings(line, CRUZ, claimed=[CRUZ])
-    assert (found.result, found.on_file) == ("name_differs", "Mary Ann De La Cruz")
+    assert (found.state, found.on_file) == ("name_differs", "Mary Ann De La Cruz")
 
 
 def test_case_does_not_count_where_the_district_says_so() -> None:
     folded = policy(name_case="folded")
-    assert results("mary ann DE LA CRUZ 0000007", CRUZ, claimed=[CRUZ], by=folded) == ["reset"]
+    assert states("mary ann DE LA CRUZ 0000007", CRUZ, claimed=[CRUZ], by=folded) == ["matched"]
 
 
 @pytest.mark.parametrize(
@@ -69,11 +69,11 @@ def test_case_does_not_count_where_the_district_says_so() -> None:
     ],
 )
 def test_a_line_that_is_none_gets_a_hint(line: str, hint: str) -> None:
-    assert findings(line, pupil()) == [Finding(line=1, result="malformed", hint=hint)]
+    assert findings(line, pupil()) == [Finding(line=1, state="malformed", hint=hint)]
 
 
 @pytest.mark.parametrize(
-    ("pupils", "result"),
+    ("pupils", "state"),
     [
         ([], "unmatched"),
         ([pupil(enrolled=False)], "withdrawn"),
@@ -82,21 +82,21 @@ def test_a_line_that_is_none_gets_a_hint(line: str, hint: str) -> None:
         ([pupil()], "not_claimed"),
     ],
 )
-def test_nothing_is_done_by_accident(pupils: list[Pupil], result: str) -> None:
-    assert results("Mary-Ann O'Neil 0123456", *pupils) == [result]
+def test_nothing_is_done_by_accident(pupils: list[Pupil], state: str) -> None:
+    assert states("Mary-Ann O'Neil 0123456", *pupils) == [state]
 
 
 def test_an_account_that_was_reset_is_not_claimed() -> None:
     reset = account(opened(), claimed(), was_reset())
     lines = read_lines("Mary-Ann O'Neil 0123456")
-    assert match(lines, {"0123456": [pupil()]}, {PERSON: reset}, CCPS)[0].result == "not_claimed"
+    assert match(lines, {"0123456": [pupil()]}, {PERSON: reset}, CCPS)[0].state == "not_claimed"
 
 
 def test_a_pupil_named_twice_is_reset_once() -> None:
     lines = ["Mary-Ann O'Neil 0123456", "Mary Ann O'Neil 0123456", "Mary-Ann O'Neil 0123456"]
     found = findings(lines, pupil(), claimed=[pupil()])
-    assert [(f.result, f.first_line) for f in found] == [
-        ("reset", None),
+    assert [(f.state, f.first_line) for f in found] == [
+        ("matched", None),
         ("name_differs", None),
         ("repeated", 1),
     ]

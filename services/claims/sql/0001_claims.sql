@@ -45,19 +45,20 @@ CREATE TABLE reset_batch (
     report      jsonb NOT NULL,
     changed_at  timestamptz NOT NULL
 );
-CREATE INDEX reset_batch_as_of ON reset_batch (district, as_of);
 
--- The accounts of a batch. `planned`: not begun. `reset`: recorded, and auth has not confirmed yet. `done`: it has.
+-- The accounts of a batch. `listed`: waits for approval. `planned`: not begun. `reset`: recorded, and auth has not
+-- confirmed yet. `done`: it has. `generation` is the account's when the list was frozen.
 CREATE TABLE reset_item (
-    batch_id       uuid NOT NULL REFERENCES reset_batch ON DELETE CASCADE,
+    batch_id       uuid NOT NULL REFERENCES reset_batch,
     person_id      uuid NOT NULL,
     line           integer NOT NULL,
     generation     bigint NOT NULL,
-    state          text NOT NULL CHECK (state IN ('planned', 'reset', 'done', 'skipped', 'failed', 'cancelled')),
+    state          text NOT NULL
+                   CHECK (state IN ('listed', 'planned', 'reset', 'done', 'skipped', 'failed', 'cancelled')),
     reason         text,
     sessions_ended bigint,
     changed_at     timestamptz NOT NULL,
     PRIMARY KEY (batch_id, person_id)
 ) WITH (fillfactor = 80);
-CREATE INDEX reset_item_planned ON reset_item (batch_id, line) WHERE state = 'planned';
-CREATE INDEX reset_item_person ON reset_item (person_id, state);
+CREATE INDEX reset_item_planned ON reset_item (changed_at, batch_id, line) WHERE state = 'planned';
+CREATE INDEX reset_item_person ON reset_item (person_id);

@@ -1,0 +1,161 @@
+"""One function for each command: it chooses the stream, reads what else the decision needs, and passes the time on.
+
+Each runs inside its caller's transaction (`conn`), so that what else must change changes with the events. Dying before
+the commit leaves nothing behind; dying after it loses only the answer, and asking again is safe.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID, uuid4, uuid5
+
+import msgspec
+
+from services.claims import decider
+from services.claims.decider import Account, Claim, Pupil, Typed
+from services.claims.projections import ACCOUNT
+from shared.database import Connection, queries
+from shared.errors import Rejected
+from shared.event_store import EventStore
+from shared.messages import Cause, Event
+from shared.policy import Policy
+from shared.transact import Decider, transact
+
+DECIDER = Decider(decider.initial, decider.evolve)
+sql = queries("services.claims")
+
+
+class Opened(msgspec.Struct, frozen=True):
+    """An open claim, and whose it is."""
+
+    pupil: Pupil
+    claim: Claim
+
+
+async def open_claim(
+    store: EventStore,
+    conn: Connection,
+    typed: Typed,
+    policy: Policy,
+    *,
+    key: str | None,
+    now: datetime,
+    cause: Cause,
+) -> Opened:
+    """Opens a claim, or raises Rejected. Under the same `key`, a claim that is still open is found again.
+
+    Everybody who is refused costs the same: one look at the persons, one at their accounts.
+    """
+    found = await pupils_under(conn, policy.district, [typed.number])
+    accounts = await ACCOUNT.load(conn, [pupil.person_id for pupil in found])
+    pupil = decider.identify(typed, found, policy)
+    known = accounts.get(pupil.person_id, decider.initial)
+    claim_id = _claim_id(known, pupil, key, now)
+    decider.open_claim(
+        known, pupil, policy, now, claim_id
+    )  # whoever is refused is refused here; below we are sure
+
+    def decide(account: Account, _: Any) -> Sequence[Event]:
+        return decider.open_claim(account, pupil, policy, now, claim_id)
+
+    outcome = await transact(
+        store, DECIDER, policy.district, pupil.person_id, decide, now=now, cause=cause, conn=conn
+    )
+    claim = outcome.state.claim(claim_id)
+    assert claim is not None
+    return Opened(pupil, claim)
+
+
+def _claim_id(account: Account, pupil: Pupil, key: str | None, now: datetime) -> UUID:
+    """Named by the key for as long as that claim is open; a key that outlives its claim names nothing any more."""
+    if key is None:
+        return uuid4()
+    named = uuid5(pupil.person_id, key)
+    claim = account.claim(named)
+    return named if claim is None or decider.claim_state(account, claim, now)[0] == "open" else uuid4()
+
+
+async def complete_claim(
+    store: EventStore,
+    conn: Connection,
+    person_id: UUID,
+    policy: Policy,
+    *,
+    claim_id: UUID,
+    credential_id: UUID,
+    generation: int,
+    sealed_at: datetime,
+    now: datetime,
+    cause: Cause,
+) -> None:
+    """Decides whether a sealed credential claims the account, with the person's admission held meanwhile."""
+
+    async def hold(conn: Connection) -> Pupil | None:
+        row = await conn.fetchrow(sql.pupil_locked, person_id, policy.district)
+        return None if row is None else Pupil(**dict(row))
+
+    def decide(account: Account, pupil: Pupil | None) -> Sequence[Event]:
+        return decider.decide_claim(
+            account, pupil, policy,
+            claim_id=claim_id, credential_id=credential_id, generation=generation, sealed_at=sealed_at,
+        )  # fmt: skip
+
+    await transact(
+        store, DECIDER, policy.district, person_id, decide, now=now, cause=cause, conn=conn, load=hold
+    )
+
+
+async def waive(
+    store: EventStore,
+    person_id: UUID,
+    district: str,
+    *,
+    actor: str,
+    desk_ticket: str | None,
+    reason: str | None,
+    now: datetime,
+    cause: Cause,
+) -> None:
+    """Lets one person claim without waiting. Raises Rejected `person_unknown`."""
+
+    def decide(account: Account, _: Any) -> Sequence[Event]:
+        return decider.waive(account, actor=actor, desk_ticket=desk_ticket, reason=reason)
+
+    async def known(conn: Connection) -> None:
+        await require_person(conn, person_id, district)
+
+    await transact(store, DECIDER, district, person_id, decide, now=now, cause=cause, load=known)
+
+
+async def revoke_waiver(
+    store: EventStore,
+    person_id: UUID,
+    district: str,
+    *,
+    actor: str,
+    desk_ticket: str | None,
+    now: datetime,
+    cause: Cause,
+) -> None:
+    """Lets the waiting period of one person count again. Raises Rejected `person_unknown`."""
+
+    def decide(account: Account, _: Any) -> Sequence[Event]:
+        return decider.revoke_waiver(account, actor=actor, desk_ticket=desk_ticket)
+
+    async def known(conn: Connection) -> None:
+        await require_person(conn, person_id, district)
+
+    await transact(store, DECIDER, district, person_id, decide, now=now, cause=cause, load=known)
+
+
+async def pupils_under(conn: Connection, district: str, numbers: Sequence[str]) -> list[Pupil]:
+    """Everybody whom the roster has under these numbers, enrolled or not."""
+    return [Pupil(**dict(row)) for row in await conn.fetch(sql.pupils_under, district, numbers)]
+
+
+async def require_person(conn: Connection, person_id: UUID, district: str) -> str:
+    """The number of a person of this district. Raises Rejected `person_unknown`."""
+    number: str | None = await conn.fetchval(sql.number_of, person_id, district)
+    if not number:
+        raise Rejected("person_unknown")
+    return number

@@ -1,0 +1,93 @@
+-- name: pupils_under
+-- Everybody whom the roster has under some numbers, as the rules ask for them.
+SELECT a.person_id, a.number, a.last_name, a.first_name, a.status = 'enrolled' AS enrolled, a.basis, a.baseline,
+       g.parked_at IS NOT NULL AS parked
+FROM admission a
+LEFT JOIN gate g ON g.consumer = 'admission' AND g.stream_id = a.person_id
+WHERE a.district = $1 AND a.number = ANY($2::text[])
+ORDER BY a.person_id
+
+-- name: pupil_locked
+-- One person, held against the projector until the decision is committed, and how many others share the number.
+SELECT a.person_id, a.number, a.last_name, a.first_name, a.status = 'enrolled' AS enrolled, a.basis, a.baseline,
+       EXISTS (
+           SELECT FROM gate g
+           WHERE g.consumer = 'admission' AND g.stream_id = a.person_id AND g.parked_at IS NOT NULL
+       ) AS parked,
+       (
+           SELECT count(*) FROM admission o
+           WHERE o.district = a.district AND o.number = a.number AND o.status = 'enrolled' AND o.person_id <> a.person_id
+       ) AS namesakes
+FROM admission a
+WHERE a.person_id = $1 AND a.district = $2
+FOR SHARE OF a
+
+-- name: number_of
+SELECT number FROM admission WHERE person_id = $1 AND district = $2
+
+-- name: admissions_under
+-- What the help desk finds under a number, newest histories first.
+SELECT person_id FROM admission WHERE district = $1 AND number = $2 ORDER BY status, person_id LIMIT $3
+
+-- name: others_enrolled_under
+SELECT person_id FROM admission
+WHERE district = $1 AND number = $2 AND status = 'enrolled' AND person_id <> $3 ORDER BY person_id LIMIT $4
+
+-- name: recent_refusals
+SELECT reference, reason, detail, at FROM refusal
+WHERE person_id = $1 AND district = $2 ORDER BY at DESC LIMIT $3
+
+-- name: recent_resets
+SELECT i.batch_id, b.cause, b.author, b.approved_by, b.desk_ticket, i.state, i.reason, i.sessions_ended, i.changed_at
+FROM reset_item i JOIN reset_batch b USING (batch_id)
+WHERE i.person_id = $1 AND b.district = $2 ORDER BY i.changed_at DESC LIMIT $3
+
+-- name: insert_batch
+INSERT INTO reset_batch (batch_id, district, cause, state, author, desk_ticket, as_of, report, changed_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $7)
+
+-- name: insert_items
+INSERT INTO reset_item (batch_id, person_id, line, generation, state, changed_at)
+SELECT $1, person_id, line, generation, $5, $6
+FROM unnest($2::uuid[], $3::integer[], $4::bigint[]) AS listed (person_id, line, generation)
+
+-- name: find_batch
+SELECT batch_id, district, cause, state, author, approved_by, desk_ticket, as_of, report, changed_at
+FROM reset_batch WHERE batch_id = $1 AND district = $2
+
+-- name: find_batch_locked
+SELECT batch_id, district, cause, state, author, approved_by, desk_ticket, as_of, report, changed_at
+FROM reset_batch WHERE batch_id = $1 AND district = $2 FOR UPDATE
+
+-- name: items_of
+SELECT person_id, line, state, reason, sessions_ended FROM reset_item WHERE batch_id = $1 ORDER BY line
+
+-- name: approve_batch
+UPDATE reset_batch SET state = 'approved', approved_by = $2, changed_at = $3 WHERE batch_id = $1
+
+-- name: plan_items
+UPDATE reset_item SET state = 'planned', changed_at = $2 WHERE batch_id = $1 AND state = 'listed'
+
+-- name: cancel_batch
+UPDATE reset_batch SET state = 'cancelled', changed_at = $2 WHERE batch_id = $1
+
+-- name: cancel_items
+-- An item that is being reset at this moment is waited for, and then left alone.
+UPDATE reset_item SET state = 'cancelled', changed_at = $2 WHERE batch_id = $1 AND state IN ('listed', 'planned')
+
+-- name: take_item
+-- The next account to reset; no other worker gets it meanwhile.
+SELECT i.batch_id, i.person_id, i.generation, b.district, b.author, b.desk_ticket, b.as_of
+FROM reset_item i JOIN reset_batch b USING (batch_id)
+WHERE i.state = 'planned'
+ORDER BY i.changed_at, i.batch_id, i.line
+LIMIT 1
+FOR UPDATE OF i SKIP LOCKED
+
+-- name: mark_item
+UPDATE reset_item SET state = $3, reason = $4, changed_at = $5 WHERE batch_id = $1 AND person_id = $2 AND state = 'planned'
+
+-- name: confirm_items
+-- auth has revoked everything below a generation: what was reset into it, or before, is done.
+UPDATE reset_item SET state = 'done', sessions_ended = $3, changed_at = $4
+WHERE person_id = $1 AND state = 'reset' AND generation < $2
