@@ -60,16 +60,10 @@ class EventStore:
         calls `wake` after its commit; `transact` and `once` do. Without inline projections one statement does it
         all, so that it may also run on a bare connection, in autocommit.
         """
-        recorded = [
-            Recorded(
-                uuid4(), type(event).__name__, event.SCHEMA, self.codec.service, district, stream_id, version,
-                now, event, cause,
-            )
-            for version, event in enumerate(events, start=expected_version + 1)
-        ]  # fmt: skip
-        if not recorded:
+        if not events:
             return []
         data = self._encode(events)
+        recorded = self._envelopes(district, stream_id, expected_version, events, now=now, cause=cause)
         moved = await conn.fetchval(
             _sql.append_next if expected_version else _sql.append_first,
             stream_id,
@@ -94,6 +88,24 @@ class EventStore:
     def wake(self) -> None:
         """Tell the relay that something was committed. Before the commit it would look in vain."""
         self._on_append()
+
+    def _envelopes(
+        self,
+        district: str,
+        stream_id: UUID,
+        after: int,
+        events: Sequence[Event],
+        *,
+        now: datetime,
+        cause: Cause,
+    ) -> list[Recorded[Event]]:
+        service = self.codec.service
+        return [
+            Recorded(
+                uuid4(), type(e).__name__, e.SCHEMA, service, district, stream_id, version, now, e, cause
+            )
+            for version, e in enumerate(events, start=after + 1)
+        ]
 
     def _encode(self, events: Sequence[Event]) -> list[bytes]:
         if len(events) > MAX_EVENTS_PER_APPEND:
