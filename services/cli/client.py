@@ -1,0 +1,278 @@
+"""How the command line finds Homeroom, asks its services, and shows what they answer.
+
+Where Homeroom is comes from the environment, or else from the local stack of this project (`homeroom status --json`):
+
+- `HOMEROOM_ROSTER_URL`, `HOMEROOM_CLAIMS_URL`, `HOMEROOM_AUTH_URL`: the services' addresses; all three or none.
+- `HOMEROOM_DISTRICT`: the district that commands speak of, `ccps` by default.
+- `HOMEROOM_CLIENT_ID` and `HOMEROOM_CLIENT_SECRET_FILE` (or `HOMEROOM_CLIENT_SECRET`): the client that asks.
+- `HOMEROOM_KAFKA` and the other settings of the services, for what speaks to Kafka or PostgreSQL itself.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import aiohttp
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from shared.errors import HomeroomError
+from shared.settings import Settings, SettingsInvalid, from_environment
+
+SERVICES = ("roster", "claims", "auth")
+TRIES = 5
+PATIENCE_S = 15
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+Json = dict[str, Any]
+
+ADVICE = {
+    "unreachable": "See what runs with `homeroom status`, or check HOMEROOM_*_URL.",
+    "not_configured": "Start the local stack with `make up`, or set HOMEROOM_ROSTER_URL, _CLAIMS_URL and _AUTH_URL.",
+    "invalid_client": "The client's id or secret is not accepted: see HOMEROOM_CLIENT_ID, or `homeroom client rotate`.",
+    "scope_missing": "This client may not do that; another one may (desk, operator, sis).",
+    "district_unknown": "There is no policy file for this district: see HOMEROOM_DISTRICT and HOMEROOM_POLICY_DIR.",
+    "approval_required": "A second person approves it: `homeroom reset approve BATCH` with a client of their own.",
+    "approver_is_author": "Whoever asked for a reset cannot approve it: another desk client must.",
+    "history_diverged": "The store and the topic do not agree: `homeroom history verify`.",
+    "internal_error": "The service's log has the cause under this reference.",
+    "person_unknown": "Nobody has this id, username or number: `homeroom person show` looks one up.",
+}
+
+
+class Failed(HomeroomError):
+    """A command refused, or one that could not be carried out: `reason` on stderr, exit status 1."""
+
+    def __init__(self, reason: str, detail: str = "", *, status: int = 0, body: Json | None = None) -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason, self.detail, self.status, self.body = reason, detail, status, body or {}
+
+
+class Client(msgspec.Struct, frozen=True):
+    """A client of auth's `token` route."""
+
+    id: str
+    secret: str
+
+
+class Site(msgspec.Struct, frozen=True):
+    """Where one Homeroom is, and whom the command line may be there."""
+
+    district: str
+    services: dict[str, str]
+    clients: dict[str, Client]
+    kafka: str = ""
+
+    def client(self, role: str) -> Client:
+        """The client of that role: on the local stack each role has its own, otherwise there is the one configured."""
+        found = self.clients.get(role) or self.clients.get("*")
+        if not found:
+            raise Failed(
+                "not_configured",
+                f"no client for {role}: set HOMEROOM_CLIENT_ID and HOMEROOM_CLIENT_SECRET_FILE",
+            )
+        return found
+
+    def settings(self, **given: Any) -> Settings:
+        """The services' settings, for what speaks to Kafka or PostgreSQL itself."""
+        try:
+            return from_environment(**({"service": "cli", "postgres": "", "kafka": self.kafka} | given))
+        except SettingsInvalid as error:
+            raise Failed("not_configured", str(error)) from None
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What a service answered; `body` is empty where there was none."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: Any
+
+
+def find_site(env: Mapping[str, str] = os.environ) -> Site:
+    """The Homeroom that the environment names, else the local stack; `not_configured` when there is neither."""
+    urls = {name: env.get(f"HOMEROOM_{name.upper()}_URL", "").rstrip("/") for name in SERVICES}
+    if not any(urls.values()):
+        return _local_stack(env)
+    if missing := [name for name, url in urls.items() if not url]:
+        raise Failed("not_configured", f"HOMEROOM_{missing[0].upper()}_URL is missing")
+    clients = {}
+    if client_id := env.get("HOMEROOM_CLIENT_ID"):
+        file = env.get("HOMEROOM_CLIENT_SECRET_FILE")
+        secret = Path(file).read_text().strip() if file else env.get("HOMEROOM_CLIENT_SECRET", "")
+        clients["*"] = Client(client_id, secret)
+    return Site(env.get("HOMEROOM_DISTRICT", "ccps"), urls, clients, env.get("HOMEROOM_KAFKA", ""))
+
+
+def _local_stack(env: Mapping[str, str]) -> Site:
+    from services.cli import stack  # which shows with what this module offers
+
+    found = stack.read_status()
+    if found.get("state") not in ("running", "degraded"):
+        raise Failed("not_configured", "no local stack of this project is running")
+    site = msgspec.convert(found, Site)
+    return msgspec.structs.replace(site, district=env.get("HOMEROOM_DISTRICT", site.district))
+
+
+class Homeroom:
+    """The three services as one district's clients see them; a token is asked for once for each role."""
+
+    def __init__(self, site: Site, http: aiohttp.ClientSession) -> None:
+        self.site, self._http, self._tokens = site, http, dict[str, str]()
+
+    async def get(self, service: str, path: str, *, role: str = "desk", **query: object) -> Any:
+        """GET; the decoded body."""
+        return (await self.call(role, "GET", service, path, query=query)).body
+
+    async def post(
+        self, service: str, path: str, body: object = None, *, role: str = "desk", **query: object
+    ) -> Answer:
+        """POST under an idempotency key of its own, so that a repeat after a broken connection is not done twice."""
+        return await self.call(
+            role, "POST", service, path, body, query=query, headers={"Idempotency-Key": str(uuid4())}
+        )
+
+    async def call(
+        self, role: str, method: str, service: str, path: str, body: object = None,
+        *, query: Mapping[str, object] | None = None, headers: Mapping[str, str] | None = None,
+    ) -> Answer:  # fmt: skip
+        """Ask as `role`; a path that does not begin with /v1 is the district's. Refusals are raised as `Failed`."""
+        if role not in self._tokens:
+            self._tokens[role] = await self._token(self.site.client(role))
+        bearer = {"Authorization": f"Bearer {self._tokens[role]}", **(headers or {})}
+        answer = await self.ask(method, service, path, body, query=query, headers=bearer)
+        if answer.status == 401:  # ten minutes have gone by: once more with a fresh token
+            self._tokens[role] = await self._token(self.site.client(role))
+            bearer["Authorization"] = f"Bearer {self._tokens[role]}"
+            answer = await self.ask(method, service, path, body, query=query, headers=bearer)
+        return raise_for(answer)
+
+    async def _token(self, client: Client) -> str:
+        form = {"grant_type": "client_credentials"}
+        basic = {"Authorization": aiohttp.encode_basic_auth(client.id, client.secret)}
+        answer = raise_for(await self.ask("POST", "auth", "/token", form=form, headers=basic))
+        return str(answer.body["access_token"])
+
+    async def ask(
+        self, method: str, service: str, path: str, body: object = None, *, form: Mapping[str, str] | None = None,
+        query: Mapping[str, object] | None = None, headers: Mapping[str, str] | None = None,
+    ) -> Answer:  # fmt: skip
+        """One request; a 503 and a connection that was never made are tried again, a few times."""
+        url = self.site.services[service] + (
+            path if path.startswith(("/v1/", "/health")) else f"/v1/districts/{self.site.district}{path}"
+        )
+        params = {key: str(value) for key, value in (query or {}).items() if value is not None}
+        for attempt in range(TRIES):
+            last = attempt == TRIES - 1
+            try:
+                async with self._http.request(
+                    method, url, params=params, json=body, data=form, headers=dict(headers or {})
+                ) as response:
+                    answer = Answer(response.status, response.headers, decoded(await response.read()))
+            except (aiohttp.ClientConnectionError, TimeoutError) as error:
+                if last or (method == "POST" and not form and "Idempotency-Key" not in (headers or {})):
+                    raise Failed("unreachable", f"{service} does not answer at {url} ({error})") from error
+                await asyncio.sleep(0.2 * 2**attempt)
+                continue
+            if answer.status != 503 or last:
+                return answer
+            await asyncio.sleep(min(2.0, float(answer.headers.get("Retry-After", "1"))))
+        raise AssertionError("the last attempt returns or raises")
+
+
+def decoded(content: bytes) -> Any:
+    """A JSON body, or {} for none; a body that is not JSON (a proxy's page) is kept as text."""
+    try:
+        return msgspec.json.decode(content) if content else {}
+    except msgspec.DecodeError:
+        return {"reason": "unexpected_answer", "detail": content[:200].decode(errors="replace")}
+
+
+def raise_for(answer: Answer) -> Answer:
+    """The answer itself, or its problem as `Failed`."""
+    if answer.status < 400:
+        return answer
+    body = answer.body if isinstance(answer.body, dict) else {}
+    reason = body.get("reason") or body.get("error") or f"http_{answer.status}"
+    detail = body.get("detail") or body.get("error_description") or body.get("title") or ""
+    raise Failed(reason, detail, status=answer.status, body=body)
+
+
+@asynccontextmanager
+async def connect(site: Site | None = None) -> AsyncIterator[Homeroom]:
+    """Homeroom, for the time of one command."""
+    timeout = aiohttp.ClientTimeout(total=PATIENCE_S)
+    async with aiohttp.ClientSession(timeout=timeout) as http:
+        yield Homeroom(site or find_site(), http)
+
+
+# ------------------------------------------------------------------ showing
+
+
+def explain(failure: Failed) -> None:
+    """A refusal on stderr: its reason, what it says, the rest of its facts, and what to do next."""
+    err.print(f"[red]{failure.reason}[/red]" + (f": {failure.detail}" if failure.detail else ""))
+    for key, value in failure.body.items():
+        if key not in ("type", "title", "status", "detail", "reason", "error", "error_description"):
+            err.print(f"  {key}: {plain(value)}")
+    if advice := ADVICE.get(failure.reason):
+        err.print(f"  {advice}")
+
+
+def show(data: Any, as_json: bool, *columns: str) -> None:
+    """`data` as JSON, or for people: rows as a table (of `columns`, else of all), a single thing as a sheet."""
+    if as_json:
+        sys.stdout.write(msgspec.json.format(msgspec.json.encode(data), indent=2).decode() + "\n")
+    elif isinstance(data, list):
+        table(data, columns)
+    else:
+        sheet(data)
+
+
+def table(rows: Sequence[Json], columns: Sequence[str] = ()) -> None:
+    """One line for each row; says so when there is none."""
+    if not rows:
+        out.print("none")
+        return
+    columns = columns or list(rows[0])
+    drawn = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        drawn.add_row(*(plain(row.get(column)) for column in columns))
+    out.print(drawn)
+
+
+def sheet(data: Json) -> None:
+    """One line for each field; what is nested stands indented under its name."""
+    drawn = Table.grid(padding=(0, 2))
+    for key, value in data.items():
+        drawn.add_row(f"[bold]{key}[/bold]", plain(value))
+    out.print(drawn)
+
+
+def plain(value: object) -> str:
+    """A value as a person reads it; never markup."""
+    if value is None:
+        return "-"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {plain(item)}" for key, item in value.items())
+    if isinstance(value, list):
+        return "\n".join(plain(item) for item in value) or "-"
+    return str(value).lower() if isinstance(value, bool) else str(value).replace("[", "\\[")
+
+
+def confirm(question: str, yes: bool, *, ask: Callable[[str], str] = input) -> None:
+    """Go on only after a yes; without a terminal to ask on, `--yes` must say it."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise Failed("not_confirmed", f"{question} Say --yes to do it without being asked.")
+    if ask(f"{question} [y/N] ").strip().lower() not in ("y", "yes"):
+        raise Failed("not_confirmed", "nothing was done")

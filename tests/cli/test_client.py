@@ -1,0 +1,133 @@
+"""How the command line asks: tokens, repeats, refusals and exit statuses."""
+
+import json
+
+import pytest
+
+from tests.cli.conftest import Run
+from tests.cli.fake import FakeServices
+
+PERSON = "2b6f0a52-0d0e-4b0a-9e0f-3f1d7a9c0001"
+ACCOUNT = {"person_id": PERSON, "username": "S0123456", "status": "unclaimed"}
+
+
+def test_a_thing_is_shown_for_people_and_as_json(
+    services: FakeServices, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    services.answers[f"GET /accounts/{PERSON}"] = [(200, ACCOUNT)]
+    assert run("account", "show", PERSON) == 0
+    assert "unclaimed" in capsys.readouterr().out
+    assert run("account", "show", PERSON, "--json") == 0
+    assert json.loads(capsys.readouterr().out) == ACCOUNT
+
+
+def test_a_refusal_is_a_reason_on_stderr_and_exit_status_1(
+    services: FakeServices, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With what it says, its reference, and what to do next; nothing on stdout."""
+    problem = {
+        "reason": "scope_missing",
+        "detail": "needs desk",
+        "reference": "C-7K3M-9QX",
+        "type": "/problems/scope_missing",
+    }
+    services.answers[f"GET /accounts/{PERSON}"] = [(403, problem)]
+    assert run("account", "show", PERSON) == 1
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "scope_missing: needs desk" in shown.err
+    assert "C-7K3M-9QX" in shown.err
+    assert "another one may" in shown.err
+    assert "/problems/" not in shown.err
+
+
+@pytest.mark.parametrize(
+    "words", [("account", "show"), ("account", "show", PERSON, "--bogus"), ("nothing",), ("reset",)]
+)
+def test_wrong_usage_is_exit_status_2(services: FakeServices, run: Run, words: tuple[str, ...]) -> None:
+    assert run(*words) == 2
+    assert services.asked == []
+
+
+def test_without_a_stack_or_configuration_it_says_what_to_do(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOMEROOM_STATE_DIR", str(tmp_path))
+    assert run("lag") == 1
+    assert "make up" in capsys.readouterr().err
+
+
+def test_half_a_configuration_names_what_is_missing(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOMEROOM_AUTH_URL", "http://127.0.0.1:1")
+    assert run("lag") == 1
+    assert "HOMEROOM_ROSTER_URL" in capsys.readouterr().err
+
+
+def test_a_secret_can_come_from_a_file(
+    services: FakeServices, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: object
+) -> None:
+    file = f"{tmp_path}/secret"
+    with open(file, "w") as written:
+        written.write("from-file\n")
+    monkeypatch.setenv("HOMEROOM_CLIENT_SECRET_FILE", file)
+    services.answers[f"GET /accounts/{PERSON}"] = [(200, ACCOUNT)]
+    assert run("account", "show", PERSON) == 0
+    assert services.requests("POST /token")[0].headers["Authorization"] == "Basic ZGVzazpmcm9tLWZpbGU="
+
+
+def test_a_service_that_is_not_ready_is_asked_again(services: FakeServices, run: Run) -> None:
+    services.answers[f"GET /accounts/{PERSON}"] = [(503, {}), (503, {}), (200, ACCOUNT)]
+    assert run("account", "show", PERSON) == 0
+    assert len(services.requests(f"GET /accounts/{PERSON}")) == 3
+
+
+def test_a_broken_post_is_repeated_under_the_same_key(services: FakeServices, run: Run) -> None:
+    """So that what was done although the answer was lost is not done twice."""
+    services.answers[f"GET /accounts/{PERSON}"] = [(200, ACCOUNT)]
+    services.answers[f"POST /accounts/{PERSON}/resets"] = [
+        (0, None),
+        (202, {"batch_id": PERSON, "state": "running"}),
+    ]
+    services.answers[f"GET /reset-batches/{PERSON}"] = [(200, {"batch_id": PERSON, "state": "done"})]
+    assert run("reset", PERSON) == 0
+    keys = [
+        asked.headers["Idempotency-Key"] for asked in services.requests(f"POST /accounts/{PERSON}/resets")
+    ]
+    assert len(keys) == 2
+    assert len(set(keys)) == 1
+
+
+def test_an_expired_token_is_renewed_once(services: FakeServices, run: Run) -> None:
+    services.answers[f"GET /accounts/{PERSON}"] = [(401, {"reason": "token_expired"}), (200, ACCOUNT)]
+    assert run("account", "show", PERSON) == 0
+    assert len(services.requests("POST /token")) == 2
+
+
+def test_a_client_that_is_not_accepted_is_told_so(
+    services: FakeServices, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """auth answers as OAuth does; the command line shows it as it shows every refusal."""
+    services.answers["POST /token"] = [
+        (401, {"error": "invalid_client", "error_description": "no such client"})
+    ]
+    assert run("account", "show", PERSON) == 1
+    assert "invalid_client: no such client" in capsys.readouterr().err
+
+
+def test_nobody_there(
+    run: Run, services: FakeServices, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("services.cli.client.TRIES", 2)
+    monkeypatch.setenv("HOMEROOM_CLAIMS_URL", "http://127.0.0.1:1")
+    assert run("account", "show", PERSON) == 1
+    assert "unreachable: claims" in capsys.readouterr().err
+
+
+def test_what_a_service_says_is_never_markup(
+    services: FakeServices, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    services.answers[f"GET /accounts/{PERSON}"] = [(200, ACCOUNT | {"last_name": "[red]O'Neill[/red]"})]
+    assert run("account", "show", PERSON) == 0
+    assert "[red]O'Neill[/red]" in capsys.readouterr().out

@@ -1,0 +1,283 @@
+"""200 pupils' lives at once, from a seed; each is written down as the outside knows it: only what was acknowledged.
+
+A front end that gets no answer, or a 503, asks again; what it then knows is certain. So a life never guesses: when it
+ends, it says which password must sign in (or none), and how often each thing must have taken effect.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from uuid import uuid4
+
+import aiohttp
+import msgspec
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from services.cli.client import Answer, Failed, Homeroom, Json
+from services.cli.pupil import Pupil, cloud_event, enrollment
+from shared import clock
+from tests.journeys.fleet import Fleet
+
+PATIENCE_S = 90  # longer than any part is away
+SOURCE = "/tests/sis"
+
+
+class Life(msgspec.Struct, kw_only=True):
+    """What the outside knows about one pupil."""
+
+    name: str
+    enrolled: Json
+    events: list[str] = []  # ids of acknowledged enrollments
+    claims: list[str] = []  # ids of claims that were completed
+    batches: list[str] = []  # ids of resets that were accepted
+    changes: int = 0  # password changes and recoveries that were done
+    password: str | None = None  # the one that must sign in; none: the account must be unclaimed
+    old_passwords: list[str] = []
+    dead_sessions: list[str] = []
+
+    @property
+    def username(self) -> str:
+        return f"S{self.enrolled['number']}"
+
+
+class Impatient(AssertionError):
+    """A part did not come back in time, or an answer was none that a front end may ever see."""
+
+
+class Walker:
+    """Walks one life; `busy` is what every step asks through."""
+
+    def __init__(self, crowd: "Crowd", life: Life, rng: random.Random) -> None:
+        self.crowd, self.life, self.rng = crowd, life, rng
+        self.pupil = Pupil(crowd.ask, life.enrolled, crowd.policy)
+
+    async def walk(self) -> None:
+        """Enrolled by one of three ways, then one of the plots."""
+        await self.rng.choice([self.enroll_http, self.enroll_binary, self.enroll_structured])()
+        plots = self.signs_in, self.changes, self.recovers, self.is_reset, self.gives_up, self.two_browsers
+        await self.rng.choices(plots, weights=[3, 2, 2, 3, 1, 2])[0]()
+
+    # -------------------------------------------------------------- plots
+
+    async def signs_in(self) -> None:
+        await self.claim()
+        await self.sign_in()
+
+    async def changes(self) -> None:
+        await self.signs_in()
+        new, session = self.new_password(), self.pupil.session
+        answer = await self.pupil.change_password(str(self.life.password), new)
+        # Asked again after a lost answer, the change is refused because it is done: signing in tells.
+        if answer.status != 204 and (await self.pupil.sign_in(new)).status != 201:
+            raise Impatient(f"{self.life.name}: change: {answer.status} {answer.body}")
+        self.pupil.session = self.pupil.session or session
+        self.changed_to(new)
+        await self.sign_in()
+
+    async def recovers(self) -> None:
+        await self.signs_in()
+        new = self.new_password()
+        must(await self.pupil.forgot_password(), 201)
+        answered = await self.pupil.answer_questions()
+        must(answered, 200)
+        self.life.dead_sessions.append(self.pupil.session)
+        answer = await self.pupil.recover_with(new)
+        if answer.status != 204 and (await self.pupil.sign_in(new)).status != 201:
+            raise Impatient(f"{self.life.name}: recovery: {answer.status} {answer.body}")
+        self.changed_to(new)
+        await self.sign_in()
+
+    async def is_reset(self) -> None:
+        await self.signs_in()
+        self.life.dead_sessions.append(self.pupil.session)
+        await self.reset()
+        if self.rng.random() < 0.7:
+            await self.claim()
+            await self.sign_in()
+
+    async def gives_up(self) -> None:
+        """Closes the browser after the password: the account stays unclaimed."""
+        must(await self.open(), 201)
+        must(await self.pupil.set_password(self.new_password()), 200)
+
+    async def two_browsers(self) -> None:
+        """Both walk to the end; one wins, the other is told."""
+        other = Walker(self.crowd, self.life, self.rng)
+        must(await self.open(), 201)
+        must(await other.open(), 201)
+        passwords = self.new_password(), self.new_password()
+        must(await self.pupil.set_password(passwords[0]), 200)
+        must(await other.pupil.set_password(passwords[1]), 200)
+        states = await asyncio.gather(self.seal(), other.seal())
+        if sorted(states) != ["completed", "rejected"]:
+            raise Impatient(f"{self.life.name}: two browsers ended as {states}")
+        winner = (self, other)[states.index("completed")]
+        self.life.claims.append(winner.pupil.claim["claim_id"])
+        self.life.password = passwords[states.index("completed")]
+        self.pupil = winner.pupil
+        await self.sign_in()
+
+    # -------------------------------------------------------------- steps
+
+    def event(self) -> Json:
+        return cloud_event("StudentEnrolled", self.life.enrolled, source=SOURCE, now=clock.now())
+
+    async def enroll_http(self) -> None:
+        event = self.event()
+        answer = await self.crowd.as_client("sis", "POST", "roster", "/enrollments", event)
+        must(answer, 202)
+        self.life.events.append(event["id"])
+
+    async def enroll_binary(self) -> None:
+        event = self.event()
+        headers = [
+            (f"ce_{name}", event[name].encode()) for name in ("specversion", "id", "type", "source", "time")
+        ]
+        await self.crowd.publish(self.life.enrolled["source_id"], msgspec.json.encode(event["data"]), headers)
+        self.life.events.append(event["id"])
+
+    async def enroll_structured(self) -> None:
+        event = self.event()
+        headers = [("content-type", b"application/cloudevents+json")]
+        await self.crowd.publish(self.life.enrolled["source_id"], msgspec.json.encode(event), headers)
+        self.life.events.append(event["id"])
+
+    async def open(self) -> Answer:
+        """Begin a claim; until claims has heard of the pupil the refusal is the uniform one."""
+        deadline = time.monotonic() + PATIENCE_S
+        while (answer := await self.pupil.open_claim()).status == 403 and answer.body[
+            "reason"
+        ] == "claim_refused":
+            if time.monotonic() > deadline:
+                break
+            await asyncio.sleep(0.5)
+        return answer
+
+    async def claim(self) -> None:
+        password = self.new_password()
+        must(await self.open(), 201)
+        must(await self.pupil.set_password(password), 200)
+        state = await self.seal()
+        if state != "completed":
+            raise Impatient(f"{self.life.name}: the claim ended as {state}")
+        self.life.claims.append(self.pupil.claim["claim_id"])
+        self.life.password = password
+
+    async def seal(self) -> str:
+        """The last step; what became of the claim."""
+        answer = await self.pupil.save_answers()
+        if answer.status == 200:
+            return "completed"
+        if answer.status not in (202, 409):
+            raise Impatient(f"{self.life.name}: answers: {answer.status} {answer.body}")
+        return await self.pupil.claim_settled(within_s=PATIENCE_S)
+
+    async def sign_in(self) -> None:
+        must(await self.pupil.sign_in(str(self.life.password)), 201)
+        must(await self.pupil.who_am_i(), 200)
+
+    async def reset(self) -> None:
+        line = " ".join(self.life.enrolled[name] for name in ("first_name", "last_name", "number"))
+        body = {"lines": [line], "desk_ticket": self.life.name}
+        answer = await self.crowd.as_client("desk", "POST", "claims", "/reset-batches", body)
+        must(answer, 202)
+        batch = answer.body["batch_id"]
+        deadline = time.monotonic() + PATIENCE_S
+        while (found := await self.crowd.as_client("desk", "GET", "claims", f"/reset-batches/{batch}")).body[
+            "state"
+        ] != "done":
+            if time.monotonic() > deadline:
+                raise Impatient(f"{self.life.name}: reset is never done: {found.body}")
+            await asyncio.sleep(0.25)
+        self.life.batches.append(batch)
+        self.life.old_passwords.append(str(self.life.password))
+        self.life.password = None
+
+    def changed_to(self, new: str) -> None:
+        self.life.changes += 1
+        self.life.old_passwords.append(str(self.life.password))
+        self.life.password = new
+
+    def new_password(self) -> str:
+        return f"{self.life.name} {self.rng.getrandbits(40):x}"
+
+
+class Crowd:
+    """All lives of one run, and their patient way to the services."""
+
+    def __init__(self, fleet: Fleet, http: aiohttp.ClientSession, policy: Json, seed: int, size: int) -> None:
+        self.fleet, self.policy = fleet, policy
+        self.homeroom = Homeroom(fleet.site(), http)
+        self.rng = random.Random(seed)
+        self.producer: AIOKafkaProducer | None = None
+        self.answers: dict[int, int] = {}
+        self.lives = [self._born(number) for number in range(size)]
+
+    def _born(self, number: int) -> Life:
+        data = enrollment(timedelta(hours=25 + self.rng.random()), now=clock.now())
+        data |= {"number": f"{number:07}", "source_id": f"sis-{number}"}
+        return Life(name=f"life-{number}", enrolled=data)
+
+    async def walk(self, life: Life, after_s: float) -> None:
+        rng = random.Random(self.rng.random())
+        await asyncio.sleep(after_s)
+        await Walker(self, life, rng).walk()
+
+    async def ask(self, method: str, service: str, path: str, body: object = None, **more: object) -> Answer:
+        """As a front end asks: a lost connection or a 503 is tried again, with the same words; anything else counts."""
+        return await self._patiently(lambda: self.homeroom.ask(method, service, path, body, **more))  # type: ignore[arg-type]
+
+    async def as_client(self, role: str, method: str, service: str, path: str, body: object = None) -> Answer:
+        headers = {"Idempotency-Key": str(uuid4())} if method == "POST" else {}
+        return await self._patiently(
+            lambda: self.homeroom.call(role, method, service, path, body, headers=headers)
+        )
+
+    async def _patiently(self, send: Callable[[], Awaitable[Answer]]) -> Answer:
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                answer = await send()
+            except Failed as failure:
+                if failure.reason != "unreachable" and failure.status != 503:
+                    raise Impatient(f"{failure} {failure.body}") from failure
+                answer = Answer(503, {}, {})
+            self.answers[answer.status] = self.answers.get(answer.status, 0) + 1
+            if answer.status >= 500 and answer.status != 503:
+                raise Impatient(f"a front end saw {answer.status} {answer.body}")
+            if answer.status != 503:
+                return answer
+            if time.monotonic() > deadline:
+                raise Impatient(f"nothing but 503 for {PATIENCE_S} s: {answer.body}")
+            await asyncio.sleep(0.3)
+
+    async def publish(self, key: str, value: bytes, headers: list[tuple[str, bytes]]) -> None:
+        """Until the broker has acknowledged it; a repeat carries the same event id."""
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                producer = await self._producer()
+                await asyncio.wait_for(
+                    producer.send_and_wait(self.fleet.ingress, value, key=key.encode(), headers=headers), 20
+                )
+                return
+            except (KafkaError, TimeoutError, OSError):
+                if time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(0.5)
+
+    async def _producer(self) -> AIOKafkaProducer:
+        if self.producer is None:
+            self.producer = AIOKafkaProducer(
+                bootstrap_servers=self.fleet.kafka, acks="all", request_timeout_ms=5000
+            )
+            await self.producer.start()
+        return self.producer
+
+
+def must(answer: Answer, status: int) -> None:
+    if answer.status != status:
+        raise Impatient(f"expected {status}, got {answer.status} {answer.body}")
