@@ -35,7 +35,7 @@ status: $(STAMP)
 
 .PHONY: clean
 clean: ## stop everything and forget the data
-	@if test -x $(BIN)/homeroom; then $(BIN)/homeroom clean; fi
+	@if test -x $(BIN)/homeroom; then $(BIN)/homeroom clean --yes; fi
 	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 
 .PHONY: lint format

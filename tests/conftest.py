@@ -1,4 +1,4 @@
-"""The real PostgreSQL and Kafka behind the tests: one of each for the whole run, a database and topics of its own for each test.
+"""The real PostgreSQL and Kafka behind the tests: one of each for a run, a database and topics of its own for a test.
 
 HOMEROOM_TEST_BACKING names a JSON file {"postgres": superuser DSN, "kafka": "host:port"} of servers that run already;
 without it they are started when the first test asks for them and ended with the run, however it ends.
@@ -85,8 +85,8 @@ def _start_backing(folder: Path, answer: Path) -> None:
     while not answer.exists():
         if process.poll() is not None or time.monotonic() > deadline:
             process.terminate()
-            pytest.exit(
-                f"PostgreSQL and Kafka for the tests did not start:\n{output.read_text()}", returncode=3
+            pytest.fail(
+                f"PostgreSQL and Kafka for the tests did not start:\n{output.read_text()}", pytrace=False
             )
         time.sleep(0.1)
 

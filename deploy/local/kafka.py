@@ -4,6 +4,8 @@
 Maven resolver, then fixed, so that nothing is resolved (and nothing can change) on a user's machine.
 """
 
+import asyncio
+import base64
 import hashlib
 import os
 import shutil
@@ -14,6 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 from uuid import uuid4
 
 import psutil
@@ -22,7 +25,6 @@ from aiokafka.errors import KafkaError
 
 from deploy.local.account import Account
 
-STOP_SIGNAL = signal.SIGTERM
 MINIMUM_JAVA = 17
 JAR_LIST = Path(__file__).with_name("kafka-jars.sha256")
 LOG_CONFIGURATION = Path(__file__).with_name("kafka-log4j2.properties")
@@ -39,7 +41,7 @@ def jar_folder() -> Path:
 
 
 def fetch_jars(folder: Path, progress: Callable[[int, int], None] = lambda done, total: None) -> Path:
-    """Bring every jar of the list into `folder` and check it. JarRefused: another content; OSError: no way to the registry."""
+    """Bring every jar of the list into `folder` and check it. JarRefused: another content; OSError: no way there."""
     wanted = [
         (digest, coordinate)
         for digest, coordinate in (line.split() for line in JAR_LIST.read_text().splitlines())
@@ -106,7 +108,10 @@ def heap_mb() -> int:
 
 @dataclass(frozen=True)
 class Kafka:
-    """One broker that is its own controller. `java` is the binary, `jars` its class path's folder, `data` its log's folder."""
+    """One broker that is its own controller: `java` the binary, `jars` its class path, `data` the folder of its topics."""
+
+    name: ClassVar = "kafka"
+    stop_signal: ClassVar = signal.SIGTERM
 
     java: Path
     jars: Path
@@ -183,23 +188,18 @@ class Kafka:
             "broker.heartbeat.interval.ms": 500,
         }
 
+    async def answers(self, patience_s: float = 2.0) -> bool:
+        """Whether it serves: a client gets the cluster's description."""
+        client = AIOKafkaClient(bootstrap_servers=self.bootstrap, request_timeout_ms=int(patience_s * 1000))
+        try:
+            async with asyncio.timeout(patience_s):
+                await client.bootstrap()
+                return bool(client.cluster.brokers())
+        except (KafkaError, OSError, TimeoutError):
+            return False
+        finally:
+            await client.close()
+
 
 def _cluster_id() -> str:
-    import base64
-
     return base64.urlsafe_b64encode(uuid4().bytes).rstrip(b"=").decode()
-
-
-async def answers(bootstrap: str, patience_s: float = 2.0) -> bool:
-    """Whether a broker answers under this address."""
-    import asyncio
-
-    client = AIOKafkaClient(bootstrap_servers=bootstrap, request_timeout_ms=int(patience_s * 1000))
-    try:
-        async with asyncio.timeout(patience_s):
-            await client.bootstrap()
-            return bool(client.cluster.brokers())
-    except (KafkaError, OSError, TimeoutError):
-        return False
-    finally:
-        await client.close()

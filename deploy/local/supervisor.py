@@ -1,0 +1,236 @@
+"""The stack's one supervisor: `python -m deploy.local.supervisor`, started by `homeroom up`, ended by SIGTERM.
+
+It holds the lock of the state folder, ends what a killed supervisor left running, starts PostgreSQL and Kafka, then the
+services, makes what they need, and watches all of them. What it does stands in `stack.json`; nothing else speaks to it.
+"""
+
+import asyncio
+import fcntl
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import structlog
+
+from deploy.local import backing, provision
+from deploy.local.parts import Part, Program, rotate
+from deploy.local.processes import ProcessRecord, free_port
+from deploy.local.service import Service
+from deploy.local.state import SERVICES, Files, PartState, Step, state_dir
+from shared.log import configure_logging
+
+WANTED_PORTS = {
+    "postgres": 25432,
+    "kafka": 29092,
+    "controller": 29093,
+    "roster": 8101,
+    "claims": 8102,
+    "auth": 8103,
+}
+READY_PATIENCE_S = 60.0
+TEND_EVERY_S = 5.0
+OPEN_FILES = 65536
+
+log = structlog.get_logger(__name__)
+
+
+class Supervisor:
+    """One run of the stack in one state folder."""
+
+    def __init__(self, files: Files, choice: backing.Choice) -> None:
+        self.files, self.choice = files, choice
+        self.stack = files.read()
+        self.parts: list[Part] = []
+        self.credentials = provision.make_secrets(files)
+        self.superuser_dsn = choice.postgres_dsn or ""
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Start everything, watch it until told to stop, stop everything. Raises what made the start fail."""
+        tasks = [asyncio.create_task(work) for work in (self._start(), stopping.wait(), self._tend())]
+        starting, told, _ = tasks
+        try:
+            await asyncio.wait([starting, told], return_when=asyncio.FIRST_COMPLETED)
+            if not told.done():
+                starting.result()
+                self._become("running")
+                await told
+        except Exception as error:
+            cause = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
+            self.stack.error = str(cause) or type(cause).__name__
+            raise
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            await self._stop()
+
+    async def _start(self) -> None:
+        leftovers = self.stack.leftovers()
+        self.stack.supervisor = ProcessRecord.of(os.getpid())
+        self.stack.steps, self.stack.error = [], None
+        self._become("starting")
+        if leftovers:
+            async with self._step("end what an earlier supervisor left running"):
+                await asyncio.to_thread(stop_leftovers, leftovers)
+        self.stack.parts = []
+        self.stack.ports = choose_ports(self.stack.ports)
+        self.stack.kafka = self.choice.kafka_bootstrap or f"127.0.0.1:{self.stack.ports['kafka']}"
+        async with asyncio.TaskGroup() as both:
+            both.create_task(self._start_postgres())
+            both.create_task(self._start_kafka())
+        async with self._step("databases, roles and keys"):
+            await provision.make_databases(
+                self.superuser_dsn, self.credentials, ours=self.choice.postgres_dsn is None
+            )
+            provision.make_keys(self.files)
+            self.stack.postgres = provision.describe_postgres(self.superuser_dsn, self.credentials)
+        async with self._step("roster, claims and auth"):
+            await self._launch([self._service(name) for name in SERVICES])
+        await self._fill()
+
+    async def _start_postgres(self) -> None:
+        if self.choice.postgres_dsn:
+            return
+        async with self._step("PostgreSQL"):
+            port, password = self.stack.ports["postgres"], self.credentials.postgres
+            made = await asyncio.to_thread(backing.make_postgres, self.choice, self.files, port, password)
+            self.superuser_dsn = made.dsn
+            await self._launch([made], made.log_file)
+
+    async def _start_kafka(self) -> None:
+        if self.choice.kafka_bootstrap:
+            return
+        async with self._step("Apache Kafka") as step:
+            loop = asyncio.get_running_loop()
+
+            def progress(done: int, total: int) -> None:
+                loop.call_soon_threadsafe(self._detail, step, f"{done} of {total} jars")
+
+            ports = self.stack.ports
+            made = await asyncio.to_thread(backing.make_kafka, self.choice, self.files, ports, progress)
+            self._detail(step, "")
+            await self._launch([made])
+
+    def _service(self, name: str) -> Service:
+        dsn = provision.database_dsn(self.superuser_dsn, name, self.credentials.roles[name])
+        return Service(name, self.files, self.stack.ports, dsn, self.stack.kafka)
+
+    async def _fill(self) -> None:
+        """What is in the stack from its first start on: auth's clients, and the sample district."""
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as http:
+            homeroom = provision.connect(http, self.stack.urls(), self.stack.kafka, self.credentials)
+            async with self._step("clients"):
+                await provision.make_clients(homeroom, self.credentials)
+                self.files.keep(self.credentials)
+            if not self.stack.sample:
+                async with self._step("sample district, 2,000 pupils") as step:
+                    await provision.publish_sample(self.stack.kafka)
+                    self.stack.sample = True
+            async with self._step("read models up to date") as step:
+                await provision.caught_up(homeroom, lambda detail: self._detail(step, detail))
+
+    async def _launch(self, programs: Sequence[Program], log_file: Path | None = None) -> None:
+        """Start these parts and wait until all of them answer. TimeoutError names who did not."""
+        parts = [Part(program, self.files.logs, self._write, log_file) for program in programs]
+        for part in parts:
+            self.parts.append(part)
+            self.stack.parts.append(part.state)
+            part.start()
+        for part in parts:
+            try:
+                await part.wait_ready(READY_PATIENCE_S)
+            except TimeoutError:
+                name = part.program.name
+                why = f"{name} did not answer within {READY_PATIENCE_S:.0f} s: see its log, {part.output}"
+                raise TimeoutError(why) from None
+
+    async def _stop(self) -> None:
+        """The services first, so that they can drain; then what they stand on."""
+        self._become("stopping")
+        services = [part for part in self.parts if part.program.name in SERVICES]
+        await asyncio.gather(*(part.stop() for part in services))
+        await asyncio.gather(*(part.stop() for part in self.parts if part not in services))
+        self._become("failed" if self.stack.error else "stopped")
+
+    async def _tend(self) -> None:
+        """Keep every log bounded."""
+        while True:
+            for file in [*self.files.logs.glob("*.log"), *self.files.logs.glob("*/*.json")]:
+                rotate(file)
+            await asyncio.sleep(TEND_EVERY_S)
+
+    def _become(self, state: str) -> None:
+        self.stack.state = state
+        self._write()
+        log.info("stack", state=state)
+
+    def _write(self) -> None:
+        self.files.write(self.stack)
+
+    @asynccontextmanager
+    async def _step(self, name: str) -> AsyncIterator[Step]:
+        """Announce what is being done, and write down how long it took."""
+        step, began = Step(name), time.monotonic()
+        self.stack.steps.append(step)
+        self._write()
+        yield step
+        step.seconds = round(time.monotonic() - began, 2)
+        self._write()
+        log.info("step_done", step=name, seconds=step.seconds)
+
+    def _detail(self, step: Step, detail: str) -> None:
+        step.detail = detail
+        self._write()
+
+
+def choose_ports(before: dict[str, int]) -> dict[str, int]:
+    """The ports of the last start where they are still free, others where somebody took them. OSError: none left."""
+    chosen: dict[str, int] = {}
+    for name, wanted in WANTED_PORTS.items():
+        chosen[name] = free_port(before.get(name, wanted), frozenset(chosen.values()))
+    return chosen
+
+
+def stop_leftovers(parts: Sequence[PartState]) -> None:
+    """End the processes of a supervisor that was killed, all at the same time."""
+    processes = [part.process for part in parts if part.process]
+    with ThreadPoolExecutor(len(processes)) as pool:
+        list(pool.map(lambda process: process.stop(), processes))
+
+
+async def main() -> None:
+    files = Files(state_dir())
+    files.make()
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    with files.lock.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            sys.exit("another supervisor has this state folder")
+        await Supervisor(files, backing.Choice.of(os.environ)).run(stopping)
+
+
+def allow_open_files() -> None:
+    """A broker holds many files open; the soft limit of a shell is often 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+
+
+if __name__ == "__main__":
+    configure_logging("supervisor")
+    allow_open_files()
+    try:
+        asyncio.run(main())
+    except Exception as failure:
+        log.exception("stack_failed", error=str(failure))
+        sys.exit(1)

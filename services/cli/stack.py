@@ -1,0 +1,266 @@
+"""The one-command stack on this machine: up, down, status, logs, clean.
+
+The work is done by `deploy.local.supervisor`, a process of its own: these commands start it, end it, and show what it
+wrote down. An image carries no local stack; there these commands say so.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from signal import SIGTERM
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+from cyclopts import Parameter
+from rich.status import Status
+
+from services.cli import app
+from services.cli.client import Failed, confirm, err, out, show, table
+
+if TYPE_CHECKING:
+    from deploy.local.state import Files, Stack
+
+START_PATIENCE_S, STOP_PATIENCE_S = 300.0, 60.0
+POLL_S = 0.1
+LOG_POLL_S = 0.3
+SHOWN_OF_A_FAILED_LOG = 15
+NEXT = """
+What to try next:
+  {homeroom} demo          the whole story of a pupil's account, step by step
+  {homeroom} status        what runs, where, under which ports
+  {homeroom} logs claims   follow a part's log
+  make down                     stop it (make clean also forgets its data)"""
+
+AsJson = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON.")]
+Yes = Annotated[bool, Parameter(name="--yes", negative="", help="Do not ask.")]
+
+
+def read_status() -> dict[str, Any]:
+    """What `homeroom status --json` answers for this project's stack on this machine; {} when it never ran."""
+    try:
+        from deploy.local.state import status
+    except ModuleNotFoundError:
+        return {}
+    return status(_files())
+
+
+def _files() -> "Files":
+    try:
+        from deploy.local.state import Files, state_dir
+    except ModuleNotFoundError:
+        raise Failed(
+            "no_local_stack", "the local stack is in the project's folder, not in an image"
+        ) from None
+    return Files(state_dir())
+
+
+# ------------------------------------------------------------------ up and down
+
+
+@app.command
+def up() -> None:
+    """Start PostgreSQL, Kafka and the services with a sample district; says so when they run already."""
+    files, began = _files(), time.monotonic()
+    stack = files.read()
+    if stack.supervised() and stack.state == "running":
+        out.print("Homeroom runs already.")
+    else:
+        files.make()
+        if stack.supervised() and stack.state == "stopping":
+            _wait_for_end(stack)
+        if not files.read().supervised():
+            _start_supervisor(files)
+        stack = _follow_start(files)
+        out.print(f"Homeroom runs ({time.monotonic() - began:.1f} s).")
+    for name, url in stack.urls().items():
+        out.print(f"  {name:<9} {url}")
+    out.print(f"  {'kafka':<9} {stack.kafka}")
+    out.print(NEXT.format(homeroom=_own_name()))
+
+
+def _own_name() -> str:
+    name = Path(sys.argv[0])
+    return str(name.relative_to(Path.cwd())) if name.is_relative_to(Path.cwd()) else name.name
+
+
+def _start_supervisor(files: "Files") -> None:
+    from deploy.local.state import PROJECT
+
+    with (files.logs / "supervisor.log").open("ab") as log:
+        started = subprocess.Popen(
+            [sys.executable, "-m", "deploy.local.supervisor"],
+            cwd=PROJECT,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # it outlives this command, and a Ctrl-C here is not meant for it
+        )
+    deadline = time.monotonic() + STOP_PATIENCE_S
+    while not files.read().supervised():
+        if started.poll() is not None or time.monotonic() > deadline:
+            raise _start_failed(files)
+        time.sleep(POLL_S)
+
+
+def _follow_start(files: "Files") -> "Stack":
+    """Show each step as it ends, until the stack runs. An interruption ends the watching, not the start."""
+    deadline, told = time.monotonic() + START_PATIENCE_S, 0
+    with Status("starting", console=out) as spinner:
+        while True:
+            stack = files.read()
+            done = [step for step in stack.steps if step.seconds is not None]
+            for step in done[told:]:
+                out.print(f"  [green]✓[/green] {step.name} [dim]{step.detail} {step.seconds:.1f} s[/dim]")
+            told = len(done)
+            doing = [f"{step.name} {step.detail}".strip() for step in stack.steps if step.seconds is None]
+            spinner.update(", ".join(doing) or "starting")
+            if stack.state == "running":
+                return stack
+            if not stack.supervised() or time.monotonic() > deadline:
+                raise _start_failed(files)
+            time.sleep(POLL_S)
+
+
+def _start_failed(files: "Files") -> Failed:
+    for line in _last_lines(files.logs / "supervisor.log", SHOWN_OF_A_FAILED_LOG):
+        err.print(_pretty("supervisor", line), markup=False)
+    why = files.read().error or "the supervisor ended"
+    return Failed("start_failed", f"{why}. `{_own_name()} doctor` looks for the cause; logs: {files.logs}")
+
+
+@app.command
+def down() -> None:
+    """Stop everything, keep the data. Also ends what a killed supervisor left running."""
+    out.print("Homeroom is stopped." if _stop(_files()) else "Homeroom was not running.")
+
+
+def _stop(files: "Files") -> bool:
+    """Whether there was anything to stop."""
+    from deploy.local.supervisor import stop_leftovers
+
+    stack = files.read()
+    supervised = stack.supervised()
+    if supervised and stack.supervisor:
+        with Status("stopping", console=out):
+            stack.supervisor.send(SIGTERM)
+            _wait_for_end(stack)
+        stack = files.read()
+    leftovers = stack.leftovers()
+    if leftovers:
+        with Status("ending what an earlier supervisor left running", console=out):
+            stop_leftovers(leftovers)
+    return supervised or bool(leftovers)
+
+
+def _wait_for_end(stack: "Stack") -> None:
+    if stack.supervisor and not stack.supervisor.wait(STOP_PATIENCE_S):
+        raise Failed(
+            "still_stopping", f"supervisor {stack.supervisor.pid} still stops: try again, or kill it"
+        )
+
+
+@app.command
+def clean(*, yes: Yes = False) -> None:
+    """Stop everything and forget all of its data, keys and credentials."""
+    files = _files()
+    if not files.root.exists():
+        out.print("There is nothing to forget.")
+        return
+    confirm(f"Forget the local stack in {files.root}, with everything in it?", yes)
+    _stop(files)
+    files.forget()
+    out.print("Homeroom's local stack is forgotten.")
+
+
+# ------------------------------------------------------------------ status and logs
+
+
+@app.command
+def status(*, json: AsJson = False) -> None:
+    """What runs: services, ports, parts, and the credentials of the sample clients (only with --json)."""
+    found = read_status()
+    if json:
+        show(found or {"state": "stopped", "services": {}, "parts": []}, True)
+        return
+    if not found:
+        out.print("Homeroom never ran here: make up")
+        return
+    out.print(f"[bold]{found['state']}[/bold]  {found.get('error', '')}")
+    for name, url in found["services"].items():
+        out.print(f"  {name:<9} {url}")
+    if found["services"]:
+        address = found["postgres"]
+        out.print(f"  {'kafka':<9} {found['kafka']}")
+        out.print(f"  {'postgres':<9} {address.get('host')}:{address.get('port')}")
+    out.print(f"  {'state':<9} {found['state_dir']}\n")
+    table(found["parts"], ("name", "state", "pid", "restarts", "log"))
+
+
+@app.command
+def logs(
+    part: str | None = None,
+    *,
+    lines: Annotated[int, Parameter(help="How many of the last lines to begin with.")] = 20,
+    follow: Annotated[bool, Parameter(help="Go on as more is written.")] = True,
+    json: AsJson = False,
+) -> None:
+    """Follow the log of a part (postgres, kafka, roster, claims, auth, supervisor), or of all of them."""
+    files = _files()
+    known = {each.name: Path(each.log) for each in files.read().parts}
+    known["supervisor"] = files.logs / "supervisor.log"
+    if part and part not in known:
+        raise Failed("part_unknown", f"there is no part {part}: {', '.join(known)}")
+    chosen = {part: known[part]} if part else known
+    write = (lambda name, line: line) if json else _pretty
+    for name, file in chosen.items():
+        for line in _last_lines(file, lines):
+            print(write(name, line))
+    for name, line in _added(chosen) if follow else ():
+        print(write(name, line), flush=True)
+
+
+def _last_lines(file: Path, count: int) -> list[str]:
+    if not file.exists() or count <= 0:
+        return []
+    with file.open("rb") as log:
+        log.seek(max(0, log.seek(0, os.SEEK_END) - 64 * 1024))
+        return log.read().decode(errors="replace").splitlines()[-count:]
+
+
+def _added(files: dict[str, Path]) -> Iterator[tuple[str, str]]:
+    """Lines as they are written, for ever; a file that got shorter was rotated and is read from its beginning."""
+    positions = {name: file.stat().st_size if file.exists() else 0 for name, file in files.items()}
+    while True:
+        for name, file in files.items():
+            size = file.stat().st_size if file.exists() else 0
+            if size < positions[name]:
+                positions[name] = 0
+            if size > positions[name]:
+                with file.open("rb") as log:
+                    log.seek(positions[name])
+                    whole, newline, _ = log.read(2**20).rpartition(b"\n")
+                positions[name] += len(whole) + len(newline)
+                for line in whole.decode(errors="replace").splitlines():
+                    yield name, line
+        time.sleep(LOG_POLL_S)
+
+
+def _pretty(part: str, line: str) -> str:
+    """A structured line as people read it; any other line as it is."""
+    try:
+        fields = msgspec.json.decode(line, type=dict[str, Any])
+    except msgspec.DecodeError:
+        return f"{part:<10} {line}"
+    moment = str(_take(fields, "time", "timestamp"))
+    level = str(_take(fields, "level", "error_severity")).lower()
+    event = _take(fields, "event", "message")
+    rest = " ".join(f"{key}={value}" for key, value in fields.items() if key not in ("service", "logger"))
+    return f"{moment[:19].replace('T', ' ')} {part:<10} {level:<8} {event}  {rest}".rstrip()
+
+
+def _take(fields: dict[str, Any], *names: str) -> Any:
+    found: Sequence[Any] = [fields.pop(name) for name in names if name in fields]
+    return found[0] if found else ""
