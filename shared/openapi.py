@@ -32,7 +32,7 @@ _WITH_BODY = (
 def document(
     service: str, summary: str, routes: Sequence[Route], reasons: Mapping[str, Reason], version: str = "1"
 ) -> dict[str, Any]:
-    """The description of a service. Raises KeyError for a reason that nobody explains."""
+    """The description of a service."""
     types = [t for r in routes for t in (r.body, r.query, *r.success.values()) if _has_schema(t)]
     schemas, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     schema_of = {id(t): s for t, s in zip(types, schemas, strict=True)}
@@ -83,7 +83,7 @@ def _operation(
             schema = schema_of[id(body)] if _has_schema(body) else {}
             responses[str(status)]["content"] = {"application/json": {"schema": schema}}
     for status, told in _by_status(refusals_of(route)).items():
-        lines = [f"- `{reason}`: {reasons[reason].meaning}" for reason in told]
+        lines = [f"- `{reason}`: {reasons[reason].meaning if reason in reasons else reason}" for reason in told]
         responses[str(status)] = _problem_response(status, told, lines)
     operation: dict[str, Any] = {
         "summary": route.summary,

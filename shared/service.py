@@ -138,16 +138,21 @@ def build_kit(spec: ServiceSpec, settings: Settings) -> Kit:
 
 
 def create_app(spec: ServiceSpec, settings: Settings) -> web.Application:
-    """The application of one process: its routes, and (in its cleanup context) everything that its roles
-    do."""
-    kit = build_kit(spec, settings)
+    """The application of one process: its routes, and (in its cleanup context) everything that its roles do."""
+    app = build_app(build_kit(spec, settings))
+    app.cleanup_ctx.append(_run)
+    return app
+
+
+def build_app(kit: Kit) -> web.Application:
+    """The routes of a service over its kit, with nothing running beside them."""
     app = web.Application(middlewares=[boundary], client_max_size=LARGEST_BODY_BYTES)
     app[KIT] = kit
-    kit_routes = [*timeline.routes(kit)]
-    own = list(spec.routes(kit)) if "api" in settings.roles else []
-    add_routes(app, [*own, *kit_routes])
-    health.add_routes(app, kit, [*own, *kit_routes])
-    app.cleanup_ctx.append(_run)
+    routes = timeline.routes(kit)
+    if "api" in kit.settings.roles:
+        routes = [*kit.spec.routes(kit), *routes]
+    add_routes(app, routes)
+    health.add_routes(app, kit, routes)
     return app
 
 
@@ -209,7 +214,7 @@ async def _until_done(kit: Kit, what: str, attempt: Callable[[], Awaitable[Any]]
 
 
 async def _create_topics(kit: Kit) -> None:
-    topics = [service_topic(kit.settings, service) for service in SERVICES]
+    topics = [service_topic(kit.settings, service) for service in sorted({*SERVICES, kit.spec.name})]
     topics += [enrollments_topic(kit.settings, district) for district in kit.policies.districts]
     await create_topics(kit.settings, topics)
 
