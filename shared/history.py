@@ -54,7 +54,7 @@ def _envelope(record: ConsumerRecord) -> _Envelope:
             UUID(headers["ce_subject"].decode()),
             int(headers["ce_sequence"]),
         )
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise MalformedRecord(f"offset {record.offset} holds no event of ours: {error!r}") from error
 
 

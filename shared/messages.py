@@ -18,6 +18,10 @@ from shared.errors import MalformedEvent, MalformedRecord, UnknownEventType
 # An attribute of a CloudEvent from outside (id, source, type, …) may have this many characters.
 MAX_ATTRIBUTE_LENGTH = 1024
 JSON_CONTENT_TYPE = "application/json"
+MAX_VERSION = 2**62
+
+# What reading something that is missing, null or of another shape raises.
+_NOT_THERE = (KeyError, ValueError, TypeError, AttributeError)
 
 Upcaster: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -113,8 +117,8 @@ class EventCodec:
             for n in range(schema, current):
                 raw = self._upcasters[type, n](raw)
             return msgspec.convert(raw, self.types[type])
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise MalformedEvent(f"{type} (schema {schema}): {error}") from error
+        except (msgspec.MsgspecError, *_NOT_THERE) as error:
+            raise MalformedEvent(f"{type} (schema {schema}): {error!r}") from error
 
 
 def topic_of(prefix: str, service: str) -> str:
@@ -182,9 +186,9 @@ def from_kafka(record: ConsumerRecord, codec: EventCodec) -> Recorded[Event]:
             None if causation_id is None else causation_id.decode(),
             None if traceparent is None else traceparent.decode(),
         )
-    except (KeyError, ValueError) as error:
+    except _NOT_THERE as error:
         raise MalformedRecord(f"not one of our events: {error!r}") from error
-    if service != codec.service or not district or time.tzinfo is None or version < 1:
+    if service != codec.service or not district or time.tzinfo is None or not 0 < version < MAX_VERSION:
         raise MalformedRecord(f"not an event of {codec.service}: {headers}")
     if record.key != headers["ce_subject"] or record.value is None:
         raise MalformedRecord("the key is not the person's id, or there is no value")
@@ -210,20 +214,15 @@ class CloudEvent(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def parse(cls, record: ConsumerRecord) -> CloudEvent:
         """From a Kafka record of either mode. Raises MalformedRecord."""
-        content_type = dict(record.headers).get("content-type", b"").lower()
-        if not content_type.startswith(b"application/cloudevents"):
-            return cls.parse_binary(record)
-        if record.value is None:
-            raise MalformedRecord("the record has no value")
-        return cls.parse_structured(record.value)
+        headers = _headers(record)
+        if headers.get("content-type", "").lower().startswith("application/cloudevents"):
+            return cls.parse_structured(record.value or b"")
+        return cls.parse_binary(record)
 
     @classmethod
     def parse_binary(cls, record: ConsumerRecord) -> CloudEvent:
         """From a Kafka record in binary mode: `ce_` headers, data as value. Raises MalformedRecord."""
-        try:
-            headers = {name: value.decode() for name, value in record.headers}
-        except UnicodeDecodeError as error:
-            raise MalformedRecord("a header is not UTF-8") from error
+        headers = _headers(record)
         attributes = {name[3:]: value for name, value in headers.items() if name.startswith("ce_")}
         attributes["datacontenttype"] = headers.get("content-type", JSON_CONTENT_TYPE)
         return cls.of(attributes, record.value or b"")
@@ -271,6 +270,14 @@ class CloudEvent(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+def _headers(record: ConsumerRecord) -> dict[str, str]:
+    """A record's headers as text, names in small letters: clients differ in how they write Content-Type."""
+    try:
+        return {name.lower(): value.decode() for name, value in record.headers}
+    except (UnicodeDecodeError, AttributeError) as error:
+        raise MalformedRecord("a header is not UTF-8 text") from error
+
+
 def _text(value: str | int | bool) -> str:
     """An attribute's canonical text: CloudEvents writes booleans in small letters."""
     return str(value).lower() if isinstance(value, bool) else str(value)
@@ -285,4 +292,7 @@ def _moment(text: str | None) -> datetime | None:
         raise MalformedRecord(f"time: {error}") from error
     if moment.tzinfo is None:
         raise MalformedRecord("time has no offset")
-    return moment.astimezone(UTC)
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as error:
+        raise MalformedRecord("time is at the end of all time") from error

@@ -121,7 +121,7 @@ class MemoryStore(EventStore):
             transaction.rows[projection.name, stream_id] = row
         return recorded
 
-    async def row(self, conn: Connection, projection: Projection[Any], person_id: UUID) -> Any:
+    def row(self, conn: Connection, projection: Projection[Any], person_id: UUID) -> Any:
         """An inline projection's row, or None: what `projection.load` is for the real store."""
         return self._row(cast(_Transaction, conn), projection, person_id)
 
