@@ -108,7 +108,7 @@ def heap_mb() -> int:
 
 @dataclass(frozen=True)
 class Kafka:
-    """One broker that is its own controller: `java` the binary, `jars` its class path, `data` the folder of its topics."""
+    """One broker that is its own controller: `java` the binary, `jars` its class path, `data` its topics' folder."""
 
     name: ClassVar = "kafka"
     stop_signal: ClassVar = signal.SIGTERM

@@ -48,7 +48,7 @@ class Part:
         self.state = PartState(program.name, str(log_file or self.output))
         self._process: asyncio.subprocess.Process | None = None
         self._task: asyncio.Task[None] | None = None
-        self._stopping = False
+        self._stopping = asyncio.Event()
         self._answers = asyncio.Event()
 
     def start(self) -> None:
@@ -61,7 +61,7 @@ class Part:
 
     async def stop(self, patience_s: float = STOP_PATIENCE_S) -> None:
         """End the process: asked to for `patience_s`, then by force."""
-        self._stopping = True
+        self._stopping.set()
         if self._task is None:
             return
         if self._process is not None and self._process.returncode is None:
@@ -76,11 +76,11 @@ class Part:
 
     async def _run(self) -> None:
         pause_s = FIRST_PAUSE_S
-        while not self._stopping:
+        while not self._stopping.is_set():
             began = time.monotonic()
             code = await self._live()
             self._answers.clear()
-            if self._stopping:
+            if self._stopping.is_set():
                 return
             if time.monotonic() - began > STEADY_S:
                 pause_s = FIRST_PAUSE_S

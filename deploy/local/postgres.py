@@ -76,9 +76,17 @@ class Postgres:
                 if version(self.install) < 17
                 else ["--locale-provider=builtin", "--locale=C.UTF-8"]
             )
+            command: list[str | Path] = [
+                self.install / "bin/initdb",
+                "-D",
+                self.data,
+                "-U",
+                "postgres",
+                *locale,
+            ]
+            command += ["--encoding=UTF8", "--auth=scram-sha-256", f"--pwfile={password.name}"]
             made = subprocess.run(
-                [self.install / "bin/initdb", "-D", self.data, "-U", "postgres", "--encoding=UTF8", *locale]
-                + ["--auth=scram-sha-256", f"--pwfile={password.name}"],
+                command,
                 **self.account.spawn_options(),
                 cwd="/",
                 env=self.environment(),

@@ -33,7 +33,7 @@ class Service:
         return [sys.executable, "-m", f"services.{self.name}"]
 
     def environment(self) -> dict[str, str]:
-        """The caller's own HOMEROOM_* settings hold (a policy folder, Kafka's security), except for what is wired here."""
+        """The caller's HOMEROOM_* settings hold (a policy folder, Kafka's security), but for what is wired here."""
         given = {key: value for key, value in os.environ.items() if not key.startswith("HOMEROOM_LOCAL_")}
         wired = {
             "PYTHONPATH": str(PROJECT),

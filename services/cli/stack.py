@@ -44,10 +44,11 @@ def read_status() -> dict[str, Any]:
         from deploy.local.state import status
     except ModuleNotFoundError:
         return {}
-    return status(_files())
+    return status(local_files())
 
 
-def _files() -> "Files":
+def local_files() -> "Files":
+    """The state folder of this project's stack. `no_local_stack`: there cannot be one here."""
     try:
         from deploy.local.state import Files, state_dir
     except ModuleNotFoundError:
@@ -63,7 +64,7 @@ def _files() -> "Files":
 @app.command
 def up() -> None:
     """Start PostgreSQL, Kafka and the services with a sample district; says so when they run already."""
-    files, began = _files(), time.monotonic()
+    files, began = local_files(), time.monotonic()
     stack = files.read()
     if stack.supervised() and stack.state == "running":
         out.print("Homeroom runs already.")
@@ -134,7 +135,7 @@ def _start_failed(files: "Files") -> Failed:
 @app.command
 def down() -> None:
     """Stop everything, keep the data. Also ends what a killed supervisor left running."""
-    out.print("Homeroom is stopped." if _stop(_files()) else "Homeroom was not running.")
+    out.print("Homeroom is stopped." if _stop(local_files()) else "Homeroom was not running.")
 
 
 def _stop(files: "Files") -> bool:
@@ -165,7 +166,7 @@ def _wait_for_end(stack: "Stack") -> None:
 @app.command
 def clean(*, yes: Yes = False) -> None:
     """Stop everything and forget all of its data, keys and credentials."""
-    files = _files()
+    files = local_files()
     if not files.root.exists():
         out.print("There is nothing to forget.")
         return
@@ -208,7 +209,7 @@ def logs(
     json: AsJson = False,
 ) -> None:
     """Follow the log of a part (postgres, kafka, roster, claims, auth, supervisor), or of all of them."""
-    files = _files()
+    files = local_files()
     known = {each.name: Path(each.log) for each in files.read().parts}
     known["supervisor"] = files.logs / "supervisor.log"
     if part and part not in known:
