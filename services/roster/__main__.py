@@ -1,0 +1,6 @@
+"""`python -m services.roster`"""
+
+from services.roster.app import SPEC
+from shared.service import main
+
+main(SPEC)

@@ -1,0 +1,22 @@
+"""What roster is made of."""
+
+from aiohttp import web
+
+from services.roster.api import routes
+from services.roster.events import CODEC
+from services.roster.projections import PERSON
+from shared.service import ServiceSpec
+from shared.service import create_app as create
+from shared.settings import Settings
+
+SPEC = ServiceSpec(
+    name="roster",
+    package="services.roster",
+    codec=CODEC,
+    routes=routes,
+    projections=[PERSON],
+)
+
+
+def create_app(settings: Settings) -> web.Application:
+    return create(SPEC, settings)

@@ -1,0 +1,264 @@
+"""What the roster does with what a district says: many statements in one transaction, each judged by itself.
+
+A first load brings tens of thousands of pupils, so statements are taken in batches that cost a few round trips and one
+for each pupil that changes. The rows of `identity` are locked first, in order, so nobody else decides about these
+persons meanwhile, whichever way their statements come.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID, uuid4
+
+import msgspec
+
+from services.roster import decider
+from services.roster.decider import Command, CorrectStudent, Said, State
+from services.roster.ingress import Statement
+from shared.database import Connection, Row, queries
+from shared.errors import Rejected, VersionConflict
+from shared.event_store import EventStore
+from shared.policy import Policy
+from shared.transact import Decider
+
+_sql = queries(__package__)
+_DECIDER = Decider(decider.initial, decider.evolve)
+
+OutcomeState = Literal["accepted", "unchanged", "refused"]
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one statement; `details` go with the reason of a refusal."""
+
+    event_id: str | None  # None: it could not be read
+    state: OutcomeState
+    person_id: UUID | None = None
+    reason: str | None = None
+    details: Mapping[str, Any] = {}
+
+
+class _Person:
+    """One person while a batch is decided."""
+
+    def __init__(self, person_id: UUID, said: Said, state: State, version: int) -> None:
+        self.person_id = person_id
+        self.said = self.said_before = said
+        self.state = state
+        self.version = version
+
+
+async def take(
+    store: EventStore,
+    conn: Connection,
+    district: str,
+    policy: Policy,
+    statements: Sequence[Statement],
+    *,
+    now: datetime,
+) -> list[Outcome]:
+    """Record what is new in some statements, in the caller's transaction, and remember what became of each.
+
+    Answers an outcome for each, in order; a refused one leaves the others alone. Raises VersionConflict when the same
+    event comes in under two persons at once: try the whole again.
+    """
+    if not statements:
+        return []
+    persons = await _lock_persons(store, conn, district, statements)
+    rows = await conn.fetch(_sql.earlier_outcomes, district, [s.event_id for s in statements])
+    earlier = {row["event_id"]: (bytes(row["digest"]), _outcome(row)) for row in rows}
+    fresh: dict[str, tuple[Statement, Outcome]] = {}
+    outcomes = []
+    for statement in statements:
+        outcome = _settled(earlier.get(statement.event_id), statement)
+        if outcome is None:
+            person = persons.get(statement.command.source_id) or _Person(uuid4(), Said(), decider.initial, 0)
+            outcome = await _record(store, conn, district, policy, person, statement, now)
+            if statement.event_id not in earlier or outcome.state == "accepted":
+                fresh[statement.event_id] = statement, outcome
+            earlier[statement.event_id] = statement.digest, outcome
+        outcomes.append(outcome)
+    await _remember(conn, district, persons, list(fresh.values()), now)
+    return outcomes
+
+
+async def _lock_persons(
+    store: EventStore, conn: Connection, district: str, statements: Sequence[Statement]
+) -> dict[str, _Person]:
+    """The persons spoken of, by source_id, locked. Whom nobody knew is given an id if a statement can begin them."""
+    commands = [s.command for s in statements]
+    born = {source_id: uuid4() for source_id in {c.source_id for c in commands if _begins(c)}}
+    if born:
+        await conn.execute(_sql.open_identities, district, list(born), list(born.values()))
+    persons = {}
+    for row in await conn.fetch(_sql.lock_identities, district, list({c.source_id for c in commands})):
+        person_id = row["person_id"]
+        # Whoever got the id that was just drawn for them is new: there is nothing to load.
+        history = [] if born.get(row["source_id"]) == person_id else await store.load(conn, person_id)
+        persons[row["source_id"]] = _Person(
+            person_id,
+            msgspec.convert(row["said"], Said),
+            _DECIDER.state_after(history),
+            history[-1].version if history else 0,
+        )
+    return persons
+
+
+def _begins(command: Command) -> bool:
+    """Whether a person can begin with this statement: a correction must say everything then."""
+    return type(command) is not CorrectStudent or None not in [getattr(command, n) for n in decider.IDENTITY]
+
+
+def _settled(earlier: tuple[bytes, Outcome] | None, statement: Statement) -> Outcome | None:
+    """The outcome of a statement whose event came before; None when it is still to be decided."""
+    if earlier is None or earlier[1].state == "refused":
+        return None
+    digest, outcome = earlier
+    if digest != statement.digest:
+        return Outcome(event_id=statement.event_id, state="refused", reason="event_id_reused")
+    if getattr(statement.command, "baseline", False):
+        return None  # whether that is news, the rules know
+    return msgspec.structs.replace(outcome, state="unchanged")
+
+
+async def _record(
+    store: EventStore,
+    conn: Connection,
+    district: str,
+    policy: Policy,
+    person: _Person,
+    statement: Statement,
+    now: datetime,
+) -> Outcome:
+    try:
+        events = decider.decide(person.state, person.said, statement.command, policy)
+    except Rejected as refusal:
+        return refused(statement.event_id, refusal)
+    person.said = decider.hear(person.said, statement.command)
+    recorded = await store.append(
+        conn, district, person.person_id, person.version, events, now=now, cause=statement.cause
+    )
+    for event in recorded:
+        person.state, person.version = decider.evolve(person.state, event), event.version
+    state: OutcomeState = "accepted" if recorded else "unchanged"
+    return Outcome(event_id=statement.event_id, state=state, person_id=person.person_id)
+
+
+async def _remember(
+    conn: Connection,
+    district: str,
+    persons: Mapping[str, _Person],
+    fresh: Sequence[tuple[Statement, Outcome]],
+    now: datetime,
+) -> None:
+    heard = {source_id: p.said for source_id, p in persons.items() if p.said is not p.said_before}
+    if heard:
+        await conn.execute(_sql.remember_said, district, list(heard), list(heard.values()))
+    rows = [
+        (
+            s.event_id,
+            s.digest,
+            s.type,
+            s.command.source_id,
+            o.person_id,
+            o.state,
+            o.reason,
+            o.details,
+            s.received_at,
+        )
+        for s, o in fresh
+    ]
+    if rows and await _keep(conn, district, rows, now) < len(rows):
+        raise VersionConflict(next(iter(persons.values())).person_id, 0)
+
+
+async def note_refused(
+    conn: Connection, district: str, outcomes: Sequence[Outcome], *, now: datetime
+) -> None:
+    """Remember refusals of what could not even be understood, so that whoever asks is told. They bind nobody."""
+    by_id = {o.event_id: o for o in outcomes if o.event_id is not None}
+    rows = [(i, b"", "", "", None, o.state, o.reason, o.details, now) for i, o in by_id.items()]
+    if rows:
+        await _keep(conn, district, rows, now)
+
+
+async def _keep(conn: Connection, district: str, rows: Sequence[tuple[Any, ...]], now: datetime) -> int:
+    kept = await conn.fetch(_sql.remember_outcomes, district, now, *map(list, zip(*rows, strict=True)))
+    return len(kept)
+
+
+def refused(event_id: str | None, refusal: Rejected) -> Outcome:
+    return Outcome(event_id=event_id, state="refused", reason=refusal.reason, details=refusal.details)
+
+
+def _outcome(row: Row) -> Outcome:
+    return Outcome(
+        event_id=row["event_id"],
+        state=row["state"],
+        person_id=row["person_id"],
+        reason=row["reason"],
+        details=row["details"],
+    )
+
+
+# --- What publishers ask
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of an event. `queued`: it waits behind an earlier event of the same pupil, named in `details`.
+
+    `basis` and `baseline` are the person's, from all enrollments that count: from when the wait counts, or that there
+    is none. `dead_letter` is the number under which an operator finds what Kafka brought and could not be taken.
+    """
+
+    event_id: str
+    state: Literal["accepted", "unchanged", "refused", "queued", "discarded"]
+    type: str | None = None
+    reason: str | None = None
+    details: dict[str, Any] = {}
+    person_id: UUID | None = None
+    enrolled: bool | None = None
+    basis: datetime | None = None
+    baseline: bool | None = None
+    received_at: datetime
+    decided_at: datetime | None = None
+    dead_letter: int | None = None
+
+
+async def became_of(store: EventStore, conn: Connection, district: str, event_id: str) -> Status | None:
+    """What became of an event, from Kafka or over HTTP; None when it has not been heard of (yet)."""
+    row = await conn.fetchrow(_sql.find_outcome, district, event_id)
+    letter = await conn.fetchrow(_sql.find_letter, district, event_id)
+    if letter is not None and (row is None or row["state"] == "refused"):
+        return Status(
+            event_id=event_id,
+            state={"parked": "refused"}.get(letter["state"], letter["state"]),
+            reason=letter["reason"],
+            details=_details(letter),
+            received_at=letter["appended_at"],
+            decided_at=letter["changed_at"],
+            dead_letter=letter["id"],
+        )
+    if row is None:
+        return None
+    status = Status(
+        **(dict(row) | {"type": row["type"] or None}), dead_letter=None if letter is None else letter["id"]
+    )
+    if status.person_id is None:
+        return status
+    state = _DECIDER.state_after(await store.load(conn, status.person_id))
+    return msgspec.structs.replace(
+        status,
+        enrolled=state.enrolled and state.basis is not None,
+        basis=state.basis,
+        baseline=state.baseline,
+    )
+
+
+def _details(letter: Row) -> dict[str, Any]:
+    """What helps to mend it: of a refusal by our rules the details, of one that waits whom it waits for."""
+    if letter["state"] == "queued":
+        return {"behind": letter["head_event_id"], "reason": letter["head_reason"]}
+    try:
+        return msgspec.json.decode(letter["detail"], type=dict[str, Any])
+    except msgspec.MsgspecError:
+        return {"problem": letter["detail"]}

@@ -1,0 +1,237 @@
+"""What a district may say, and how it becomes a command of ours; the same from Kafka and over HTTP.
+
+The contracts lie in contracts/ingress/. What is refused here is refused with a reason that a district engineer can act
+on: which field, and what it should have been.
+"""
+
+import hashlib
+import unicodedata
+from datetime import UTC, date, datetime
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from services.roster.decider import (
+    Command,
+    CorrectStudent,
+    EnrollStudent,
+    Mark,
+    VoidEnrollment,
+    WithdrawStudent,
+)
+from shared import text
+from shared.errors import Rejected
+from shared.messages import JSON_CONTENT_TYPE, Cause, CloudEvent, rfc3339
+from shared.policy import Policy
+
+MAX_LENGTH = 255  # of every name, id and word
+
+# Read as text first, so that what is wrong with it can be said.
+Moment = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+
+
+class Said(msgspec.Struct, frozen=True, kw_only=True):
+    """`district` may be left out; the topic or the route names it, and what differs from that is refused."""
+
+    source_id: str
+    district: str | None = None
+
+
+class StudentEnrolled(Said, frozen=True, kw_only=True):
+    number: str
+    last_name: str
+    first_name: str
+    school: str | None = None
+    grade: str | None = None
+    entered_at: Moment | None = None
+    enrollment_id: str | None = None
+
+
+class StudentCorrected(Said, frozen=True, kw_only=True):
+    number: str | None = None
+    last_name: str | None = None
+    first_name: str | None = None
+    school: str | None = None
+    grade: str | None = None
+
+
+class StudentWithdrawn(Said, frozen=True, kw_only=True):
+    withdrawn_at: Moment | None = None
+    reason: str | None = None
+
+
+class EnrollmentVoided(Said, frozen=True, kw_only=True):
+    enrollment_id: str
+
+
+TYPES = {t.__name__: t for t in (StudentEnrolled, StudentCorrected, StudentWithdrawn, EnrollmentVoided)}
+
+
+class Statement(msgspec.Struct, frozen=True, kw_only=True):
+    """One event of a district, understood. `digest` is of its content: a repeat has the same."""
+
+    event_id: str
+    type: str
+    digest: bytes
+    received_at: datetime
+    command: Command
+    cause: Cause
+
+
+def understand(
+    event: CloudEvent,
+    district: str,
+    policy: Policy,
+    *,
+    received_at: datetime,
+    cause: Cause,
+    baseline: bool = False,
+) -> Statement:
+    """The command in an event. Raises Rejected with a reason, the field, and what it should have been.
+
+    `baseline` is not the event's to say: an operator says it of a whole request.
+    """
+    _check_text("id", event.id)
+    if event.type not in TYPES:
+        raise Rejected("type_unknown", type=event.type[:MAX_LENGTH], known=sorted(TYPES))
+    content = _content(event)
+    said = _said(content, TYPES[event.type])
+    for claimed in (said.district, event.extensions.get("district")):
+        if claimed not in (None, district):
+            raise Rejected("district_mismatch", expected=district)
+    _check_text("source_id", said.source_id)
+    mark = Mark(
+        min(event.time or received_at, received_at), event.id
+    )  # no clock that runs ahead wins for ever
+    return Statement(
+        event_id=event.id,
+        type=event.type,
+        digest=_digest(event, content),
+        received_at=received_at,
+        command=_command(said, mark, policy, received_at, baseline),
+        cause=msgspec.structs.replace(cause, causation_id=event.id),
+    )
+
+
+def _content(event: CloudEvent) -> Any:
+    if event.datacontenttype.partition(";")[0].strip().lower() != JSON_CONTENT_TYPE:
+        raise Rejected("data_not_json", expected=JSON_CONTENT_TYPE)
+    try:
+        return msgspec.json.decode(event.data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Rejected("data_not_json", problem=str(error)[:200]) from None
+
+
+def _said(content: Any, kind: type[Said]) -> Said:
+    try:
+        return msgspec.convert(content, kind)
+    except msgspec.ValidationError as error:
+        problem, _, where = str(error).partition(" - at `")
+        field = where.rstrip("`") or "$"
+        if field == "$.number":  # a number in JSON has lost its leading zero
+            raise Rejected("number_malformed", hint="number_not_text") from None
+        raise Rejected("data_invalid", field=field, problem=problem[:200]) from None
+
+
+def _command(said: Said, mark: Mark, policy: Policy, received_at: datetime, baseline: bool) -> Command:
+    match said:
+        case StudentEnrolled():
+            return EnrollStudent(
+                mark=mark,
+                source_id=said.source_id,
+                number=_number(said.number, policy),
+                last_name=_name("last_name", said.last_name),
+                first_name=_name("first_name", said.first_name),
+                school=_word("school", said.school),
+                grade=_word("grade", said.grade),
+                entered_at=_moment("entry_time", said.entered_at),
+                received_at=received_at,
+                enrollment_id=_id("enrollment_id", said.enrollment_id) or mark.event_id,
+                baseline=baseline,
+            )
+        case StudentCorrected():
+            return CorrectStudent(
+                mark=mark,
+                source_id=said.source_id,
+                number=None if said.number is None else _number(said.number, policy),
+                last_name=None if said.last_name is None else _name("last_name", said.last_name),
+                first_name=None if said.first_name is None else _name("first_name", said.first_name),
+                school=_word("school", said.school),
+                grade=_word("grade", said.grade),
+            )
+        case StudentWithdrawn():
+            left = _moment("withdrawal_time", said.withdrawn_at) or mark.time
+            return WithdrawStudent(
+                mark=mark,
+                source_id=said.source_id,
+                withdrawn_at=min(left, received_at),
+                reason=_word("reason", said.reason),
+            )
+        case EnrollmentVoided():
+            _check_text("enrollment_id", said.enrollment_id)
+            return VoidEnrollment(mark=mark, source_id=said.source_id, enrollment_id=said.enrollment_id)
+    raise AssertionError(f"no command for {type(said).__name__}")
+
+
+def _number(given: str, policy: Policy) -> str:
+    """The number, or Rejected `number_malformed` with the hint that the claim form would give as well."""
+    try:
+        return policy.read_number(given)
+    except Rejected as refusal:
+        raise Rejected("number_malformed", hint=refusal.reason, **refusal.details) from None
+
+
+def _name(field: str, given: str) -> str:
+    """A name as the records have it, in NFC; letters, hyphens, apostrophes and inner blanks are left alone."""
+    name = unicodedata.normalize("NFC", given).strip()
+    _check_text(field, name)
+    return name
+
+
+def _word(field: str, given: str | None) -> str | None:
+    """Something that may be left out; a blank says nothing."""
+    return _name(field, given) if given and given.strip() else None
+
+
+def _id(field: str, given: str | None) -> str | None:
+    if given is not None:
+        _check_text(field, given)
+    return given
+
+
+def _check_text(field: str, given: str) -> None:
+    if not given.strip():
+        raise Rejected("field_empty", field=field)
+    if len(given) > MAX_LENGTH:
+        raise Rejected("field_too_long", field=field, limit=MAX_LENGTH)
+    if text.control_character(given) is not None:
+        raise Rejected("field_control_character", field=field)
+
+
+def _moment(what: str, given: str | None) -> datetime | None:
+    """A moment in UTC. Without an offset nobody can say which it is: Rejected `entry_time_ambiguous`."""
+    if given is None:
+        return None
+    try:
+        moment = msgspec.convert(given, datetime)
+        if moment.tzinfo is not None:
+            return moment.astimezone(UTC)
+    except (msgspec.ValidationError, OverflowError):
+        if not _is_date(given):
+            raise Rejected(f"{what}_malformed", expected="2026-08-03T09:14:00-04:00") from None
+    raise Rejected(f"{what}_ambiguous", expected="2026-08-03T09:14:00-04:00")
+
+
+def _is_date(given: str) -> bool:
+    try:
+        date.fromisoformat(given)
+    except ValueError:
+        return False
+    return True
+
+
+def _digest(event: CloudEvent, content: Any) -> bytes:
+    """Of what the event says, however it was spelt: binary or structured, whatever the order of its fields."""
+    said = [event.source, event.type, event.time and rfc3339(event.time), content]
+    return hashlib.sha256(msgspec.json.encode(said, order="sorted")).digest()

@@ -1,0 +1,1 @@
+"""What others build on stays true: schemas agree with the code, and no committed schema is broken."""
