@@ -154,7 +154,7 @@ def claim_state(state: State, claim_id: UUID) -> Literal["open", "sealed", "comp
 
 def stage_password(state: State, claim: Claim, taken: int, policy: Policy, now: datetime) -> None:
     """Whether this claim may take another password. Nothing is a fact yet, so nothing is recorded."""
-    _still_open(state, claim, now)
+    still_open(state, claim, now)
     if (
         taken >= policy.claim_passwords
     ):  # else the password history would answer as many questions as one likes
@@ -163,11 +163,12 @@ def stage_password(state: State, claim: Claim, taken: int, policy: Policy, now: 
 
 def seal(state: State, claim: Claim, credential_id: UUID, now: datetime) -> list[Event]:
     """The last step of a claim here: password and answers are complete."""
-    _still_open(state, claim, now)
+    still_open(state, claim, now)
     return [CredentialsSet(claim_id=claim.claim_id, credential_id=credential_id, generation=claim.generation)]
 
 
-def _still_open(state: State, claim: Claim, now: datetime) -> None:
+def still_open(state: State, claim: Claim, now: datetime) -> None:
+    """Raises Rejected when nothing more can be done with this claim."""
     match claim_state(state, claim.claim_id):
         case "rejected":
             raise Rejected("claim_rejected", cause=state.verdicts[claim.claim_id])
@@ -242,17 +243,13 @@ def change_password(
     ]
 
 
-def issue_code(
-    state: State, policy: Policy, actor: str, desk_ticket: str | None, now: datetime
-) -> list[Event]:
+def issue_code(state: State, actor: str, desk_ticket: str | None, expires_at: datetime) -> list[Event]:
     """A code opens a recovery, so there must be an account to recover."""
     if state.live is None:
         raise Rejected("not_claimed")
-    expires_at = now + timedelta(minutes=policy.recovery.code_minutes)
+    generation = state.live.generation
     return [
-        RecoveryCodeIssued(
-            generation=state.live.generation, actor=actor, desk_ticket=desk_ticket, expires_at=expires_at
-        )
+        RecoveryCodeIssued(generation=generation, actor=actor, desk_ticket=desk_ticket, expires_at=expires_at)
     ]
 
 
@@ -290,11 +287,17 @@ class Answer(Struct, frozen=True, forbid_unknown_fields=True):
     answer: str
 
 
+def composed(typed: str) -> str:
+    """A password in the form in which it is hashed and counted (NFC): what keyboards compose differently is
+    the same."""
+    return unicodedata.normalize("NFC", typed)
+
+
 def accept_password(typed: str, own: Collection[str], common: Container[str], policy: Policy) -> str:
     """The password in the form that is hashed (NFC). No composition rule; refused are the wrong length, what
     everybody uses (`common`, in small letters), and what is made of the pupil's `own` names, number and
     username alone."""
-    password = unicodedata.normalize("NFC", typed)
+    password = composed(typed)
     rule = policy.password
     if len(password) < rule.min_length:
         raise Rejected("password_short", min_length=rule.min_length)

@@ -234,14 +234,12 @@ class TestHistory:
 
 class TestRecoveryRules:
     def test_a_code_is_for_an_account_that_exists(self) -> None:
-        now = T0 + timedelta(hours=1)
-        assert decider.issue_code(after(SEALED, LIVE), POLICY, "desk-1", "T-7", now) == [
-            RecoveryCodeIssued(
-                generation=0, actor="desk-1", desk_ticket="T-7", expires_at=now + timedelta(minutes=10)
-            )
+        until = T0 + timedelta(minutes=10)
+        assert decider.issue_code(after(SEALED, LIVE), "desk-1", "T-7", until) == [
+            RecoveryCodeIssued(generation=0, actor="desk-1", desk_ticket="T-7", expires_at=until)
         ]
         with refused("not_claimed"):
-            decider.issue_code(after(SEALED), POLICY, "desk-1", None, now)
+            decider.issue_code(after(SEALED), "desk-1", None, until)
 
     def test_questions_rest_once_a_day(self) -> None:
         until = T0 + timedelta(hours=15)

@@ -1,0 +1,456 @@
+"""One function for each command about a claim's credential, and what changing a password is made of.
+
+Read, decide, hash, write: hashes are made outside of transactions, and what was decided before one is decided
+again within the transaction that records it.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID, uuid4
+
+import msgspec
+from msgspec import Struct
+
+from services.auth import decider
+from services.auth.decider import Answer, Claim, State
+from services.auth.passwords import Hasher, common_passwords
+from services.auth.projections import PERSON, Person
+from shared import text
+from shared.database import Connection, Row, queries
+from shared.errors import Rejected
+from shared.messages import Cause
+from shared.policy import Policy
+from shared.service import Kit
+from shared.transact import Decider, Outcome, transact
+
+RULES = Decider(decider.initial, decider.evolve)
+VERDICT_PATIENCE_S = 2.0
+FIRST_LOOK_S, LONGEST_LOOK_S = 0.1, 0.4  # in case another process of this service hears the verdict
+
+_sql = queries(__package__)
+
+
+class Arrivals:
+    """Who waits in this process for claims' verdict on which claim."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[UUID, set[asyncio.Future[None]]] = {}
+
+    @contextmanager
+    def expect(self, claim_id: UUID) -> Iterator[asyncio.Future[None]]:
+        """A future that is done once the verdict is in. Ask for it before the commit that brings the verdict
+        about."""
+        future = asyncio.get_running_loop().create_future()
+        waiting = self._waiting.setdefault(claim_id, set())
+        waiting.add(future)
+        try:
+            yield future
+        finally:
+            waiting.discard(future)
+            if not waiting:
+                self._waiting.pop(claim_id, None)
+
+    def tell(self, claim_id: UUID) -> None:
+        for future in self._waiting.get(claim_id, ()):
+            if not future.done():
+                future.set_result(None)
+
+
+class Turns:
+    """One at a time for each key, in this process: a hundred guesses sent at once are judged one after
+    another."""
+
+    def __init__(self) -> None:
+        self._turns: dict[bytes, tuple[asyncio.Lock, int]] = {}
+
+    async def take(self, key: bytes, work: Callable[[], Awaitable[Any]]) -> Any:
+        lock, users = self._turns.get(key, (asyncio.Lock(), 0))
+        self._turns[key] = lock, users + 1
+        try:
+            async with lock:
+                return await work()
+        finally:
+            lock, users = self._turns.pop(key)
+            if users > 1:
+                self._turns[key] = lock, users - 1
+
+
+@dataclass(frozen=True)
+class Auth:
+    """What the handlers of this service work with."""
+
+    kit: Kit
+    hasher: Hasher
+    arrivals: Arrivals = field(default_factory=Arrivals)
+    turns: Turns = field(default_factory=Turns)
+
+    def account(self, policy: Policy, username: str) -> bytes:
+        """Under what an account's wrong tries are counted, whether it exists or not. People type passwords
+        into the wrong box, so what was typed is not kept."""
+        return self.hasher.peppers.keyed("account", policy.district, canonical_username(policy, username))
+
+
+def canonical_username(policy: Policy, username: str) -> str:
+    """One form for all ways to type a username; also for what is none."""
+    number = policy.number_of(username)
+    return text.folded(username) if number is None else policy.username(number)
+
+
+@dataclass(frozen=True)
+class Occasion:
+    """When, under which rules and why something is asked."""
+
+    policy: Policy
+    now: datetime
+    cause: Cause
+
+    @property
+    def district(self) -> str:
+        return self.policy.district
+
+
+class Standing(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Where a claim stands. completed: signing in works now. `sealed`: only claims' verdict is still to
+    come."""
+
+    claim_id: UUID
+    state: Literal["open", "completed", "rejected", "expired"]
+    username: str
+    sealed: bool = False
+    cause: str | None = None
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of a claim and its person at one moment."""
+
+    staged: Row
+    state: State
+    person: Person | None
+
+    @classmethod
+    def of(cls, row: Row, claim: Claim, district: str) -> "Known":
+        person = None
+        if row["number"] is not None:
+            names = {name: row[name] for name in ("number", "last_name", "first_name")}
+            person = Person(person_id=claim.person_id, district=district, status="", **names)
+        return cls(row, read_state(row["state"]), person)
+
+    def standing(self, claim: Claim, now: datetime) -> Standing:
+        stage = decider.claim_state(self.state, claim.claim_id)
+        state: Literal["open", "completed", "rejected", "expired"] = "open"
+        if stage == "rejected":
+            state = "rejected"
+        elif stage == "completed" and self.person:  # without a number there is no username to sign in with
+            state = "completed"
+        elif stage == "open" and now >= claim.expires_at:
+            state = "expired"
+        return Standing(
+            claim_id=claim.claim_id,
+            state=state,
+            username=claim.username,
+            sealed=stage in ("sealed", "completed") and state == "open",
+            cause=self.state.verdicts.get(claim.claim_id),
+        )
+
+
+def read_state(stored: Any) -> State:
+    """A person's state from the column of that name."""
+    return msgspec.convert(stored, State) if stored else decider.initial
+
+
+async def _know(auth: Auth, on: Occasion, claim: Claim) -> Known:
+    async with auth.kit.db.connection() as conn:
+        row = await conn.fetchrow(_sql.find_claim, claim.claim_id, claim.person_id)
+    assert row is not None
+    return Known.of(row, claim, on.district)
+
+
+# A claim's last two steps
+
+
+async def put_password(auth: Auth, on: Occasion, claim: Claim, typed: str) -> str:
+    """Stages a password; answers the ETag that the answers must name. The same password again has the same
+    ETag."""
+    known = await _know(auth, on, claim)
+    decider.still_open(known.state, claim, on.now)
+    own = known.person.own_words(claim.username) if known.person else (claim.username,)
+    password = decider.accept_password(typed, own, common_passwords(), on.policy)
+    staged = known.staged
+    if staged["password"] and await auth.hasher.matches("password", password, staged["password"]):
+        return str(staged["etag"])
+    decider.stage_password(known.state, claim, staged["taken"] or 0, on.policy, on.now)
+    remembered = decider.remembered(known.state, on.policy, on.now)
+    async with auth.kit.db.connection() as conn:
+        if not await conn.fetchval(
+            _sql.count_password,
+            claim.claim_id,
+            on.district,
+            claim.person_id,
+            claim.generation,
+            claim.expires_at,
+            on.policy.claim_passwords,
+        ):
+            raise Rejected("claim_passwords_used_up", passwords=on.policy.claim_passwords)
+        used = await _verifiers(conn, remembered)
+    verifier = await auth.hasher.make_unused(password, used)
+    if verifier is None:
+        raise used_before(on.policy)
+    etag = secrets.token_hex(8)
+    async with auth.kit.db.connection() as conn:
+        if not await conn.fetchval(_sql.stage, claim.claim_id, verifier, etag):
+            raise Rejected("claim_sealed")
+    return etag
+
+
+async def put_answers(
+    auth: Auth, on: Occasion, claim: Claim, etag: str, answers: Sequence[Answer]
+) -> Standing:
+    """Completes a claim here: seals it, and waits a while for what claims says. A repeat is answered as the
+    first."""
+    secret = decider.accept_answers(answers, on.policy, on.now)
+    known = await _know(auth, on, claim)
+    with auth.arrivals.expect(claim.claim_id) as verdict:
+        try:
+            decider.still_open(known.state, claim, on.now)
+            _check_staged(known.staged, etag)
+            verifier = await auth.hasher.make("answers", secret)
+            await _seal(auth, on, claim, etag, verifier, [a.question for a in answers])
+        except Rejected as refusal:
+            if refusal.reason != "claim_sealed":
+                raise
+            await _check_repeat(auth, on, claim, etag, secret)
+        standing = await _settled(auth, on, claim, verdict)
+    if standing.state == "rejected":
+        raise Rejected("claim_rejected", cause=standing.cause)
+    return standing
+
+
+async def _seal(
+    auth: Auth, on: Occasion, claim: Claim, etag: str, answers: str, questions: Sequence[str]
+) -> None:
+    credential_id = uuid4()
+
+    async def lock(conn: Connection) -> Row | None:
+        return await conn.fetchrow(_sql.lock_staging, claim.claim_id)
+
+    def decide(state: State, staged: Row | None) -> Sequence[Any]:
+        events = decider.seal(state, claim, credential_id, on.now)
+        _check_staged(staged, etag)
+        return events
+
+    async def write(conn: Connection, outcome: Outcome[State]) -> None:
+        await conn.execute(_sql.seal, claim.claim_id, credential_id, answers, sorted(questions), on.now)
+
+    await transact(
+        auth.kit.store,
+        RULES,
+        on.district,
+        claim.person_id,
+        decide,
+        now=on.now,
+        cause=on.cause,
+        load=lock,
+        then=write,
+    )
+
+
+def _check_staged(staged: Row | None, etag: str) -> None:
+    """The answers are for the password that their sender saw accepted, not for another tab's."""
+    if staged is None or staged["password"] is None:
+        raise Rejected("password_missing")
+    if etag not in ("*", staged["etag"]):
+        raise Rejected("password_replaced")
+
+
+async def _check_repeat(auth: Auth, on: Occasion, claim: Claim, etag: str, secret: str) -> None:
+    """The same step again after its answer was lost is fine; another password or other answers would be
+    silently dropped."""
+    staged = (await _know(auth, on, claim)).staged
+    if etag not in ("*", staged["etag"]):
+        raise Rejected("password_replaced" if staged["etag"] else "claim_sealed")
+    async with auth.kit.db.connection() as conn:
+        verifier = await conn.fetchval(_sql.find_answers, staged["credential_id"])
+    if not await auth.hasher.matches("answers", secret, verifier):
+        raise Rejected("claim_sealed")
+
+
+async def _settled(auth: Auth, on: Occasion, claim: Claim, verdict: asyncio.Future[None]) -> Standing:
+    """Where the claim stands once the verdict is in, or patience ends. If we die here, nothing is lost: it is
+    sealed."""
+    clock = asyncio.get_running_loop().time
+    deadline, pause = clock() + VERDICT_PATIENCE_S, FIRST_LOOK_S
+    while True:
+        left = max(deadline - clock(), 0)
+        if verdict.done():  # heard, but not in force: the roster's word on this person is still on its way
+            await asyncio.sleep(min(pause, left))
+        else:
+            await asyncio.wait({verdict}, timeout=min(pause, left))
+        standing = (await _know(auth, on, claim)).standing(claim, on.now)
+        if standing.state in ("completed", "rejected") or clock() >= deadline:
+            return standing
+        pause = min(2 * pause, LONGEST_LOOK_S)
+
+
+async def claim_standing(auth: Auth, on: Occasion, claim: Claim) -> Standing:
+    return (await _know(auth, on, claim)).standing(claim, on.now)
+
+
+# What claims says, within the consumer's transaction
+
+
+async def activate(
+    auth: Auth,
+    conn: Connection,
+    on: Occasion,
+    person_id: UUID,
+    claim_id: UUID,
+    credential_id: UUID,
+    generation: int,
+) -> None:
+    """claims accepted: the sealed credential is live, or it is reported lost."""
+
+    async def kept(conn: Connection) -> Any:
+        return await conn.fetchval(_sql.is_kept, credential_id)
+
+    await transact(
+        auth.kit.store,
+        RULES,
+        on.district,
+        person_id,
+        lambda state, kept: decider.activate(state, claim_id, credential_id, generation, kept=kept),
+        now=on.now,
+        cause=on.cause,
+        conn=conn,
+        load=kept,
+        then=lambda conn, outcome: forget(conn, on, person_id, outcome),
+    )
+
+
+async def discard(
+    auth: Auth,
+    conn: Connection,
+    on: Occasion,
+    person_id: UUID,
+    claim_id: UUID,
+    credential_id: UUID,
+    reason: str,
+) -> None:
+    """claims rejected: what was sealed is gone."""
+
+    async def clear(conn: Connection, outcome: Outcome[State]) -> None:
+        await conn.execute(_sql.drop_staging, claim_id)
+        await forget(conn, on, person_id, outcome)
+
+    await transact(
+        auth.kit.store,
+        RULES,
+        on.district,
+        person_id,
+        lambda state, _: decider.discard(state, claim_id, credential_id, reason),
+        now=on.now,
+        cause=on.cause,
+        conn=conn,
+        then=clear,
+    )
+
+
+async def revoke(auth: Auth, conn: Connection, on: Occasion, person_id: UUID, generation: int) -> None:
+    """claims reset the account: its sessions, recoveries, codes and unfinished claims end with its
+    credential."""
+
+    async def sessions(conn: Connection) -> Any:
+        return await conn.fetchval(_sql.count_sessions, person_id, on.now)
+
+    async def void(conn: Connection, outcome: Outcome[State]) -> None:
+        live = outcome.state.live
+        await conn.execute(_sql.void, person_id, generation, live.credential_id if live else None)
+        await forget(conn, on, person_id, outcome)
+
+    await transact(
+        auth.kit.store,
+        RULES,
+        on.district,
+        person_id,
+        lambda state, open_sessions: decider.revoke(state, generation, open_sessions),
+        now=on.now,
+        cause=on.cause,
+        conn=conn,
+        load=sessions,
+        then=void,
+    )
+
+
+async def forget(conn: Connection, on: Occasion, person_id: UUID, outcome: Outcome[State]) -> None:
+    """Leaves in the vault what is in use, the passwords that may not be used again, and nothing else of this
+    person."""
+    if outcome.events:
+        state = outcome.state
+        in_use = [c.credential_id for c in (state.live, *state.sealed) if c]
+        remembered = [c for c in decider.remembered(state, on.policy, on.now) if c not in in_use]
+        await conn.execute(_sql.keep_only, person_id, in_use, remembered)
+
+
+# A new password for who has a live credential
+
+
+async def replace_password(
+    auth: Auth,
+    on: Occasion,
+    person_id: UUID,
+    verified: UUID,
+    typed: str,
+    cause: Literal["change", "recovery"],
+    actor: str,
+    then: Callable[[Connection, UUID], Awaitable[None]],
+) -> None:
+    """Gives a person a new credential in place of the one that was `verified`. `then(conn, new credential)`
+    runs within the same transaction. Raises Rejected: the password's reasons; credential_replaced when
+    somebody was faster."""
+    async with auth.kit.db.connection() as conn:
+        person, state = await find_person(conn, on.district, person_id)
+        used = await _verifiers(conn, decider.remembered(state, on.policy, on.now))
+    username = on.policy.username(person.number)
+    password = decider.accept_password(typed, person.own_words(username), common_passwords(), on.policy)
+    verifier = await auth.hasher.make_unused(password, used)
+    if verifier is None:
+        raise used_before(on.policy)
+    credential_id = uuid4()
+
+    async def write(conn: Connection, outcome: Outcome[State]) -> None:
+        await conn.execute(_sql.copy_credential, verified, credential_id, verifier, on.now)
+        await forget(conn, on, person_id, outcome)
+        await then(conn, credential_id)
+
+    await transact(
+        auth.kit.store,
+        RULES,
+        on.district,
+        person_id,
+        lambda state, _: decider.change_password(state, verified, credential_id, cause, actor),
+        now=on.now,
+        cause=on.cause,
+        then=write,
+    )
+
+
+async def find_person(conn: Connection, district: str, person_id: UUID) -> tuple[Person, State]:
+    """Raises Rejected `not_found` for a person of whom the roster's word has not come, or of another
+    district."""
+    row = await conn.fetchrow(_sql.find_person, person_id, district)
+    if row is None:
+        raise Rejected("not_found")
+    return PERSON.read({name: row[name] for name in PERSON.columns}), read_state(row["state"])
+
+
+async def _verifiers(conn: Connection, credentials: Sequence[UUID]) -> list[str]:
+    return [row["password"] for row in await conn.fetch(_sql.find_verifiers, credentials)]
+
+
+def used_before(policy: Policy) -> Rejected:
+    return Rejected("password_used_before", history_days=policy.password.history_days)

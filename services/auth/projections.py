@@ -1,0 +1,117 @@
+"""What auth reads: `person`, who is who, from the roster's topic; `credential`, its own state, within the
+append."""
+
+from typing import Any
+from uuid import UUID
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from services.auth import decider
+from services.auth.decider import State
+from services.auth.events import CODEC
+from shared.messages import Event, EventCodec, Recorded
+from shared.projection import Projection
+
+# The roster's facts, as far as auth reads them
+
+
+class Identity(Struct, frozen=True):
+    """A person's number and names in the SIS."""
+
+    number: str
+    last_name: str
+    first_name: str
+
+
+class StudentEnrolled(Event, frozen=True, kw_only=True):
+    identity: Identity
+    current: bool
+
+
+class NameCorrected(Event, frozen=True, kw_only=True):
+    identity: Identity
+
+
+class NumberChanged(Event, frozen=True, kw_only=True):
+    identity: Identity
+
+
+class StudentWithdrawn(Event, frozen=True, kw_only=True):
+    pass
+
+
+ROSTER = EventCodec("roster", [StudentEnrolled, NameCorrected, NumberChanged, StudentWithdrawn])
+
+
+class Person(Struct, frozen=True, kw_only=True):
+    """A pupil of the roster. There is no row before the first enrollment: nobody signs in without a
+    number."""
+
+    person_id: UUID
+    district: str
+    number: str
+    last_name: str
+    first_name: str
+    status: str  # enrolled, withdrawn
+    version: int = 0
+
+    def own_words(self, username: str) -> tuple[str, ...]:
+        """What this person's password must not be made of alone."""
+        return (self.last_name, self.first_name, self.number, username)
+
+
+def evolve_person(row: Person | None, recorded: Recorded[Any]) -> Person | None:
+    match recorded.data:
+        case StudentWithdrawn():
+            return replace(row, status="withdrawn") if row else None
+        case StudentEnrolled() | NameCorrected() | NumberChanged() as told:
+            returned = isinstance(told, StudentEnrolled) and told.current
+            return Person(
+                person_id=recorded.stream_id,
+                district=recorded.district,
+                number=told.identity.number,
+                last_name=told.identity.last_name,
+                first_name=told.identity.first_name,
+                status="enrolled" if returned or row is None else row.status,
+            )
+    return row
+
+
+PERSON = Projection(name="person", source="roster", codec=ROSTER, row=Person, evolve=evolve_person)
+
+
+class Credential(Struct, frozen=True, kw_only=True):
+    """The rules' state as a row; the columns beside `state` are what sign-in joins and the desk looks at."""
+
+    person_id: UUID
+    district: str
+    generation: int
+    status: str  # none, pending, live, revoked
+    credential_id: UUID | None
+    claim_id: UUID | None
+    state: State
+    version: int = 0
+
+
+def evolve_credential(row: Credential | None, recorded: Recorded[Any]) -> Credential:
+    state = decider.evolve(row.state if row else decider.initial, recorded)
+    shown = state.live or (state.sealed[-1] if state.sealed else None)
+    if shown:
+        status = "live" if state.live else "pending"
+    else:
+        status = "revoked" if state.used else "none"
+    return Credential(
+        person_id=recorded.stream_id,
+        district=recorded.district,
+        generation=shown.generation if shown else state.generation,
+        status=status,
+        credential_id=shown.credential_id if shown else None,
+        claim_id=shown.claim_id if shown else None,
+        state=state,
+    )
+
+
+CREDENTIAL = Projection(
+    name="credential", source="auth", codec=CODEC, row=Credential, evolve=evolve_credential, inline=True
+)

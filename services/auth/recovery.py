@@ -1,0 +1,281 @@
+"""The way back in: three questions, always three, whoever asks; or a one-time code of the help desk.
+
+Everything looks the same for usernames that do not exist: questions chosen by a keyed hash, tries that are
+counted and rest, one refusal whatever was wrong. Only the reference tells, and only the desk.
+"""
+
+import secrets
+import unicodedata
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+from msgspec import Struct
+
+from services.auth import decider
+from services.auth.decider import Answer, State
+from services.auth.handlers import (
+    RULES,
+    Auth,
+    Occasion,
+    canonical_username,
+    find_person,
+    replace_password,
+)
+from services.auth.sessions import find_account
+from shared.auth import RECOVERY_TYP
+from shared.database import Connection, Row, queries
+from shared.errors import Rejected
+from shared.messages import Cause
+from shared.policy import Policy
+from shared.transact import Outcome, transact
+
+# Fifty bits, without letters that are taken for others: not to be guessed in the minutes that a code lives.
+CODE_LETTERS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+CODE_LENGTH = 10
+_MISREAD = str.maketrans("OIL", "011")
+
+_sql = queries(__package__)
+
+
+class Asked(Struct, frozen=True):
+    """A recovery that was begun: which questions to answer, and the ticket to answer them with."""
+
+    recovery_id: UUID
+    ticket: str
+    questions: tuple[str, ...]
+    expires_at: datetime
+
+
+async def begin(auth: Auth, on: Occasion, username: str) -> Asked:
+    """Asks three questions: the account's own, or for a username without one, always the same three
+    others."""
+    found = await find_account(auth, on, username)
+    account = found.account
+    questions = _in_order(on.policy, account.questions) if account else ()
+    if not questions:  # no account, or a question that the district has since dropped
+        if on.policy.recovery_refusals == "guided":
+            raise refused({"cause": "questions_outdated"} | found.secret)
+        account, questions = None, decoys(auth, on.policy, username)
+    recovery_id, expires_at = uuid4(), on.now + on.policy.ticket_life
+    async with auth.kit.db.connection() as conn:
+        await conn.execute(
+            _sql.open_recovery,
+            recovery_id,
+            on.district,
+            auth.account(on.policy, username),
+            account and account.person_id,
+            account and account.credential_id,
+            questions,
+            expires_at,
+        )
+    claims = {
+        "iss": "homeroom-auth",
+        "aud": ["auth"],
+        "sub": str(recovery_id),
+        "district": on.district,
+        "iat": int(on.now.timestamp()),
+        "exp": int(expires_at.timestamp()),
+    }
+    return Asked(recovery_id, auth.kit.signer.sign(RECOVERY_TYP, claims), questions, expires_at)
+
+
+def decoys(auth: Auth, policy: Policy, username: str) -> tuple[str, ...]:
+    """Questions for an account that does not exist: the same at every try, and nothing that anybody could
+    tell apart."""
+    name = canonical_username(policy, username)
+    drawn = sorted(
+        policy.questions, key=lambda q: auth.hasher.peppers.keyed("decoy", policy.district, name, q.id)
+    )
+    return _in_order(policy, [q.id for q in drawn[: policy.questions_required]])
+
+
+def _in_order(policy: Policy, questions: Sequence[str]) -> tuple[str, ...]:
+    """As the catalogue has them, so that the order tells nothing; none if one of them is not in it any
+    more."""
+    known = tuple(q.id for q in policy.questions if q.id in questions)
+    return known if len(known) == len(questions) else ()
+
+
+async def answer(auth: Auth, on: Occasion, recovery_id: UUID, answers: Sequence[Answer]) -> None:
+    """Opens a recovery by its answers. Raises Rejected `recovery_refused`, and what the answers alone show to
+    be wrong."""
+    day, until = decider.day_of(on.policy, on.now)
+    row = await _find(auth, on, recovery_id, day)
+    if row["opened_by"]:
+        return
+    secret = decider.read_answers(answers, row["questions"], on.policy)
+    allowed = on.policy.recovery.tries_a_day
+    async with auth.kit.db.connection() as conn:
+        counted = await conn.fetchval(
+            _sql.count_try, row["account"], day, allowed, on.district, row["person_id"], on.now, until
+        )
+    if counted is None:
+        raise refused({"cause": "resting", "until": until, "person_id": row["person_id"]})
+    if not await auth.hasher.matches("answers", secret, row["answers"]):
+        raise refused({"cause": _why(row), "try": counted, "person_id": row["person_id"]})
+    async with auth.kit.db.connection() as conn:
+        await conn.execute(_sql.open_by_answers, recovery_id, row["account"], day)
+
+
+async def enter_code(auth: Auth, on: Occasion, recovery_id: UUID, typed: str) -> None:
+    """Opens a recovery by the desk's code, also while the questions rest. Raises Rejected
+    `recovery_refused`."""
+    row = await _find(auth, on, recovery_id, "")
+    if row["opened_by"]:
+        return
+    hashed = _code_hash(auth, row["person_id"], typed)
+    async with auth.kit.db.connection() as conn:
+        opened = await conn.fetchval(_sql.open_by_code, recovery_id, row["person_id"], hashed, on.now)
+    if opened is None:
+        raise refused(
+            {
+                "cause": "code_wrong_or_expired" if row["person_id"] else _why(row),
+                "person_id": row["person_id"],
+            }
+        )
+
+
+async def put_password(auth: Auth, on: Occasion, recovery_id: UUID, typed: str) -> None:
+    """Sets a new password on an opened recovery; every session ends. Sent again after its answer was lost, it
+    is done already. Raises Rejected: recovery_refused, the password's reasons."""
+    row = await _find(auth, on, recovery_id, "")
+    if row["opened_by"] is None:
+        raise refused({"cause": "not_opened", "person_id": row["person_id"]})
+    if row["new_credential_id"]:
+        return await _check_repeat(auth, row, typed)
+    async with auth.kit.db.connection() as conn:
+        # The history answers no more questions here than in a claim.
+        if not await conn.fetchval(_sql.count_recovery_password, recovery_id, on.policy.claim_passwords):
+            raise refused({"cause": "too_many_passwords", "person_id": row["person_id"]})
+
+    async def close(conn: Connection, credential_id: UUID) -> None:
+        await conn.execute(_sql.move_session, row["person_id"], None, credential_id)
+        await conn.execute(_sql.close_recovery, recovery_id, credential_id, row["account"])
+
+    try:
+        await replace_password(
+            auth, on, row["person_id"], row["credential_id"], typed, "recovery", row["opened_by"], close
+        )
+    except Rejected as refusal:
+        if refusal.reason != "credential_replaced":
+            raise
+        await _check_repeat(auth, await _find(auth, on, recovery_id, ""), typed)
+
+
+async def _check_repeat(auth: Auth, row: Row, typed: str) -> None:
+    """Whether this recovery has already set this very password, and it still is the one."""
+    async with auth.kit.db.connection() as conn:
+        verifier = await conn.fetchval(_sql.find_renewed, row["person_id"], row["new_credential_id"])
+    if not await auth.hasher.matches("password", decider.composed(typed), verifier):
+        raise refused({"cause": "credential_replaced", "person_id": row["person_id"]})
+
+
+async def _find(auth: Auth, on: Occasion, recovery_id: UUID, day: str) -> Row:
+    async with auth.kit.db.connection() as conn:
+        row = await conn.fetchrow(_sql.find_recovery, recovery_id, on.district, day, on.now)
+    if row is None:
+        raise refused({"cause": "recovery_unknown"})
+    return row
+
+
+def _why(row: Row) -> str:
+    if row["person_id"] is None:
+        return "no_account"
+    return "wrong_answers" if row["answers"] else "credential_replaced"
+
+
+def refused(secret: dict[str, Any]) -> Rejected:
+    """The one refusal of every recovery."""
+    return Rejected("recovery_refused", secret={k: v for k, v in secret.items() if v is not None})
+
+
+# What the desk can do
+
+
+async def issue_code(
+    auth: Auth, conn: Connection, on: Occasion, person_id: UUID, actor: str, desk_ticket: str | None
+) -> tuple[str, datetime]:
+    """A one-time code, in place of any before it; shown once. Raises Rejected not_found, not_claimed."""
+    await find_person(conn, on.district, person_id)
+    code = "".join(secrets.choice(CODE_LETTERS) for _ in range(CODE_LENGTH))
+    expires_at = on.now + timedelta(minutes=on.policy.recovery.code_minutes)
+
+    async def put(conn: Connection, outcome: Outcome[State]) -> None:
+        await conn.execute(
+            _sql.put_code, person_id, on.district, _code_hash(auth, person_id, code), actor, expires_at
+        )
+
+    await transact(
+        auth.kit.store,
+        RULES,
+        on.district,
+        person_id,
+        lambda state, _: decider.issue_code(state, actor, desk_ticket, expires_at),
+        now=on.now,
+        cause=on.cause,
+        conn=conn,
+        then=put,
+    )
+    return f"{code[:5]}-{code[5:]}", expires_at
+
+
+def _code_hash(auth: Auth, person_id: UUID | None, typed: str) -> bytes:
+    """As it is read out: capitals or not, hyphens and blanks anywhere, O for 0, I and L for 1."""
+    letters = [c for c in unicodedata.normalize("NFKC", typed).upper() if c.isalnum()]
+    return auth.hasher.peppers.keyed("code", str(person_id), "".join(letters).translate(_MISREAD))
+
+
+async def lift_lockout(
+    auth: Auth, on: Occasion, person_id: UUID, actor: str, desk_ticket: str | None
+) -> None:
+    """Forgets the wrong passwords and answers of an account. Raises Rejected not_found."""
+    async with auth.kit.db.connection() as conn:
+        person, _ = await find_person(conn, on.district, person_id)
+    account = auth.account(on.policy, on.policy.username(person.number))
+
+    async def locked(conn: Connection) -> Any:
+        return await conn.fetchval(_sql.is_locked, account)
+
+    async def unlock(conn: Connection, outcome: Outcome[State]) -> None:
+        await conn.execute(_sql.unlock, account)
+
+    await transact(
+        auth.kit.store,
+        RULES,
+        on.district,
+        person_id,
+        lambda state, locked: decider.lift_lockout(state, actor, desk_ticket, locked=locked),
+        now=on.now,
+        cause=on.cause,
+        load=locked,
+        then=unlock,
+    )
+
+
+async def announce_rests(auth: Auth, now: datetime, before: datetime, limit: int) -> int:
+    """Records RecoveryRested for accounts whose questions rest since before a moment; answers how many were
+    looked at. Not in the request that used up the last try: only accounts that exist have a history to write
+    to."""
+    async with auth.kit.db.connection() as conn:
+        rows = await conn.fetch(_sql.find_unannounced, before, limit)
+    for row in rows:
+        await _announce(auth, row, now)
+    return len(rows)
+
+
+async def _announce(auth: Auth, row: Row, now: datetime) -> None:
+    async def mark(conn: Connection, outcome: Outcome[State]) -> None:
+        await conn.execute(_sql.announce, row["account"], row["day"])
+
+    await transact(
+        auth.kit.store,
+        RULES,
+        row["district"],
+        row["person_id"],
+        lambda state, _: decider.rest(state, row["until"]),
+        now=now,
+        cause=Cause.new(),
+        then=mark,
+    )

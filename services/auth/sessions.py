@@ -1,0 +1,242 @@
+"""Signing in, what a session is worth, and the password of somebody who is signed in.
+
+Unknown usernames cost and answer the same as wrong passwords: the same queries and writes, the same pauses, a
+hash compared with nothing. The reference in the answer is where the difference lies, for the help desk alone.
+"""
+
+import math
+import secrets
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from msgspec import Struct
+
+from services.auth import decider
+from services.auth.decider import Failures
+from services.auth.handlers import (
+    Auth,
+    Occasion,
+    find_person,
+    read_state,
+    replace_password,
+)
+from services.auth.passwords import token_hash
+from shared.database import Connection, Row, queries
+from shared.errors import Rejected, Unavailable
+from shared.log import get_logger
+from shared.policy import Policy
+
+TOKEN_PREFIX = "hrs_"
+TOUCH_AFTER = timedelta(minutes=1)  # how often a session's last use is written down
+REPEATED_WITHIN = timedelta(minutes=10)  # how long a change of password may be sent again
+
+_sql = queries(__package__)
+log = get_logger(__name__)
+
+
+class Account(Struct, frozen=True):
+    """The one person whom a username means, with their live credential."""
+
+    person_id: UUID
+    number: str
+    credential_id: UUID
+    verifier: str
+    questions: tuple[str, ...]
+
+
+class Found(Struct, frozen=True):
+    """What a username led to: an account, or why not (for the help desk)."""
+
+    account: Account | None
+    failures: Failures | None
+    secret: dict[str, Any]
+
+
+class Opened(Struct, frozen=True):
+    """A session that was just opened; the token is shown once."""
+
+    token: str
+    person_id: UUID
+    username: str
+    expires_at: datetime
+
+
+class Session(Struct, frozen=True):
+    """A session that is good now."""
+
+    person_id: UUID
+    credential_id: UUID
+    username: str
+    created_at: datetime
+    last_seen_at: datetime
+    expires_at: datetime
+    idle_expires_at: datetime
+
+
+async def find_account(auth: Auth, on: Occasion, username: str) -> Found:
+    """Whom a username means: exactly one person with a live credential."""
+    number = on.policy.number_of(username) or ""
+    async with auth.kit.db.connection() as conn:
+        rows = await conn.fetch(_sql.find_account, on.district, number, auth.account(on.policy, username))
+    failures = Failures(rows[0]["count"], rows[0]["last_at"]) if rows[0]["count"] is not None else None
+    persons = [row for row in rows if row["person_id"]]
+    able = [row for row in persons if row["password"]]
+    if len(able) > 1:  # a number that was given to somebody else: who has left makes room
+        able = [row for row in able if row["status"] == "enrolled"] or able
+    if len(able) == 1:
+        return Found(_account(able[0]), failures, {"person_id": able[0]["person_id"]})
+    if able:
+        return Found(None, failures, {"cause": "number_conflict"})
+    if len(persons) == 1:
+        return Found(None, failures, {"cause": "not_claimed", "person_id": persons[0]["person_id"]})
+    return Found(None, failures, {"cause": "not_claimed" if persons else "username_unknown"})
+
+
+def _account(row: Row) -> Account:
+    return Account(
+        row["person_id"], row["number"], row["credential_id"], row["password"], tuple(row["questions"] or ())
+    )
+
+
+async def sign_in(auth: Auth, on: Occasion, username: str, password: str) -> Opened:
+    """Opens a session. Raises Rejected `authentication_failed`, one for every wrong credential;
+    `sign_in_paused`."""
+    key = auth.account(on.policy, username)
+
+    async def one_try() -> Opened:
+        found = await find_account(auth, on, username)
+        _check_pause(found.failures, on)
+        verifier = found.account.verifier if found.account else None
+        right = await auth.hasher.matches("password", decider.composed(password), verifier)
+        if not right or found.account is None:
+            await _count_wrong(auth, on, key)
+            raise Rejected("authentication_failed", secret={"cause": "wrong_password"} | found.secret)
+        opened = await _open(auth, on, found.account, key)
+        await _upgrade(auth, found.account, password)
+        return opened
+
+    opened: Opened = await auth.turns.take(key, one_try)
+    return opened
+
+
+def _check_pause(failures: Failures | None, on: Occasion) -> None:
+    if left := decider.pause_left(failures, on.policy, on.now):
+        raise Rejected("sign_in_paused", retry_after_s=math.ceil(left.total_seconds()))
+
+
+async def _count_wrong(auth: Auth, on: Occasion, key: bytes) -> None:
+    async with auth.kit.db.connection() as conn:
+        await conn.execute(_sql.count_wrong_password, key, on.now, on.now - decider.FORGOTTEN_AFTER)
+
+
+async def _open(auth: Auth, on: Occasion, account: Account, key: bytes) -> Opened:
+    token = TOKEN_PREFIX + secrets.token_urlsafe(32)
+    expires_at = on.now + on.policy.session.absolute
+    async with auth.kit.db.connection() as conn:
+        await conn.execute(
+            _sql.open_session,
+            token_hash(token),
+            on.district,
+            account.person_id,
+            account.credential_id,
+            on.now,
+            expires_at,
+            key,
+        )
+    return Opened(token, account.person_id, on.policy.username(account.number), expires_at)
+
+
+async def _upgrade(auth: Auth, account: Account, password: str) -> None:
+    """Moves a verifier on to the present pepper and strength while the password is at hand. It can wait for
+    next time."""
+    if not auth.hasher.outdated(account.verifier):
+        return
+    try:
+        better = await auth.hasher.make("password", decider.composed(password))
+        async with auth.kit.db.connection() as conn:
+            await conn.execute(_sql.upgrade_verifier, account.credential_id, account.verifier, better)
+    except Unavailable as error:
+        log.info("upgrade_postponed", dependency=error.dependency)
+
+
+async def find_session(auth: Auth, policy: Policy, token: str, now: datetime) -> Session | None:
+    """The session of a token, if it is good; notes that it was used."""
+    hashed = token_hash(token)
+    async with auth.kit.db.connection() as conn:
+        row = await conn.fetchrow(_sql.find_session, hashed)
+        if row is None or row["district"] != policy.district:
+            return None
+        idle_expires_at = row["last_seen_at"] + policy.session.idle
+        if now >= min(row["expires_at"], idle_expires_at):
+            return None
+        last_seen_at = row["last_seen_at"]
+        if now - last_seen_at >= TOUCH_AFTER:
+            await conn.execute(_sql.touch_session, hashed, now)
+            last_seen_at = now
+    return Session(
+        person_id=row["person_id"],
+        credential_id=row["credential_id"],
+        username=policy.username(row["number"]),
+        created_at=row["created_at"],
+        last_seen_at=last_seen_at,
+        expires_at=row["expires_at"],
+        idle_expires_at=last_seen_at + policy.session.idle,
+    )
+
+
+async def end_session(auth: Auth, district: str, token: str) -> None:
+    """Signs out. An unknown token has nothing to end."""
+    async with auth.kit.db.connection() as conn:
+        await conn.execute(_sql.end_session, token_hash(token), district)
+
+
+async def end_sessions(auth: Auth, on: Occasion, person_id: UUID) -> int:
+    """Signs a person out everywhere; answers how many sessions that ended."""
+    async with auth.kit.db.connection() as conn:
+        await find_person(conn, on.district, person_id)
+        ended = await conn.execute(_sql.end_sessions, person_id, on.district)
+    return int(ended.rpartition(" ")[2])
+
+
+async def change_password(
+    auth: Auth, on: Occasion, session: Session, token: str, current: str, new: str
+) -> None:
+    """A new password for who is signed in; the other sessions end. Raises Rejected: authentication_failed,
+    sign_in_paused, the password's reasons. Sent again after its answer was lost, it is done already."""
+    key = auth.account(on.policy, session.username)
+
+    async def one_try() -> None:
+        async with auth.kit.db.connection() as conn:
+            row = await conn.fetchrow(_sql.find_live_verifier, session.person_id, session.credential_id, key)
+        assert row is not None
+        failures = Failures(row["count"], row["last_at"]) if row["count"] is not None else None
+        _check_pause(failures, on)
+        if await auth.hasher.matches("password", decider.composed(current), row["password"]):
+            return await _replace(auth, on, session, token, key, new)
+        live = read_state(row["state"]).live
+        repeated = live is not None and on.now - live.since < REPEATED_WITHIN
+        if repeated and await auth.hasher.matches("password", decider.composed(new), row["password"]):
+            return None
+        await _count_wrong(auth, on, key)
+        raise Rejected(
+            "authentication_failed", secret={"cause": "wrong_password", "person_id": session.person_id}
+        )
+
+    await auth.turns.take(key, one_try)
+
+
+async def _replace(auth: Auth, on: Occasion, session: Session, token: str, key: bytes, new: str) -> None:
+    async def keep_this_one(conn: Connection, credential_id: UUID) -> None:
+        await conn.execute(_sql.move_session, session.person_id, token_hash(token), credential_id)
+        await conn.execute(_sql.forgive, key)
+
+    try:
+        await replace_password(
+            auth, on, session.person_id, session.credential_id, new, "change", "self", keep_this_one
+        )
+    except Rejected as refusal:
+        if refusal.reason != "credential_replaced":
+            raise
+        secret = {"cause": refusal.reason, "person_id": session.person_id}
+        raise Rejected("authentication_failed", secret=secret) from None

@@ -1,0 +1,254 @@
+-- A claim's last two steps
+
+-- name: find_claim
+-- Always one row: what is staged for the claim ($1), and what is known of its person ($2).
+SELECT s.taken, s.etag, s.password, s.credential_id, c.state, p.last_name, p.first_name, p.number
+FROM (SELECT 1) AS one
+LEFT JOIN staging s ON s.claim_id = $1
+LEFT JOIN credential c ON c.person_id = $2
+LEFT JOIN person p ON p.person_id = $2
+
+-- name: count_password
+-- Before the history is asked: whoever dies in between has used one of the claim's passwords.
+INSERT INTO staging (claim_id, district, person_id, generation, expires_at, taken) VALUES ($1, $2, $3, $4, $5, 1)
+ON CONFLICT (claim_id) DO UPDATE SET taken = staging.taken + 1
+WHERE staging.taken < $6 AND staging.credential_id IS NULL
+RETURNING taken
+
+-- name: stage
+UPDATE staging SET password = $2, etag = $3 WHERE claim_id = $1 AND credential_id IS NULL RETURNING claim_id
+
+-- name: lock_staging
+SELECT etag, password, credential_id FROM staging WHERE claim_id = $1 FOR UPDATE
+
+-- name: seal
+WITH staged AS (
+    SELECT person_id, password FROM staging WHERE claim_id = $1
+), sealed AS (
+    INSERT INTO vault (credential_id, person_id, password, answers, questions, sealed_at)
+    SELECT $2, person_id, password, $3, $4, $5 FROM staged
+)
+UPDATE staging SET credential_id = $2, password = NULL WHERE claim_id = $1
+
+-- name: find_answers
+SELECT answers FROM vault WHERE credential_id = $1
+
+-- The vault
+
+-- name: find_verifiers
+SELECT password FROM vault WHERE credential_id = ANY($1::uuid[])
+
+-- name: is_kept
+SELECT EXISTS (SELECT FROM vault WHERE credential_id = $1)
+
+-- name: keep_only
+-- Of one person: whole what is in use ($2), the password alone of what is remembered ($3), and nothing else.
+WITH forgotten AS (
+    DELETE FROM vault WHERE person_id = $1 AND credential_id <> ALL($2::uuid[] || $3::uuid[])
+)
+UPDATE vault SET answers = NULL, questions = NULL
+WHERE person_id = $1 AND credential_id = ANY($3::uuid[]) AND answers IS NOT NULL
+
+-- name: copy_credential
+INSERT INTO vault (credential_id, person_id, password, answers, questions, sealed_at)
+SELECT $2, person_id, $3, answers, questions, $4 FROM vault WHERE credential_id = $1
+
+-- name: upgrade_verifier
+UPDATE vault SET password = $3 WHERE credential_id = $1 AND password = $2
+
+-- name: drop_staging
+DELETE FROM staging WHERE claim_id = $1
+
+-- name: void
+-- What a reset takes with it, beside the credential itself; $3 is the live credential, if one of the new generation is.
+WITH ended AS (
+    DELETE FROM session WHERE person_id = $1 AND credential_id IS DISTINCT FROM $3
+), abandoned AS (
+    DELETE FROM recovery WHERE person_id = $1
+), worthless AS (
+    DELETE FROM recovery_code WHERE person_id = $1
+)
+DELETE FROM staging WHERE person_id = $1 AND generation < $2
+
+-- name: find_person
+SELECT p.person_id, p.district, p.number, p.last_name, p.first_name, p.status, p.version, c.state
+FROM person p LEFT JOIN credential c USING (person_id)
+WHERE p.person_id = $1 AND p.district = $2
+
+-- Signing in, sessions
+
+-- name: find_account
+-- Always a row: the wrong passwords of the username ($3), and each person of its number with a live credential or without.
+SELECT w.count, w.last_at, p.person_id, p.status, p.number, c.credential_id, v.password, v.questions
+FROM (SELECT 1) AS one
+LEFT JOIN wrong_password w ON w.account = $3
+LEFT JOIN person p ON p.district = $1 AND p.number = $2
+LEFT JOIN credential c ON c.person_id = p.person_id AND c.status = 'live'
+LEFT JOIN vault v ON v.credential_id = c.credential_id
+LIMIT 20
+
+-- name: open_session
+WITH forgiven AS (
+    DELETE FROM wrong_password WHERE account = $7
+)
+INSERT INTO session (token_hash, district, person_id, credential_id, created_at, last_seen_at, expires_at)
+VALUES ($1, $2, $3, $4, $5, $5, $6)
+
+-- name: count_wrong_password
+INSERT INTO wrong_password (account, count, last_at) VALUES ($1, 1, $2)
+ON CONFLICT (account) DO UPDATE
+SET count = CASE WHEN wrong_password.last_at <= $3 THEN 1 ELSE wrong_password.count + 1 END, last_at = $2
+
+-- name: forgive
+DELETE FROM wrong_password WHERE account = $1
+
+-- name: find_session
+-- A session is worth what its credential is: once that is not the live one any more, there is none.
+SELECT s.person_id, s.credential_id, s.district, s.created_at, s.last_seen_at, s.expires_at, p.number
+FROM session s
+JOIN credential c ON c.person_id = s.person_id AND c.credential_id = s.credential_id AND c.status = 'live'
+JOIN person p ON p.person_id = s.person_id
+WHERE s.token_hash = $1
+
+-- name: touch_session
+UPDATE session SET last_seen_at = $2 WHERE token_hash = $1 AND last_seen_at < $2
+
+-- name: end_session
+DELETE FROM session WHERE token_hash = $1 AND district = $2
+
+-- name: end_sessions
+DELETE FROM session WHERE person_id = $1 AND district = $2
+
+-- name: count_sessions
+SELECT count(*) FROM session WHERE person_id = $1 AND expires_at > $2
+
+-- name: move_session
+-- The session that changed the password goes on under the new credential; the others end.
+WITH ended AS (
+    DELETE FROM session WHERE person_id = $1 AND token_hash IS DISTINCT FROM $2
+)
+UPDATE session SET credential_id = $3 WHERE token_hash = $2
+
+-- name: find_live_verifier
+SELECT v.password, c.state, w.count, w.last_at
+FROM (SELECT 1) AS one
+LEFT JOIN wrong_password w ON w.account = $3
+LEFT JOIN credential c ON c.person_id = $1 AND c.credential_id = $2 AND c.status = 'live'
+LEFT JOIN vault v ON v.credential_id = c.credential_id
+
+-- Recovery
+
+-- name: open_recovery
+INSERT INTO recovery (recovery_id, district, account, person_id, credential_id, questions, expires_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
+
+-- name: find_recovery
+-- With the answers, while the credential that it was opened for is the live one, and the day's tries ($3).
+SELECT r.account, r.person_id, r.credential_id, r.questions, r.opened_by, r.new_credential_id, v.answers, t.count
+FROM recovery r
+LEFT JOIN credential c ON c.person_id = r.person_id AND c.credential_id = r.credential_id AND c.status = 'live'
+LEFT JOIN vault v ON v.credential_id = c.credential_id
+LEFT JOIN recovery_try t ON t.account = r.account AND t.day = $3
+WHERE r.recovery_id = $1 AND r.district = $2 AND r.expires_at > $4
+
+-- name: count_try
+-- Before the answers are looked at, so that no number of devices at once gets more tries than are allowed.
+INSERT INTO recovery_try (account, day, count, allowed, district, person_id, last_at, until)
+VALUES ($1, $2, 1, $3, $4, $5, $6, $7)
+ON CONFLICT (account, day) DO UPDATE
+SET count = recovery_try.count + 1, allowed = $3, last_at = $6,
+    person_id = coalesce($5, recovery_try.person_id)
+WHERE recovery_try.count < $3
+RETURNING count
+
+-- name: open_by_answers
+WITH forgiven AS (
+    DELETE FROM recovery_try WHERE account = $2 AND day = $3
+)
+UPDATE recovery SET opened_by = 'self' WHERE recovery_id = $1
+
+-- name: open_by_code
+WITH used AS (
+    DELETE FROM recovery_code WHERE person_id = $2 AND code_hash = $3 AND expires_at > $4 RETURNING issued_by
+)
+UPDATE recovery SET opened_by = 'code:' || used.issued_by FROM used WHERE recovery_id = $1 RETURNING recovery_id
+
+-- name: count_recovery_password
+UPDATE recovery SET taken = taken + 1 WHERE recovery_id = $1 AND taken < $2 RETURNING taken
+
+-- name: close_recovery
+WITH forgiven AS (
+    DELETE FROM wrong_password WHERE account = $3
+)
+UPDATE recovery SET new_credential_id = $2 WHERE recovery_id = $1
+
+-- name: find_renewed
+SELECT v.password
+FROM credential c JOIN vault v ON v.credential_id = c.credential_id
+WHERE c.person_id = $1 AND c.credential_id = $2 AND c.status = 'live'
+
+-- name: put_code
+INSERT INTO recovery_code (person_id, district, code_hash, issued_by, expires_at) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (person_id) DO UPDATE
+SET code_hash = EXCLUDED.code_hash, issued_by = EXCLUDED.issued_by, expires_at = EXCLUDED.expires_at
+
+-- name: is_locked
+SELECT EXISTS (SELECT FROM wrong_password WHERE account = $1) OR EXISTS (SELECT FROM recovery_try WHERE account = $1)
+
+-- name: unlock
+WITH forgiven AS (
+    DELETE FROM wrong_password WHERE account = $1
+)
+DELETE FROM recovery_try WHERE account = $1
+
+-- name: find_unannounced
+-- Not the newest: who answers right at the last try gives it back.
+SELECT account, day, district, person_id, until FROM recovery_try
+WHERE person_id IS NOT NULL AND NOT announced AND count >= allowed AND last_at < $1
+ORDER BY last_at LIMIT $2
+
+-- name: announce
+UPDATE recovery_try SET announced = true WHERE account = $1 AND day = $2
+
+-- Machines and staff
+
+-- name: find_client
+SELECT client_id, name, scopes, districts, human, secret_hash, previous_hash, previous_until, created_at, rotated_at
+FROM client WHERE client_id = $1
+
+-- name: list_clients
+SELECT client_id, name, scopes, districts, human, previous_until, created_at, rotated_at FROM client
+ORDER BY created_at, client_id LIMIT 1000
+
+-- name: insert_client
+INSERT INTO client (client_id, name, scopes, districts, human, secret_hash, created_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
+ON CONFLICT (client_id) DO NOTHING
+
+-- name: rotate_client
+UPDATE client SET previous_hash = secret_hash, previous_until = $3, secret_hash = $2, rotated_at = $4
+WHERE client_id = $1
+RETURNING client_id
+
+-- What expires, a small step at a time
+
+-- name: expire_staging
+-- A while after the ticket's end, so that a repeat of the last step still finds what it did.
+DELETE FROM staging WHERE claim_id IN (SELECT claim_id FROM staging WHERE expires_at < $1 - interval '1 day' LIMIT $2)
+
+-- name: expire_session
+DELETE FROM session WHERE token_hash IN (SELECT token_hash FROM session WHERE expires_at < $1 LIMIT $2)
+
+-- name: expire_recovery
+DELETE FROM recovery WHERE recovery_id IN (SELECT recovery_id FROM recovery WHERE expires_at < $1 LIMIT $2)
+
+-- name: expire_recovery_code
+DELETE FROM recovery_code WHERE person_id IN (SELECT person_id FROM recovery_code WHERE expires_at < $1 LIMIT $2)
+
+-- name: expire_wrong_password
+DELETE FROM wrong_password
+WHERE account IN (SELECT account FROM wrong_password WHERE last_at < $1 - interval '1 day' LIMIT $2)
+
+-- name: expire_recovery_try
+DELETE FROM recovery_try
+WHERE (account, day) IN (SELECT account, day FROM recovery_try WHERE until < $1 - interval '1 day' LIMIT $2)

@@ -1,0 +1,232 @@
+"""Machines and staff: clients and their secrets, the tokens that they get (RFC 6749, 9068), and what a token is worth
+(RFC 7662, 7009)."""
+
+import asyncio
+import base64
+import binascii
+import hmac
+import secrets
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote_plus
+from uuid import uuid4
+
+import msgspec
+from msgspec import Struct
+
+from services.auth.handlers import Auth
+from services.auth.passwords import token_hash
+from services.auth.sessions import TOKEN_PREFIX, end_session, find_session
+from shared import clock
+from shared.auth import AUDIENCE, CLIENT_TYP, Caller, bearer
+from shared.database import queries
+from shared.errors import Rejected
+from shared.log import get_logger
+from shared.policy import Policy
+
+SCOPES = ("roster:write", "desk", "teacher", "operator", "introspect")
+EVERY_DISTRICT = "*"
+TOKEN_LIFE = timedelta(minutes=10)
+BOOTSTRAP_INTERVAL_S = 10.0
+SECRET_PREFIX = "hrc_"
+
+_sql = queries(__package__)
+log = get_logger(__name__)
+
+
+class Client(Struct, frozen=True, kw_only=True):
+    """A machine, or a person of the staff. `human`: exactly one person's."""
+
+    client_id: str
+    name: str
+    scopes: list[str]
+    districts: list[str]
+    human: bool
+    secret_hash: bytes
+    previous_hash: bytes | None
+    previous_until: datetime | None
+    created_at: datetime
+    rotated_at: datetime | None
+
+    def knows(self, secret: str, now: datetime) -> bool:
+        """Whether this is its secret, or the one before while that still counts."""
+        given = token_hash(secret)
+        previous = self.previous_hash if self.previous_until and now < self.previous_until else None
+        return hmac.compare_digest(given, self.secret_hash) | hmac.compare_digest(given, previous or b"")
+
+    def serves(self, district: str) -> bool:
+        return district in self.districts or EVERY_DISTRICT in self.districts
+
+
+class Issued(Struct, frozen=True):
+    """An access token that was just made."""
+
+    token: str
+    scope: str
+
+
+class BootstrapFile(Struct, frozen=True):
+    """HOMEROOM_BOOTSTRAP_CLIENT_FILE."""
+
+    id: str
+    secret: str
+
+
+async def authenticate(
+    auth: Auth, authorization: list[str], form: dict[str, str | None], now: datetime
+) -> Client:
+    """The client that a request to an OAuth endpoint comes from: by Basic or by the form, never both.
+    Raises Rejected `invalid_client`."""
+    client_id, secret = _credentials(authorization, form)
+    async with auth.kit.db.connection() as conn:
+        row = await conn.fetchrow(_sql.find_client, client_id)
+    if row is None or not (client := Client(**dict(row))).knows(secret, now):
+        raise Rejected("invalid_client")
+    return client
+
+
+def _credentials(authorization: list[str], form: dict[str, str | None]) -> tuple[str, str]:
+    by_form = form.get("client_id"), form.get("client_secret")
+    if not authorization:
+        client_id, secret = by_form
+        if not client_id or not secret:
+            raise Rejected("invalid_client")
+        return client_id, secret
+    scheme, _, encoded = authorization[0].partition(" ")
+    if len(authorization) > 1 or scheme.lower() != "basic" or by_form[1]:
+        raise Rejected("invalid_client")
+    try:
+        decoded = base64.b64decode(encoded.strip(), validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        raise Rejected("invalid_client") from None
+    client_id, _, secret = (unquote_plus(part) for part in decoded.partition(":"))
+    if "\0" in client_id or by_form[0] not in (None, client_id):
+        raise Rejected("invalid_client")
+    return client_id, secret
+
+
+def issue(auth: Auth, client: Client, district: str, scope: str | None, now: datetime) -> Issued:
+    """An access token for one district, with what was asked for or all that the client has.
+    Raises Rejected unauthorized_client, invalid_scope."""
+    if not client.serves(district):
+        raise Rejected("unauthorized_client")
+    wanted = scope.split() if scope else client.scopes
+    if not wanted or not set(wanted) <= set(client.scopes):
+        raise Rejected("invalid_scope", scopes=client.scopes)
+    granted = " ".join(sorted(set(wanted)))
+    claims = {
+        "iss": f"{auth.kit.settings.issuer}/v1/districts/{district}",
+        "aud": AUDIENCE,
+        "sub": client.client_id,
+        "client_id": client.client_id,
+        "name": client.name,
+        "scope": granted,
+        "district": district,
+        "districts": client.districts,
+        "human": client.human,
+        "iat": int(now.timestamp()),
+        "exp": int((now + TOKEN_LIFE).timestamp()),
+        "jti": str(uuid4()),
+    }
+    return Issued(auth.kit.signer.sign(CLIENT_TYP, claims), granted)
+
+
+async def may_introspect(
+    auth: Auth, district: str, authorization: list[str], form: dict[str, str | None], now: datetime
+) -> None:
+    """Raises Rejected unless the caller shows the `introspect` scope here: as a client, or by a token of its own."""
+    if authorization and authorization[0].lower().startswith("bearer "):
+        caller = await auth.kit.tokens.client(bearer(authorization), district, now)
+        scopes = caller.scopes
+    else:
+        client = await authenticate(auth, authorization, form, now)
+        scopes = frozenset(client.scopes) if client.serves(district) else frozenset()
+    if "introspect" not in scopes:
+        raise Rejected("scope_missing", scopes=["introspect"])
+
+
+async def introspect(auth: Auth, policy: Policy, token: str, now: datetime) -> dict[str, Any]:
+    """What a session or a client's token is worth here and now (RFC 7662); of anything else only that it is worth
+    nothing."""
+    issuer = f"{auth.kit.settings.issuer}/v1/districts/{policy.district}"
+    if token.startswith(TOKEN_PREFIX):
+        session = await find_session(auth, policy, token, now)
+        if session is None:
+            return {"active": False}
+        return {
+            "active": True,
+            "token_type": "session",
+            "iss": issuer,
+            "sub": str(session.person_id),
+            "username": session.username,
+            "iat": int(session.created_at.timestamp()),
+            "exp": int(min(session.expires_at, session.idle_expires_at).timestamp()),
+            "district": policy.district,
+        }
+    try:
+        caller: Caller = await auth.kit.tokens.client(token, policy.district, now)
+    except Rejected:
+        return {"active": False}
+    shown = ("iss", "sub", "aud", "client_id", "scope", "iat", "exp", "jti", "district")
+    return {"active": True, "token_type": "Bearer"} | {name: caller.claims[name] for name in shown}
+
+
+async def revoke(auth: Auth, district: str, token: str) -> None:
+    """Ends a session. A client's token cannot be called back: it dies within minutes. Raises
+    `unsupported_token_type`."""
+    if not token.startswith(TOKEN_PREFIX) and token.count(".") == 2:
+        raise Rejected("unsupported_token_type")
+    await end_session(auth, district, token)
+
+
+async def create_client(
+    auth: Auth, name: str, scopes: list[str], districts: list[str], human: bool, now: datetime
+) -> tuple[str, str]:
+    """A new client's id and secret; the secret is shown once. Raises Rejected scope_unknown, district_unknown."""
+    if unknown := sorted(set(scopes) - set(SCOPES)):
+        raise Rejected("scope_unknown", scopes=unknown)
+    if unknown := sorted(set(districts) - {EVERY_DISTRICT, *auth.kit.policies.districts}):
+        raise Rejected("client_district_unknown", districts=unknown)
+    client_id, secret = str(uuid4()), SECRET_PREFIX + secrets.token_urlsafe(32)
+    async with auth.kit.db.connection() as conn:
+        await conn.execute(
+            _sql.insert_client, client_id, name, scopes, districts, human, token_hash(secret), now
+        )
+    return client_id, secret
+
+
+async def rotate_client(
+    auth: Auth, client_id: str, overlap: timedelta, now: datetime
+) -> tuple[str, datetime]:
+    """A new secret; the present one counts until the moment that is answered. Raises Rejected not_found."""
+    secret, until = SECRET_PREFIX + secrets.token_urlsafe(32), now + overlap
+    async with auth.kit.db.connection() as conn:
+        if not await conn.fetchval(_sql.rotate_client, client_id, token_hash(secret), until, now):
+            raise Rejected("not_found")
+    return secret, until
+
+
+async def bootstrap(auth: Auth, file: Path) -> None:
+    """Makes the operator client of the file when it is absent, for ever: the file may come later, or name another."""
+    while True:
+        try:
+            named = msgspec.json.decode(file.read_bytes(), type=BootstrapFile)
+        except (OSError, msgspec.MsgspecError) as error:
+            log.warning("bootstrap_file_unreadable", error=type(error).__name__)
+        else:
+            now = clock.now()
+            async with auth.kit.db.connection() as conn:
+                made = await conn.execute(
+                    _sql.insert_client,
+                    named.id,
+                    "bootstrap",
+                    ["operator"],
+                    [EVERY_DISTRICT],
+                    False,
+                    token_hash(named.secret),
+                    now,
+                )
+            if made.endswith(" 1"):
+                log.info("bootstrap_client_made", client=named.id)
+        await asyncio.sleep(BOOTSTRAP_INTERVAL_S)
