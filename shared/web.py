@@ -141,7 +141,8 @@ class Route:
     `body` and `query` are Structs (or any type msgspec decodes; `msgspec.Raw` leaves the bytes alone). `form`
     takes OAuth's form bodies and answers problems as OAuth clients read them. `needs_store=False` is for what
     can be answered while PostgreSQL is away; `despite_divergence` for what may be when store and topic
-    disagree.
+    disagree. `uniform_s`: refusals whose time must tell nothing leave so many seconds after the request came, or
+    at a multiple of that.
     """
 
     method: Literal["GET", "POST", "PUT", "DELETE"]
@@ -158,6 +159,7 @@ class Route:
     form: bool = False
     needs_store: bool = True
     despite_divergence: bool = False
+    uniform_s: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def has_district(self) -> bool:
@@ -189,11 +191,15 @@ def _endpoint(route: Route) -> Callable[[web.Request], Awaitable[web.StreamRespo
         request[_ROUTE] = route
         kit = request.app[KIT]
         call: Call[Any] = Call(request, kit, route, clock.now(), request[_CAUSE])
+        arrived_s = asyncio.get_running_loop().time()
         try:
             return respond(await _run(call))
         except Rejected as refusal:
             if refusal.secret:
                 refusal.details["reference"] = await _record(call, refusal)
+            if every_s := route.uniform_s.get(refusal.reason):
+                taken_s = asyncio.get_running_loop().time() - arrived_s
+                await asyncio.sleep(every_s - taken_s % every_s)
             raise
 
     return endpoint
