@@ -1,1 +1,15 @@
-"""Claims: who may claim, when, and what ends a claim."""
+"""claims: who may take possession of an account, and when; what ends a claim; and the help desk's resets.
+
+Owns one stream for each person's account, the read models `admission` (the roster's pupils with their waiting period)
+and `account`, and the reset batches. Knows no password and no session: those are auth's.
+
+Routes, under /v1/districts/{district}:
+    GET  /policy                                  what a front end must know of the district's rules
+    POST /claims, GET /claims/{claim_id}          begin to claim; how a claim stands
+    GET  /accounts?username=, /accounts/{person_id}            what the help desk sees
+    PUT, DELETE /accounts/{person_id}/waiver                   the wait of one pupil
+    POST /accounts/{person_id}/resets                          one reset, a batch of one
+    POST /reset-batches, GET, DELETE /reset-batches/{batch_id}, POST /reset-batches/{batch_id}/approval
+
+Topics in: roster's (projection `admission`), auth's (reaction `credentials`). Topic out: claims'.
+"""

@@ -16,7 +16,7 @@ import structlog
 
 from services.claims import decider
 from services.claims.decider import Account
-from services.claims.handlers import DECIDER, pupils_under, require_person, sql
+from services.claims.handlers import DECIDER, Asked, pupils_under, require_person, sql
 from services.claims.projections import ACCOUNT
 from services.claims.reset_lines import Finding, match, numbers, read_lines
 from shared import clock
@@ -77,46 +77,33 @@ async def plan(conn: Connection, pasted: str | Sequence[str], policy: Policy) ->
     return Plan(findings, generations)
 
 
-async def start(
-    conn: Connection, plan: Plan, policy: Policy, *, author: str, desk_ticket: str | None, now: datetime
-) -> UUID:
+async def start(conn: Connection, plan: Plan, policy: Policy, asked: Asked) -> UUID:
     """Freezes the list as of now. It waits for a second person if it is long; otherwise the worker takes it up."""
     waits = len(plan.matched) > policy.approval_above
-    batch_id = await _insert(
-        conn, policy.district, "desk", "awaiting_approval" if waits else "approved", author, desk_ticket, now,
-        # What is on file stays in the roster's tables: the report is shown with it once, and kept without.
-        [msgspec.structs.replace(finding, on_file=None) for finding in plan.findings],
-    )  # fmt: skip
-    await _list(conn, batch_id, plan, "listed" if waits else "planned", now)
+    batch_id = await _insert(conn, policy.district, plan, asked, waits=waits)
+    await _list(conn, batch_id, plan, "listed" if waits else "planned", asked.now)
     return batch_id
 
 
 async def reset_one(
-    store: EventStore,
-    conn: Connection,
-    person_id: UUID,
-    policy: Policy,
-    *,
-    author: str,
-    desk_ticket: str | None,
-    now: datetime,
-    cause: Cause,
+    store: EventStore, conn: Connection, person_id: UUID, policy: Policy, asked: Asked
 ) -> UUID:
     """Resets one account at once, claimed or not; what is left is auth's confirmation. Raises Rejected
     `person_unknown`, `approval_required` where even one account needs a second person."""
     number = await require_person(conn, person_id, policy.district)
     if policy.approval_above < 1:
         raise Rejected("approval_required")
-    finding = Finding(line=1, state="matched", person_id=person_id, username=policy.username(number))
-    batch_id = await _insert(conn, policy.district, "desk", "approved", author, desk_ticket, now, [finding])
+    batch_id = uuid4()
 
     def decide(account: Account, _: Any) -> Sequence[Event]:
-        return decider.reset(account, batch_id=batch_id, actor=author, desk_ticket=desk_ticket)
+        return decider.reset(account, batch_id=batch_id, actor=asked.actor, desk_ticket=asked.desk_ticket)
 
     outcome = await transact(
-        store, DECIDER, policy.district, person_id, decide, now=now, cause=cause, conn=conn
+        store, DECIDER, policy.district, person_id, decide, now=asked.now, cause=asked.cause, conn=conn
     )
-    await _list(conn, batch_id, Plan([finding], {person_id: outcome.state.generation - 1}), "reset", now)
+    plan = _plan_of_one(person_id, outcome.state, policy.username(number))
+    await _insert(conn, policy.district, plan, asked, batch_id=batch_id)
+    await _list(conn, batch_id, plan, "reset", asked.now)
     return batch_id
 
 
@@ -139,9 +126,15 @@ async def reset_lost(
 
     outcome = await transact(store, DECIDER, district, person_id, decide, now=now, cause=cause, conn=conn)
     if outcome.events:
-        finding = Finding(line=1, state="matched", person_id=person_id)
-        await _insert(conn, district, "credential_lost", "approved", "auth", None, now, [finding], batch_id)
-        await _list(conn, batch_id, Plan([finding], {person_id: generation}), "reset", now)
+        plan = _plan_of_one(person_id, outcome.state)
+        asked = Asked("auth", None, now, cause)
+        await _insert(conn, district, plan, asked, batch_id=batch_id, of="credential_lost")
+        await _list(conn, batch_id, plan, "reset", now)
+
+
+def _plan_of_one(person_id: UUID, after: Account, username: str | None = None) -> Plan:
+    finding = Finding(line=1, state="matched", person_id=person_id, username=username)
+    return Plan([finding], {person_id: after.generation - 1})
 
 
 async def confirm(
@@ -214,16 +207,30 @@ async def _found(conn: Connection, query: str, batch_id: UUID, district: str) ->
 async def _insert(
     conn: Connection,
     district: str,
-    cause: str,
-    state: str,
-    author: str,
-    desk_ticket: str | None,
-    now: datetime,
-    report: list[Finding],
+    plan: Plan,
+    asked: Asked,
+    *,
     batch_id: UUID | None = None,
+    of: str = "desk",
+    waits: bool = False,
 ) -> UUID:
     batch_id = batch_id or uuid4()
-    await conn.execute(sql.insert_batch, batch_id, district, cause, state, author, desk_ticket, now, report)
+    state = "awaiting_approval" if waits else "approved"
+    # What is on file stays in the roster's table: the report is shown with it once, and kept without.
+    report = [msgspec.structs.replace(finding, on_file=None) for finding in plan.findings]
+    correlation_id = asked.cause.correlation_id
+    await conn.execute(
+        sql.insert_batch,
+        batch_id,
+        district,
+        of,
+        state,
+        asked.actor,
+        asked.desk_ticket,
+        asked.now,
+        report,
+        correlation_id,
+    )
     return batch_id
 
 
@@ -270,7 +277,7 @@ class ResetWorker:
             async with conn.transaction():
                 await transact(
                     self._store, DECIDER, item["district"], item["person_id"], decide,
-                    now=now, cause=Cause.new(), conn=conn,
+                    now=now, cause=Cause(item["correlation_id"]), conn=conn,
                 )  # fmt: skip
         except Rejected as rejected:
             return "skipped", rejected.reason

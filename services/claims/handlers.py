@@ -4,7 +4,7 @@ Each runs inside its caller's transaction (`conn`), so that what else must chang
 the commit leaves nothing behind; dying after it loses only the answer, and asking again is safe.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4, uuid5
@@ -30,6 +30,15 @@ class Opened(msgspec.Struct, frozen=True):
 
     pupil: Pupil
     claim: Claim
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """Who of the help desk asks for something, for which of its tickets, when, and as part of which journey."""
+
+    actor: str
+    desk_ticket: str | None
+    now: datetime
+    cause: Cause
 
 
 async def open_claim(
@@ -106,46 +115,36 @@ async def complete_claim(
 
 
 async def waive(
-    store: EventStore,
-    person_id: UUID,
-    district: str,
-    *,
-    actor: str,
-    desk_ticket: str | None,
-    reason: str | None,
-    now: datetime,
-    cause: Cause,
+    store: EventStore, person_id: UUID, district: str, asked: Asked, *, reason: str | None
 ) -> None:
     """Lets one person claim without waiting. Raises Rejected `person_unknown`."""
 
     def decide(account: Account, _: Any) -> Sequence[Event]:
-        return decider.waive(account, actor=actor, desk_ticket=desk_ticket, reason=reason)
+        return decider.waive(account, actor=asked.actor, desk_ticket=asked.desk_ticket, reason=reason)
 
-    async def known(conn: Connection) -> None:
-        await require_person(conn, person_id, district)
-
-    await transact(store, DECIDER, district, person_id, decide, now=now, cause=cause, load=known)
+    await _for_known(store, person_id, district, asked, decide)
 
 
-async def revoke_waiver(
-    store: EventStore,
-    person_id: UUID,
-    district: str,
-    *,
-    actor: str,
-    desk_ticket: str | None,
-    now: datetime,
-    cause: Cause,
-) -> None:
+async def revoke_waiver(store: EventStore, person_id: UUID, district: str, asked: Asked) -> None:
     """Lets the waiting period of one person count again. Raises Rejected `person_unknown`."""
 
     def decide(account: Account, _: Any) -> Sequence[Event]:
-        return decider.revoke_waiver(account, actor=actor, desk_ticket=desk_ticket)
+        return decider.revoke_waiver(account, actor=asked.actor, desk_ticket=asked.desk_ticket)
 
+    await _for_known(store, person_id, district, asked, decide)
+
+
+async def _for_known(
+    store: EventStore,
+    person_id: UUID,
+    district: str,
+    asked: Asked,
+    decide: Callable[[Account, Any], Sequence[Event]],
+) -> None:
     async def known(conn: Connection) -> None:
         await require_person(conn, person_id, district)
 
-    await transact(store, DECIDER, district, person_id, decide, now=now, cause=cause, load=known)
+    await transact(store, DECIDER, district, person_id, decide, now=asked.now, cause=asked.cause, load=known)
 
 
 async def pupils_under(conn: Connection, district: str, numbers: Sequence[str]) -> list[Pupil]:

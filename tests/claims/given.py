@@ -1,6 +1,6 @@
 """What the tests of claims begin from: a policy, a pupil, an account with a past."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid5
@@ -10,12 +10,12 @@ import msgspec
 from services.claims import decider
 from services.claims.decider import Account, Pupil
 from services.claims.events import AccountClaimed, AccountReset, ClaimOpened, WaitingPeriodWaived
-from shared.messages import Cause, Event, Recorded
+from shared import testing
+from shared.messages import Event, Recorded
 from shared.policy import Policy, load_policy
+from shared.testing import NOON, PERSON
 
 CCPS = load_policy(Path(__file__).parents[2] / "policies" / "ccps.toml")
-NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
-PERSON = UUID("00000000-0000-4000-8000-000000000001")
 HOUR, MINUTE, SECOND = timedelta(hours=1), timedelta(minutes=1), timedelta(seconds=1)
 
 
@@ -46,10 +46,7 @@ def pupil(**differing: Any) -> Pupil:
 def recorded(
     event: Event, *, version: int = 1, at: datetime = NOON, service: str = "claims"
 ) -> Recorded[Any]:
-    name = type(event).__name__
-    return Recorded(
-        some(f"{name} {version}"), name, 1, service, "ccps", PERSON, version, at, event, Cause("journey")
-    )
+    return testing.recorded(event, version, at=at, service=service)
 
 
 def account(*past: Event | tuple[datetime, Event]) -> Account:

@@ -34,16 +34,17 @@ CREATE TABLE account (
 
 -- Every reset is a batch, a single one too: who asked, who approved, what was listed and when the list was frozen.
 CREATE TABLE reset_batch (
-    batch_id    uuid PRIMARY KEY,
-    district    text NOT NULL,
-    cause       text NOT NULL CHECK (cause IN ('desk', 'credential_lost')),
-    state       text NOT NULL CHECK (state IN ('awaiting_approval', 'approved', 'cancelled')),
-    author      text NOT NULL,
-    approved_by text,
-    desk_ticket text,
-    as_of       timestamptz NOT NULL,
-    report      jsonb NOT NULL,
-    changed_at  timestamptz NOT NULL
+    batch_id       uuid PRIMARY KEY,
+    district       text NOT NULL,
+    cause          text NOT NULL CHECK (cause IN ('desk', 'credential_lost')),
+    state          text NOT NULL CHECK (state IN ('awaiting_approval', 'approved', 'cancelled')),
+    author         text NOT NULL,
+    approved_by    text,
+    desk_ticket    text,
+    as_of          timestamptz NOT NULL,
+    report         jsonb NOT NULL,
+    correlation_id text NOT NULL,
+    changed_at     timestamptz NOT NULL
 );
 
 -- The accounts of a batch. `listed`: waits for approval. `planned`: not begun. `reset`: recorded, and auth has not

@@ -25,9 +25,18 @@ FOR SHARE OF a
 -- name: number_of
 SELECT number FROM admission WHERE person_id = $1 AND district = $2
 
--- name: admissions_under
--- What the help desk finds under a number, newest histories first.
+-- name: persons_under
 SELECT person_id FROM admission WHERE district = $1 AND number = $2 ORDER BY status, person_id LIMIT $3
+
+-- name: parked
+-- Since when a person's history cannot be applied, and the dead letter that holds it up, if there is one.
+SELECT g.parked_at AS since, d.id AS dead_letter, d.reason
+FROM gate g
+LEFT JOIN LATERAL (
+    SELECT id, reason FROM dead_letter
+    WHERE consumer = g.consumer AND key = g.stream_id::text AND state IN ('parked', 'queued') ORDER BY id LIMIT 1
+) d ON true
+WHERE g.consumer = 'admission' AND g.stream_id = $1 AND g.parked_at IS NOT NULL
 
 -- name: others_enrolled_under
 SELECT person_id FROM admission
@@ -43,8 +52,9 @@ FROM reset_item i JOIN reset_batch b USING (batch_id)
 WHERE i.person_id = $1 AND b.district = $2 ORDER BY i.changed_at DESC LIMIT $3
 
 -- name: insert_batch
-INSERT INTO reset_batch (batch_id, district, cause, state, author, desk_ticket, as_of, report, changed_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $7)
+INSERT INTO reset_batch
+    (batch_id, district, cause, state, author, desk_ticket, as_of, report, correlation_id, changed_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $7)
 
 -- name: insert_items
 INSERT INTO reset_item (batch_id, person_id, line, generation, state, changed_at)
@@ -77,7 +87,7 @@ UPDATE reset_item SET state = 'cancelled', changed_at = $2 WHERE batch_id = $1 A
 
 -- name: take_item
 -- The next account to reset; no other worker gets it meanwhile.
-SELECT i.batch_id, i.person_id, i.generation, b.district, b.author, b.desk_ticket, b.as_of
+SELECT i.batch_id, i.person_id, i.generation, b.district, b.author, b.desk_ticket, b.as_of, b.correlation_id
 FROM reset_item i JOIN reset_batch b USING (batch_id)
 WHERE i.state = 'planned'
 ORDER BY i.changed_at, i.batch_id, i.line

@@ -1,0 +1,332 @@
+"""The routes of claims: an HTTP request becomes a command or a question, and what comes of it a reply."""
+
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+import msgspec
+from msgspec import Meta
+
+from services.claims import batches, decider, desk, handlers
+from services.claims.batches import Batch
+from services.claims.desk import AccountSeen
+from services.claims.handlers import Asked
+from services.claims.projections import ACCOUNT
+from services.claims.reset_lines import Finding
+from services.claims.tickets import also_late, issue
+from shared.auth import PUBLIC, TICKET, Scope
+from shared.database import Connection
+from shared.errors import Rejected
+from shared.once import HEADER as IDEMPOTENCY_HEADER
+from shared.once import once
+from shared.policy import NumberRule, Question, Texts
+from shared.service import Kit
+from shared.web import Body, Call, Reply, Route
+
+DeskTicket = Annotated[
+    str, Meta(min_length=1, max_length=64, description="The help desk's own ticket number.")
+]
+LINES_LIMIT_BYTES = 2 * 1024 * 1024
+UNIFORM_S = (
+    0.15  # well above what a refusal costs: the longest of them must not come out at the next multiple
+)
+
+DISTRICT = "/v1/districts/{district}"
+
+
+class PasswordBounds(msgspec.Struct, frozen=True):
+    min_length: int
+    max_length: int
+
+
+class PolicyView(msgspec.Struct, frozen=True, kw_only=True):
+    """What a front end must know of a district's rules to guide a pupil."""
+
+    district: str
+    names: Texts
+    time_zone: str
+    username_prefix: str
+    number: NumberRule
+    password: PasswordBounds
+    questions: list[Question]
+    questions_required: int
+
+
+class ClaimBody(Body, frozen=True, kw_only=True):
+    """As typed; the number is text, with its leading zero."""
+
+    last_name: str
+    first_name: str
+    number: str
+
+
+class ClaimTicket(msgspec.Struct, frozen=True, kw_only=True):
+    """An open claim. `ticket` is the Bearer for claims and auth until `expires_at`."""
+
+    claim_id: UUID
+    username: str
+    ticket: str
+    expires_at: datetime
+
+
+class ClaimView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """`state`: open, completed, rejected (with the `reason`) or expired."""
+
+    claim_id: UUID
+    state: str
+    reason: str | None = None
+
+
+class AccountsQuery(Body, frozen=True, kw_only=True):
+    username: Annotated[str, Meta(min_length=1, max_length=64)]
+
+
+class AccountsView(msgspec.Struct, frozen=True):
+    """More than one: several persons have this number."""
+
+    accounts: list[AccountSeen]
+
+
+class ResetBody(Body, frozen=True, kw_only=True):
+    desk_ticket: DeskTicket | None = None
+
+
+class WaiverBody(ResetBody, frozen=True, kw_only=True):
+    reason: Annotated[str, Meta(max_length=500, description="Why; no personal data.")] | None = None
+
+
+class LinesBody(ResetBody, frozen=True, kw_only=True):
+    """Ticket lines, `Firstname Lastname 0123456` each, as a list or as one text."""
+
+    lines: list[str] | str
+
+
+class BatchQuery(Body, frozen=True, kw_only=True):
+    dry_run: bool = False
+
+
+class RevokeQuery(Body, frozen=True, kw_only=True):
+    desk_ticket: DeskTicket | None = None
+
+
+class Preview(msgspec.Struct, frozen=True):
+    """What the lines would come to: `total` accounts reset, a second person needed or not."""
+
+    total: int
+    approval_required: bool
+    lines: list[Finding]
+
+
+async def show_policy(call: Call[None]) -> Reply:
+    policy = call.policy
+    return Reply(
+        200,
+        PolicyView(
+            district=policy.district,
+            names=policy.names,
+            time_zone=policy.time_zone,
+            username_prefix=policy.username_prefix,
+            number=policy.number,
+            password=PasswordBounds(policy.password.min_length, policy.password.max_length),
+            questions=policy.questions,
+            questions_required=policy.questions_required,
+        ),
+    )
+
+
+async def open_claim(call: Call[ClaimBody]) -> Reply:
+    """The decision commits before the ticket leaves; a repeat under the same Idempotency-Key finds the claim again."""
+    body, policy = call.body, call.policy
+    typed = decider.read_claim(body.last_name, body.first_name, body.number, policy)
+    key = call.request.headers.get(IDEMPOTENCY_HEADER) or None
+
+    async def work(conn: Connection) -> Reply:
+        opened = await handlers.open_claim(
+            call.kit.store, conn, typed, policy, key=key, now=call.now, cause=call.cause
+        )
+        claim = opened.claim
+        ticket = ClaimTicket(
+            claim_id=claim.claim_id,
+            username=policy.username(opened.pupil.number),
+            ticket=issue(call.kit.signer, opened, policy, call.now),
+            expires_at=claim.expires_at,
+        )
+        return Reply(201, ticket, {"Location": f"/v1/districts/{call.district}/claims/{claim.claim_id}"})
+
+    return await once(call, call.kit.db, work)
+
+
+async def show_claim(call: Call[None]) -> Reply:
+    claim_id, caller = call.uuid("claim_id"), call.caller
+    assert caller is not None
+    if caller.claims.get("jti") != str(claim_id):
+        raise Rejected("not_found")
+    person_id = UUID(caller.subject)
+    async with call.kit.db.connection() as conn:
+        account = (await ACCOUNT.load(conn, [person_id])).get(person_id, decider.initial)
+    claim = account.claim(claim_id)
+    if claim is None:
+        raise Rejected("not_found")
+    state, reason = decider.claim_state(account, claim, call.now)
+    return Reply(200, ClaimView(claim_id=claim_id, state=state, reason=reason))
+
+
+async def find_accounts(call: Call[None]) -> Reply:
+    async with call.kit.db.connection() as conn:
+        found = await desk.find_accounts(conn, call.query.username, call.policy, call.now)
+    return Reply(200, AccountsView(found))
+
+
+async def show_account(call: Call[None]) -> Reply:
+    async with call.kit.db.connection() as conn:
+        return Reply(200, await desk.show_account(conn, call.uuid("person_id"), call.policy, call.now))
+
+
+async def waive(call: Call[WaiverBody]) -> Reply:
+    person_id, asked = call.uuid("person_id"), _asked(call, call.body.desk_ticket)
+    await handlers.waive(call.kit.store, person_id, call.district, asked, reason=call.body.reason)
+    return Reply(204)
+
+
+async def revoke_waiver(call: Call[None]) -> Reply:
+    asked = _asked(call, call.query.desk_ticket)
+    await handlers.revoke_waiver(call.kit.store, call.uuid("person_id"), call.district, asked)
+    return Reply(204)
+
+
+async def reset_account(call: Call[ResetBody]) -> Reply:
+    person_id, asked = call.uuid("person_id"), _asked(call, call.body.desk_ticket)
+
+    async def work(conn: Connection) -> Reply:
+        batch_id = await batches.reset_one(call.kit.store, conn, person_id, call.policy, asked)
+        return await _accepted(call, conn, batch_id)
+
+    return await once(call, call.kit.db, work)
+
+
+async def start_batch(call: Call[LinesBody]) -> Reply:
+    policy = call.policy
+    if call.query.dry_run:
+        async with call.kit.db.connection() as conn:
+            plan = await batches.plan(conn, call.body.lines, policy)
+        total = len(plan.matched)
+        return Reply(200, Preview(total, total > policy.approval_above, plan.findings))
+
+    async def work(conn: Connection) -> Reply:
+        plan = await batches.plan(conn, call.body.lines, policy)
+        batch_id = await batches.start(conn, plan, policy, _asked(call, call.body.desk_ticket))
+        return await _accepted(call, conn, batch_id)
+
+    return await once(call, call.kit.db, work)
+
+
+async def show_batch(call: Call[None]) -> Reply:
+    async with call.kit.db.connection() as conn:
+        return Reply(200, await batches.show(conn, call.district, call.uuid("batch_id")))
+
+
+async def approve_batch(call: Call[None]) -> Reply:
+    batch_id = call.uuid("batch_id")
+
+    async def work(conn: Connection) -> Reply:
+        await batches.approve(conn, call.district, batch_id, approver=_actor(call), now=call.now)
+        return await _accepted(call, conn, batch_id)
+
+    return await once(call, call.kit.db, work)
+
+
+async def cancel_batch(call: Call[None]) -> Reply:
+    async with call.kit.db.transaction() as conn:
+        await batches.cancel(conn, call.district, call.uuid("batch_id"), now=call.now)
+    return Reply(204)
+
+
+async def _accepted(call: Call[Any], conn: Connection, batch_id: UUID) -> Reply:
+    where = {"Location": f"/v1/districts/{call.district}/reset-batches/{batch_id}"}
+    return Reply(202, await batches.show(conn, call.district, batch_id), where)
+
+
+def _asked(call: Call[Any], desk_ticket: str | None) -> Asked:
+    return Asked(_actor(call), desk_ticket, call.now, call.cause)
+
+
+def _actor(call: Call[Any]) -> str:
+    assert call.caller is not None
+    return call.caller.subject
+
+
+def routes(kit: Kit) -> list[Route]:
+    kit.authenticators["ticket"] = also_late(kit.tokens.ticket, kit.policies)
+    desk_only, desk_or_operator = Scope("desk"), Scope("desk", "operator")
+    person, batch = f"{DISTRICT}/accounts/{{person_id}}", f"{DISTRICT}/reset-batches/{{batch_id}}"
+    return [
+        Route(
+            "GET", f"{DISTRICT}/policy", show_policy,
+            summary="What a front end must know of the district's rules.",
+            caller=PUBLIC, success={200: PolicyView}, needs_store=False,
+        ),
+        Route(
+            "POST", f"{DISTRICT}/claims", open_claim,
+            summary="Begin to claim an account with the names and number that the SIS has.",
+            caller=PUBLIC, body=ClaimBody, success={201: ClaimTicket},
+            refusals={
+                "number_letter_o": 422, "number_length": 422, "number_leading_s": 422, "number_malformed": 422,
+                "name_missing": 422, "name_long": 422,
+                "claim_refused": 403, "waiting_period": 403, "account_claimed": 409, "claims_exhausted": 429,
+            },
+            uniform_s={"claim_refused": UNIFORM_S},
+        ),
+        Route(
+            "GET", f"{DISTRICT}/claims/{{claim_id}}", show_claim,
+            summary="How the claim of this ticket stands.",
+            caller=TICKET, success={200: ClaimView},
+        ),
+        Route(
+            "GET", f"{DISTRICT}/accounts", find_accounts,
+            summary="The accounts under a username, as the help desk sees them.",
+            caller=desk_only, query=AccountsQuery, success={200: AccountsView},
+        ),
+        Route(
+            "GET", person, show_account,
+            summary="One account, as the help desk sees it.",
+            caller=desk_only, success={200: AccountSeen}, refusals={"person_unknown": 404},
+        ),
+        Route(
+            "PUT", f"{person}/waiver", waive,
+            summary="Let this pupil claim without waiting.",
+            caller=desk_only, body=WaiverBody, success={204: None}, refusals={"person_unknown": 404},
+        ),
+        Route(
+            "DELETE", f"{person}/waiver", revoke_waiver,
+            summary="Let the waiting period count again.",
+            caller=desk_only, query=RevokeQuery, success={204: None}, refusals={"person_unknown": 404},
+        ),
+        Route(
+            "POST", f"{person}/resets", reset_account,
+            summary="Reset one account, claimed or not: a batch of one.",
+            caller=desk_only, body=ResetBody, success={202: Batch},
+            refusals={"person_unknown": 404, "approval_required": 403},
+        ),
+        Route(
+            "POST", f"{DISTRICT}/reset-batches", start_batch,
+            summary="Reset the claimed accounts that ticket lines name; `dry_run` only reports.",
+            caller=desk_or_operator, body=LinesBody, query=BatchQuery, success={200: Preview, 202: Batch},
+            refusals={"lines_missing": 422, "lines_too_many": 422}, body_limit=LINES_LIMIT_BYTES,
+        ),
+        Route(
+            "GET", batch, show_batch,
+            summary="How far a reset is, line by line.",
+            caller=desk_or_operator, success={200: Batch}, refusals={"batch_unknown": 404},
+        ),
+        Route(
+            "DELETE", batch, cancel_batch,
+            summary="Take back what has not begun.",
+            caller=desk_or_operator, success={204: None}, refusals={"batch_unknown": 404},
+        ),
+        Route(
+            "POST", f"{batch}/approval", approve_batch,
+            summary="Let a long list begin, as a second person.",
+            caller=desk_or_operator, success={202: Batch},
+            refusals={"batch_unknown": 404, "approver_is_author": 403, "batch_cancelled": 409},
+        ),
+    ]  # fmt: skip

@@ -1,0 +1,59 @@
+"""What auth tells, turned into own commands at the border.
+
+`CredentialsSet` asks whether the claim is good, `CredentialRevoked` confirms a reset, `CredentialLost` leads to one.
+All of one record (gate, checkpoint, the event that it leads to) is one transaction: dying before it commits leaves the
+record to be read again, dying after it leaves a repeat that the gate drops.
+"""
+
+from uuid import UUID
+
+from services.claims import batches, handlers
+from shared import clock
+from shared.consumer import Reaction
+from shared.database import Connection
+from shared.messages import Cause, Event, EventCodec, Recorded
+from shared.service import Kit
+
+
+class CredentialsSet(Event, frozen=True, kw_only=True):
+    claim_id: UUID
+    credential_id: UUID
+    generation: int
+
+
+class CredentialLost(Event, frozen=True, kw_only=True):
+    generation: int
+    claim_id: UUID | None = None
+
+
+class CredentialRevoked(Event, frozen=True, kw_only=True):
+    generation: int
+    sessions_ended: int
+
+
+AUTH = EventCodec("auth", [CredentialsSet, CredentialLost, CredentialRevoked])
+
+
+def reactions(kit: Kit) -> list[Reaction]:
+    """One reader of auth's topic, so that what concerns one person is taken in the order in which auth recorded it."""
+
+    async def react(conn: Connection, recorded: Recorded[Event]) -> None:
+        person_id, now, cause = recorded.stream_id, clock.now(), Cause.of(recorded)
+        match recorded.data:
+            case CredentialsSet() as told:
+                await handlers.complete_claim(
+                    kit.store, conn, person_id, kit.policies.get(recorded.district),
+                    claim_id=told.claim_id, credential_id=told.credential_id, generation=told.generation,
+                    sealed_at=recorded.time, now=now, cause=cause,
+                )  # fmt: skip
+            case CredentialLost() as told:
+                await batches.reset_lost(
+                    kit.store, conn, person_id, recorded.district,
+                    claim_id=told.claim_id, generation=told.generation, now=now, cause=cause,
+                )  # fmt: skip
+            case CredentialRevoked() as told:
+                await batches.confirm(
+                    conn, person_id, generation=told.generation, sessions_ended=told.sessions_ended, now=now
+                )
+
+    return [Reaction(name="credentials", source="auth", codec=AUTH, react=react)]

@@ -1,0 +1,179 @@
+"""What the help desk sees of an account: who it is on file, why a claim fails, what was done, by whom."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from services.claims import decider
+from services.claims.decider import Account, Claim, Pupil, Waiver
+from services.claims.handlers import sql
+from services.claims.projections import ACCOUNT, ADMISSION, Admission, Enrollment
+from shared.database import Connection
+from shared.errors import Rejected
+from shared.policy import Policy
+
+RECENT = 20  # resets, refusals and claims that are shown, the newest first
+UNDER_ONE_NUMBER = 20
+
+
+class ClaimSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """One attempt to claim: open, completed, rejected (with its reason) or expired."""
+
+    claim_id: UUID
+    state: str
+    reason: str | None
+    opened_at: datetime
+    expires_at: datetime
+
+
+class ResetSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """One reset, as an item of its batch; `done` when auth has confirmed that the sessions have ended."""
+
+    batch_id: UUID
+    cause: str
+    author: str
+    approved_by: str | None
+    desk_ticket: str | None
+    state: str
+    reason: str | None
+    sessions_ended: int | None
+    changed_at: datetime
+
+
+class RefusalSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """`reason` is what the pupil was told, `detail` the truth: which field differed, what was on file then."""
+
+    reference: str
+    reason: str
+    detail: dict[str, Any]
+    at: datetime
+
+
+class ParkedSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """A fact of the roster about this person could not be applied: nothing is certain until that is mended."""
+
+    since: datetime
+    dead_letter: int | None
+    reason: str | None
+
+
+class AccountSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that the help desk asks about one pupil's account.
+
+    `eligible_at` is the moment from which the pupil can claim, None if every enrollment was voided; `may_claim_now`
+    also counts a waiver, and says no for whoever is withdrawn, claimed, parked or not alone under the number.
+    """
+
+    person_id: UUID
+    username: str
+    number: str
+    last_name: str
+    first_name: str
+    school: str | None
+    grade: str | None
+    enrolled: bool
+    claimed: bool
+    claimed_at: datetime | None
+    generation: int
+    reset_at: datetime | None
+    baseline: bool
+    basis: datetime | None
+    eligible_at: datetime | None
+    eligible_at_local: str | None
+    time_zone: str
+    may_claim_now: bool
+    waiver: Waiver | None
+    enrollments: list[Enrollment]
+    same_number: list[UUID]
+    parked: ParkedSeen | None
+    claims: list[ClaimSeen]
+    resets: list[ResetSeen]
+    refusals: list[RefusalSeen]
+
+
+async def find_accounts(conn: Connection, username: str, policy: Policy, now: datetime) -> list[AccountSeen]:
+    """The accounts of everybody whom the roster has under a username, the enrolled first."""
+    number = policy.number_of(username)
+    if number is None:
+        return []
+    persons = await conn.fetch(sql.persons_under, policy.district, number, UNDER_ONE_NUMBER)
+    return [await show_account(conn, row["person_id"], policy, now) for row in persons]
+
+
+async def show_account(conn: Connection, person_id: UUID, policy: Policy, now: datetime) -> AccountSeen:
+    """One account. Raises Rejected `person_unknown`."""
+    row = (await ADMISSION.load(conn, [person_id])).get(person_id)
+    if row is None or row.district != policy.district or not row.number:
+        raise Rejected("person_unknown")
+    account = (await ACCOUNT.load(conn, [person_id])).get(person_id, decider.initial)
+    parked = await conn.fetchrow(sql.parked, person_id)
+    others = await conn.fetch(
+        sql.others_enrolled_under, policy.district, row.number, person_id, UNDER_ONE_NUMBER
+    )
+    resets = await conn.fetch(sql.recent_resets, person_id, policy.district, RECENT)
+    refusals = await conn.fetch(sql.recent_refusals, person_id, policy.district, RECENT)
+    pupil = _pupil(row, parked is not None, len(others))
+    opens = decider.eligible_at(pupil, policy)
+    return AccountSeen(
+        person_id=person_id,
+        username=policy.username(row.number),
+        number=row.number,
+        last_name=row.last_name,
+        first_name=row.first_name,
+        school=row.school,
+        grade=row.grade,
+        enrolled=pupil.enrolled,
+        claimed=account.claimed,
+        claimed_at=account.claimed_at,
+        generation=account.generation,
+        reset_at=account.reset_at,
+        baseline=row.baseline,
+        basis=row.basis,
+        eligible_at=opens,
+        eligible_at_local=opens.astimezone(policy.zone).isoformat() if opens else None,
+        time_zone=policy.time_zone,
+        may_claim_now=_may_claim(account, pupil, policy, now),
+        waiver=account.waiver,
+        enrollments=row.enrollments,
+        same_number=[other["person_id"] for other in others],
+        parked=ParkedSeen(**dict(parked)) if parked else None,
+        claims=[_claim(account, claim, now) for claim in reversed(account.claims[-RECENT:])],
+        resets=[ResetSeen(**dict(reset)) for reset in resets],
+        refusals=[RefusalSeen(**dict(refusal)) for refusal in refusals],
+    )
+
+
+def _pupil(row: Admission, parked: bool, namesakes: int) -> Pupil:
+    return Pupil(
+        person_id=row.person_id,
+        number=row.number,
+        last_name=row.last_name,
+        first_name=row.first_name,
+        enrolled=row.status == "enrolled",
+        basis=row.basis,
+        baseline=row.baseline,
+        parked=parked,
+        namesakes=namesakes,
+    )
+
+
+def _may_claim(account: Account, pupil: Pupil, policy: Policy, now: datetime) -> bool:
+    try:
+        decider.identify(decider.Typed(pupil.last_name, pupil.first_name, pupil.number), [pupil], policy)
+        decider.admit(account, pupil, policy, now)
+    except Rejected:
+        return False
+    return not pupil.namesakes
+
+
+def _claim(account: Account, claim: Claim, now: datetime) -> ClaimSeen:
+    state, reason = decider.claim_state(account, claim, now)
+    return ClaimSeen(
+        claim_id=claim.claim_id,
+        state=state,
+        reason=reason,
+        opened_at=claim.opened_at,
+        expires_at=claim.expires_at,
+    )
