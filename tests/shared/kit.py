@@ -1,11 +1,13 @@
 """A service of no meaning, for the kit's own tests: it counts."""
 
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import msgspec
 
+from shared.database import migrate
 from shared.errors import Rejected
 from shared.messages import Event, EventCodec, Recorded
 from shared.projection import Projection
@@ -89,3 +91,11 @@ def count_on(state: int, facts: Any, by: int = 1) -> list[Event]:
 def settings(**given: Any) -> Settings:
     unused = {"postgres": "postgresql://127.0.0.1:1/none", "kafka": "127.0.0.1:1"}
     return Settings(**({"service": SERVICE, "partitions": 3} | unused | given))
+
+
+async def migrated(dsn: str, folder: Path) -> None:
+    """Makes the counter's tables: its own migration comes from a folder `counter/sql`, as a service's does."""
+    sql = folder / SERVICE / "sql"
+    sql.mkdir(parents=True, exist_ok=True)
+    (sql / "0001_count.sql").write_text(COUNTS_TABLE)
+    await migrate(dsn, sql)
