@@ -36,10 +36,7 @@ async def find_account(homeroom: Homeroom, who: str) -> Json:
     except ValueError:
         pass
     username = who if who[:1].upper() in ("S", "E") else f"S{who}"
-    found = await homeroom.get("claims", "/accounts", username=username)
-    accounts = found["accounts"] if isinstance(found, dict) and "accounts" in found else found
-    if not isinstance(accounts, list):
-        return dict(accounts)
+    accounts = (await homeroom.get("claims", "/accounts", username=username))["accounts"]
     if len(accounts) != 1:
         raise Failed(
             "person_unknown" if not accounts else "person_ambiguous", f"{len(accounts)} accounts under {who}"
@@ -64,7 +61,7 @@ async def waive(
         path = f"/accounts/{(await find_account(homeroom, who))['person_id']}/waiver"
         body = {key: value for key, value in (("desk_ticket", ticket), ("reason", reason)) if value}
         if revoke:
-            await homeroom.call("desk", "DELETE", "claims", path)
+            await homeroom.call("desk", "DELETE", "claims", path, query={"desk_ticket": ticket})
         else:
             await homeroom.call("desk", "PUT", "claims", path, body)
         show(await homeroom.get("claims", path.removesuffix("/waiver")), as_json=False)
@@ -78,7 +75,7 @@ async def show_person(who: Person, *, json: AsJson = False) -> None:
             found = await homeroom.get("roster", f"/persons/{UUID(who)}")
         except ValueError:
             found = await homeroom.get("roster", "/persons", number=who[1:] if who[:1] in "sS" else who)
-        show(found["persons"] if isinstance(found, dict) and "persons" in found else found, json)
+        show(found.get("persons", found), json)
 
 
 @reset.default
@@ -117,7 +114,10 @@ async def reset_accounts(
 async def _reset_lines(
     homeroom: Homeroom, lines: Path, ticket: str | None, dry_run: bool, yes: bool, as_json: bool
 ) -> None:
-    text = sys.stdin.read() if str(lines) == "-" else lines.read_text(encoding="utf-8-sig")
+    try:
+        text = sys.stdin.read() if str(lines) == "-" else lines.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise Failed("file_unreadable", str(error)) from error
     body: Json = {"lines": [line for line in text.splitlines() if line.strip()]}
     if ticket:
         body["desk_ticket"] = ticket
@@ -197,15 +197,30 @@ async def timeline(
     """Everything that happened to one person, in all three services, in order."""
     async with connect() as homeroom:
         person_id = (await find_account(homeroom, who))["person_id"]
-        parts = await asyncio.gather(
-            *(homeroom.get(service, f"/persons/{person_id}/timeline", at=at) for service in SERVICES)
-        )
-        events = sorted(
-            (
-                {"service": service, **event}
-                for service, part in zip(SERVICES, parts, strict=True)
-                for event in part["events"]
-            ),
-            key=lambda event: str(event["time"]),
-        )
-        show(events, json, "time", "service", "version", "type", "data")
+        parts = await asyncio.gather(*(_history(homeroom, name, person_id, at) for name in SERVICES))
+    events = [event for part in parts for event in part]
+    show(
+        sorted(events, key=lambda event: str(event["time"])),
+        json,
+        "time",
+        "service",
+        "version",
+        "type",
+        "data",
+    )
+
+
+async def _history(homeroom: Homeroom, service: str, person_id: str, at: str | None) -> list[Json]:
+    """One service's part, page by page; none where it has not heard of the person."""
+    events: list[Json] = []
+    after: int | None = 0
+    while after is not None:
+        try:
+            page = await homeroom.get(service, f"/persons/{person_id}/timeline", at=at, after=after)
+        except Failed as failure:
+            if failure.status != 404:
+                raise
+            return []
+        events += ({"service": service, **event} for event in page["events"])
+        after = page["next_after"]
+    return events

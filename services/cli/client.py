@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from shared.errors import HomeroomError
+from shared.reasons import load_reasons
 from shared.settings import Settings, SettingsInvalid, from_environment
 
 SERVICES = ("roster", "claims", "auth")
@@ -34,17 +35,13 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 Json = dict[str, Any]
 
+# What to do next about the command line's own reasons; the services' come with their reasons.
 ADVICE = {
     "unreachable": "See what runs with `homeroom status`, or check HOMEROOM_*_URL.",
     "not_configured": "Start the local stack with `make up`, or set HOMEROOM_ROSTER_URL, _CLAIMS_URL and _AUTH_URL.",
     "invalid_client": "The client's id or secret is not accepted: see HOMEROOM_CLIENT_ID, or `homeroom client rotate`.",
-    "scope_missing": "This client may not do that; another one may (desk, operator, sis).",
-    "district_unknown": "There is no policy file for this district: see HOMEROOM_DISTRICT and HOMEROOM_POLICY_DIR.",
-    "approval_required": "A second person approves it: `homeroom reset approve BATCH` with a client of their own.",
-    "approver_is_author": "Whoever asked for a reset cannot approve it: another desk client must.",
-    "history_diverged": "The store and the topic do not agree: `homeroom history verify`.",
-    "internal_error": "The service's log has the cause under this reference.",
-    "person_unknown": "Nobody has this id, username or number: `homeroom person show` looks one up.",
+    "scope_missing": "This client may not do that; on the local stack: desk, operator and sis each may what is theirs.",
+    "approver_is_author": "Whoever asked for a reset cannot approve it: another client must (HOMEROOM_CLIENT_ID).",
 }
 
 
@@ -70,6 +67,7 @@ class Site(msgspec.Struct, frozen=True):
     services: dict[str, str]
     clients: dict[str, Client]
     kafka: str = ""
+    databases: dict[str, str] = {}
 
     def client(self, role: str) -> Client:
         """The client of that role: on the local stack each role has its own, otherwise there is the one configured."""
@@ -112,6 +110,17 @@ def find_site(env: Mapping[str, str] = os.environ) -> Site:
     return Site(env.get("HOMEROOM_DISTRICT", "ccps"), urls, clients, env.get("HOMEROOM_KAFKA", ""))
 
 
+def local_databases(site: Site, service: str | None, env: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The database of one service, or of all: the local stack's, else the one in HOMEROOM_POSTGRES."""
+    if dsn := env.get("HOMEROOM_POSTGRES"):
+        if service is None:
+            raise Failed("wrong_usage", "say whose database HOMEROOM_POSTGRES is")
+        return {service: dsn}
+    if not site.databases:
+        raise Failed("not_configured", "HOMEROOM_POSTGRES is missing")
+    return {name: dsn for name, dsn in site.databases.items() if service in (None, name)}
+
+
 def _local_stack(env: Mapping[str, str]) -> Site:
     from services.cli import stack  # which shows with what this module offers
 
@@ -119,7 +128,9 @@ def _local_stack(env: Mapping[str, str]) -> Site:
     if found.get("state") not in ("running", "degraded"):
         raise Failed("not_configured", "no local stack of this project is running")
     site = msgspec.convert(found, Site)
-    return msgspec.structs.replace(site, district=env.get("HOMEROOM_DISTRICT", site.district))
+    return msgspec.structs.replace(
+        site, district=env.get("HOMEROOM_DISTRICT", site.district), databases=found["postgres"]["databases"]
+    )
 
 
 class Homeroom:
@@ -223,8 +234,13 @@ def explain(failure: Failed) -> None:
     for key, value in failure.body.items():
         if key not in ("type", "title", "status", "detail", "reason", "error", "error_description"):
             err.print(f"  {key}: {plain(value)}")
-    if advice := ADVICE.get(failure.reason):
+    if advice := ADVICE.get(failure.reason) or _advice_of_services(failure.reason):
         err.print(f"  {advice}")
+
+
+def _advice_of_services(reason: str) -> str | None:
+    found = (load_reasons(f"services.{name}").get(reason) for name in SERVICES)
+    return next((known.next for known in found if known), None)
 
 
 def show(data: Any, as_json: bool, *columns: str) -> None:

@@ -37,7 +37,7 @@ def test_a_refusal_is_a_reason_on_stderr_and_exit_status_1(
     assert shown.out == ""
     assert "scope_missing: needs desk" in shown.err
     assert "C-7K3M-9QX" in shown.err
-    assert "another one may" in shown.err
+    assert "This client may not do that" in shown.err
     assert "/problems/" not in shown.err
 
 

@@ -38,6 +38,7 @@ CLIENTS = {
     "teacher": ["teacher"],
     "portal": ["introspect"],
     "operator": ["operator"],
+    "everything": ["roster:write", "desk", "operator"],
 }
 
 
@@ -175,8 +176,8 @@ class Fleet:
             made = {}
             for name, scopes in CLIENTS.items():
                 if name != "operator":
-                    body = {"id": name, "name": f"Test {name}", "scopes": scopes, "districts": [DISTRICT]}
-                    answer = await homeroom.post("auth", "/clients", body, role="operator")
+                    body = {"name": name, "scopes": scopes, "districts": [DISTRICT]}
+                    answer = await homeroom.post("auth", "/v1/operations/clients", body, role="operator")
                     made[name] = Client(answer.body["id"], answer.body["secret"])
             return made
 

@@ -51,7 +51,7 @@ async def test_the_whole_story(town: Town, way: Way) -> None:
     assert (await pupil.sign_in(third)).status == 201
 
     batch = await town.reset(pupil)
-    assert [line["state"] for line in batch["items"]] == ["done"]
+    assert [line["state"] for line in batch["lines"]] == ["done"]
     assert (await pupil.who_am_i()).status == 401
     assert (await pupil.sign_in(third)).status == 401
 

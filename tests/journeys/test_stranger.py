@@ -27,7 +27,7 @@ async def test_a_strangers_enrollment_becomes_claimable(town: Town, write: objec
         data=data,
     )
     await asyncio.to_thread(publish, town, write(event), data["source_id"])  # type: ignore[operator]
-    assert (await town.taken(event.get_id()))["state"] == "taken"
+    assert (await town.taken(event.get_id()))["state"] == "accepted"
     pupil = Pupil(town.homeroom.ask, data, town.policy)
     await town.known(pupil)
     password = await claim(pupil)

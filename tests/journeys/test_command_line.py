@@ -1,0 +1,180 @@
+"""`homeroom` against real services, configured by its environment as an operator's machine is."""
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from tests.journeys.fleet import ROOT
+from tests.journeys.town import Town, claim
+
+pytestmark = [
+    pytest.mark.stack,
+    pytest.mark.asyncio(loop_scope="session"),
+    pytest.mark.xdist_group("journeys"),
+]
+
+
+class Terminal:
+    """Runs `homeroom` as a process; what it printed and its exit status."""
+
+    def __init__(self, town: Town) -> None:
+        client = town.homeroom.site.clients["everything"]
+        self.env = {key: value for key, value in os.environ.items() if not key.startswith("HOMEROOM_")} | {
+            "HOMEROOM_ROSTER_URL": town.fleet.urls["roster"],
+            "HOMEROOM_CLAIMS_URL": town.fleet.urls["claims"],
+            "HOMEROOM_AUTH_URL": town.fleet.urls["auth"],
+            "HOMEROOM_CLIENT_ID": client.id,
+            "HOMEROOM_CLIENT_SECRET": client.secret,
+            "HOMEROOM_KAFKA": town.fleet.kafka,
+            "HOMEROOM_TOPIC_PREFIX": town.fleet.prefix,
+            "HOMEROOM_PARTITIONS": "4",
+            "HOMEROOM_POLICY_DIR": str(town.fleet.folder / "policies"),
+        }
+
+    async def run(self, *words: str, **env: str) -> tuple[int, str, str]:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", "from services.cli import main; main()", *words,
+            cwd=ROOT, env=self.env | env, stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        out, err = await asyncio.wait_for(process.communicate(), 100)
+        return process.returncode or 0, out.decode(), err.decode()
+
+    async def json(self, *words: str, **env: str) -> Any:
+        status, out, err = await self.run(*words, "--json", **env)
+        assert status == 0, err
+        return json.loads(out)
+
+
+@pytest.fixture
+def terminal(town: Town) -> Terminal:
+    return Terminal(town)
+
+
+async def test_the_demonstration_tells_the_whole_story(terminal: Terminal) -> None:
+    status, out, err = await terminal.run("demo")
+    assert status == 0, f"{out}\n{err}"
+    assert "The story ended as it should" in out
+    assert terminal.env["HOMEROOM_CLIENT_SECRET"] not in out
+
+
+async def test_the_help_desk_at_a_command_line(town: Town, terminal: Terminal, tmp_path: Path) -> None:
+    """Look up, reset from a ticket's lines, see it done, see why."""
+    pupil = await town.pupil()
+    password = await claim(pupil)
+    number = pupil.enrolled["number"]
+    account = await terminal.json("account", "show", number)
+    assert account["claimed"] is True
+    [person] = await terminal.json("person", "show", number)
+    assert person["last_name"] == pupil.enrolled["last_name"]
+
+    lines = tmp_path / "ticket.txt"
+    lines.write_text(
+        f"{pupil.enrolled['first_name']} {pupil.enrolled['last_name']} {number}\nNobody At All 9999998\n"
+    )
+    preview = await terminal.json("reset", "--lines", str(lines), "--dry-run")
+    assert [line["state"] for line in preview["lines"]] == ["matched", "unmatched"]
+    assert (await pupil.sign_in(password)).status == 201
+    batch = await terminal.json("reset", "--lines", str(lines), "--yes", "--ticket", "T-7")
+    assert batch["state"] == "done"
+    assert (await pupil.sign_in(password)).status == 401
+    assert (await terminal.json("reset", "status", batch["batch_id"]))["desk_ticket"] == "T-7"
+
+    refused = await pupil.open_claim(first_name="Wrong")
+    assert (await terminal.json("refusal", refused.body["reference"]))["reference"] == refused.body[
+        "reference"
+    ]
+    events = await terminal.json("timeline", number)
+    assert [event["type"] for event in events if event["service"] == "claims"][-1] == "AccountReset"
+    before = await terminal.json("timeline", number, "--at", "2020-01-01T00:00:00Z")
+    assert before == []
+
+
+async def test_an_operator_mends_a_dead_letter(town: Town, terminal: Terminal) -> None:
+    """A record that nobody can read is listed with its reason, and given up with another."""
+    await town.producer.send_and_wait(town.fleet.ingress, b"not json", key=b"broken-sis-1")
+    letters = await town.until(lambda: _open_letters(terminal, "broken-sis-1"), "the dead letter")
+    [letter] = letters
+    shown = await terminal.json("dead-letters", "show", "roster", str(letter["id"]))
+    assert shown["reason"]
+    status, _, err = await terminal.run(
+        "dead-letters", "discard", "roster", str(letter["id"]), "--reason", "test"
+    )
+    assert status == 1, "it asks first, and there is nobody to say yes"
+    assert "--yes" in err
+    status, _, err = await terminal.run(
+        "dead-letters", "discard", "roster", str(letter["id"]), "--reason", "sent by mistake", "--yes"
+    )
+    assert status == 0, err
+
+    async def gone() -> bool:
+        return not await _open_letters(terminal, "broken-sis-1")
+
+    await town.until(gone, "the dead letter to go")
+
+
+async def _open_letters(terminal: Terminal, key: str) -> list[dict[str, Any]]:
+    return [
+        letter for letter in await terminal.json("dead-letters", "list", "roster") if letter["key"] == key
+    ]
+
+
+async def test_an_operator_watches_rebuilds_and_replays(town: Town, terminal: Terminal) -> None:
+    """Built beside, compared, switched, the old dropped; pupils notice nothing."""
+    pupil = await town.pupil()
+    assert set(await terminal.json("lag")) == {"roster", "claims", "auth"}
+    report = await terminal.json("replay", "claims", "admission")
+    assert report["different"] == 0
+    await terminal.json("rebuild", "start", "claims", "admission")
+    compared = await terminal.json("rebuild", "compare", "claims", "admission")
+    assert compared["different"] == 0
+    await terminal.json("rebuild", "switch", "claims", "admission", "--yes")
+    assert (await pupil.open_claim()).status == 201
+    another = await town.pupil()
+    assert (await another.open_claim()).status == 201
+    await terminal.json("rebuild", "drop", "claims", "admission", "--yes")
+    assert (await another.open_claim()).status == 201
+    states = [found["state"] for found in await terminal.json("rebuild", "status", "claims")]
+    assert states
+
+
+async def test_setting_up_is_safe_to_repeat(town: Town, terminal: Terminal) -> None:
+    """Topics are as they have to be, histories agree, migrations have nothing to do, policies hold."""
+    assert await terminal.json("topics", "check") == []
+    assert (await terminal.run("topics", "create"))[1].strip() == "nothing to do"
+    for service in ("roster", "claims", "auth"):
+        env = {"HOMEROOM_POSTGRES": town.fleet.dsn(service)}
+        [verified] = await terminal.json("history", "verify", service, **env)
+        assert verified["agrees"] is True
+        assert "nothing to do" in (await terminal.run("migrate", service, **env))[1]
+    assert (await terminal.run("policy", "check", str(town.fleet.folder / "policies")))[0] == 0
+
+
+async def test_a_second_district_and_a_client_of_its_own(town: Town, terminal: Terminal) -> None:
+    """Written, checked, its topic made; the services take it up by themselves; its client may ask only there."""
+    folder = str(town.fleet.folder / "policies")
+    words = "district", "add", "hill", "--name", "Hill County", "--code", "HILL1", "--folder", folder
+    status, _, err = await terminal.run(*words)
+    assert status == 0, err
+    assert (await terminal.run(*words))[0] == 1, "it is there already"
+    added = await terminal.json("client", "add", "Hill SIS", "--scope", "roster:write", "--district", "hill")
+
+    async def served() -> bool:
+        answer = await town.homeroom.ask("GET", "claims", "/v1/districts/hill/policy")
+        return answer.status == 200
+
+    await town.until(served, "the new district to be served")
+    own = {"HOMEROOM_CLIENT_ID": added["id"], "HOMEROOM_CLIENT_SECRET": added["secret"]}
+    status, _, err = await terminal.run("account", "show", "0123456", **own)
+    assert status == 1, "not in ccps"
+    status, _, err = await terminal.run("account", "show", "0123456", HOMEROOM_DISTRICT="hill", **own)
+    assert "scope_missing" in err
+    rotated = await terminal.json("client", "rotate", added["id"])
+    assert rotated["secret"] != added["secret"]
+    assert msgspec.json.encode(await terminal.json("client", "list")).find(rotated["secret"].encode()) == -1
