@@ -1,0 +1,355 @@
+"""Consumers: something foreign becomes a command of our own, exactly once.
+
+A *reaction* takes another service's events, which have versions and a gate. An *intake* takes what strangers publish,
+which has neither. Both put checkpoint and effect into one transaction, keep one key's records in order, and set aside
+what cannot be taken (dead_letter). They are never replayed: a rebuild runs projections only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from abc import abstractmethod
+from collections import defaultdict, deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import structlog
+from aiokafka import ConsumerRecord
+
+from shared import clock, dead_letter, metrics
+from shared.database import Connection, Database, Row
+from shared.dead_letter import Gate, Letter, Unacceptable, curable, line_of, read_event, settle
+from shared.errors import Diverged, VersionConflict
+from shared.messages import EventCodec, Recorded, topic_of
+from shared.reader import Reader
+from shared.runner import Move, Runner, first_failure, sql
+from shared.settings import Settings
+
+__all__ = ["Intake", "Reaction", "Unacceptable", "runner_of"]
+
+log = structlog.get_logger(__name__)
+
+READ_AT_ONCE = 2000
+QUEUE_LIMIT = 1000  # records of one partition that may wait in this process before it is paused
+LONGEST_CONFLICT_PAUSE_S = 1.0
+
+_LOST_RACE = (VersionConflict, asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
+
+
+@dataclass(frozen=True)
+class Reaction:
+    """`react(conn, event)` runs in the transaction that moves gate and checkpoint, in order for each person.
+
+    It may raise VersionConflict (tried again); Rejected or anything else sets the event aside, so a refusal that is
+    part of the rules must become an event of our own. `after(event)` is called when it was committed, and may be
+    missed after a crash. `source` is the service whose topic it is; `codec` knows the types that matter here.
+    """
+
+    name: str
+    source: str
+    codec: EventCodec
+    react: Callable[[Connection, Recorded[Any]], Awaitable[None]]
+    after: Callable[[Recorded[Any]], None] | None = None
+    batch: int = 8  # events of one partition in one transaction, when so many wait
+
+
+@dataclass(frozen=True)
+class Intake:
+    """`handle(conn, record)` runs in the transaction that moves the checkpoint, in order for each key.
+
+    It raises Unacceptable for what its sender has to mend. `key(record)` names the line that a record which cannot be
+    taken holds up; None holds up nothing. `district` is the topic's, by the naming of ingress topics.
+    """
+
+    name: str
+    topic: str
+    handle: Callable[[Connection, ConsumerRecord], Awaitable[None]]
+    key: Callable[[ConsumerRecord], str | None]
+    batch: int = 100
+
+    @property
+    def district(self) -> str:
+        return self.topic.rsplit(".", 2)[-2]
+
+
+def runner_of(
+    consumer: Reaction | Intake, settings: Settings, db: Database, wake: Callable[[], None]
+) -> Runner:
+    """What runs a consumer. `wake` tells the relay that something was committed."""
+    if isinstance(consumer, Reaction):
+        return ReactionRunner(consumer, settings, db, wake)
+    return IntakeRunner(consumer, settings, db, wake)
+
+
+class _Queue:
+    """What waits for the worker of one partition. The reader is paused while there are too many records."""
+
+    def __init__(self, part: int, reader: Reader) -> None:
+        self.lines: list[Row] = []  # of which an operator wants something
+        self._part = part
+        self._reader = reader
+        self._records: deque[ConsumerRecord] = deque()
+        self._paused = False
+        self._filled = asyncio.Event()
+
+    def put(self, records: Iterable[ConsumerRecord]) -> None:
+        self._records.extend(records)
+        self._filled.set()
+        if len(self._records) > QUEUE_LIMIT and not self._paused:
+            self._paused = True
+            self._reader.pause(self._part)
+
+    def grant(self, line: Row) -> None:
+        self.lines.append(line)
+        self._filled.set()
+
+    async def take(self, limit: int) -> list[ConsumerRecord]:
+        """The next records, as soon as there are some; none when only a wish has come."""
+        if not self._records and not self.lines:
+            self._filled.clear()
+            await self._filled.wait()
+        taken = [self._records.popleft() for _ in range(min(limit, len(self._records)))]
+        if self._paused and len(self._records) < QUEUE_LIMIT // 2:
+            self._paused = False
+            self._reader.resume(self._part)
+        return taken
+
+
+class ConsumerRunner(Runner):
+    """Each partition has a worker of its own; one reader feeds them all."""
+
+    batch: int
+
+    def __init__(
+        self, settings: Settings, db: Database, name: str, topic: str, wake: Callable[[], None]
+    ) -> None:
+        super().__init__(settings, db, name, topic)
+        self._wake = wake
+
+    async def work(self, reader: Reader) -> None:
+        queues = {part: _Queue(part, reader) for part in reader.parts}
+
+        async def feed() -> None:
+            while True:
+                for part, records in (await reader.read(READ_AT_ONCE, timeout_ms=500)).items():
+                    queues[part].put(records)
+                for line in await self.wishes():
+                    if not queues[line["part"]].lines:
+                        queues[line["part"]].grant(line)
+
+        workers = [self._work_on(part, queue) for part, queue in queues.items()]
+        await first_failure([asyncio.create_task(task) for task in (feed(), *workers)])
+
+    async def _work_on(self, part: int, queue: _Queue) -> None:
+        while True:
+            if records := await queue.take(self.batch):
+                await self._take(part, [self.read(record) for record in records])
+            while queue.lines:
+                await self._grant(part, queue.lines[0])
+                queue.lines.pop(0)
+
+    async def _take(self, part: int, letters: Sequence[Letter]) -> None:
+        """Apply letters in as few transactions as go well.
+
+        All in one, without savepoints. If one of them fails: all in one again, each in a savepoint, and what fails is
+        set aside. If somebody else was faster: one by one, again until it succeeds. What needs PostgreSQL back is
+        raised: the runner begins again at the checkpoint, which also tells how a lost commit ended.
+        """
+        size, apart, pause = len(letters), False, 0.005
+        while letters:
+            chunk = letters[:size]
+            move = Move.over(self.positions[part], [letter.record for letter in chunk])
+            try:
+                async with self.step({part: move}) as conn:
+                    applied = await self.apply(conn, chunk, apart)
+            except _LOST_RACE as conflict:
+                log.debug("lost_race", consumer=self.name, partition=part, error=str(conflict))
+                size = 1
+                await asyncio.sleep(random.uniform(0, pause))
+                pause = min(pause * 2, LONGEST_CONFLICT_PAUSE_S)
+            except Exception as error:
+                if apart or curable(error) or isinstance(error, Diverged):
+                    raise
+                apart = True
+            else:
+                self.committed(applied)
+                letters = letters[len(chunk) :]
+                pause = 0.005
+
+    async def _grant(self, part: int, line: Row) -> None:
+        try:
+            async with self.stand(part) as conn:
+                await self.settle(conn, line["key"], (), line["id"])
+        except _LOST_RACE:
+            return  # the wish stands, and is found again
+        self._wake()
+
+    async def attempts(self, conn: Connection, letter: Letter, apart: bool) -> bool:
+        """Apply one letter; whether it went well. Raises what fails when letters do not stand apart."""
+        if not apart:
+            await self.attempt(conn, letter)
+            return True
+        try:
+            async with conn.transaction():
+                await self.attempt(conn, letter)
+        except Exception as error:
+            if curable(error) or isinstance(error, Diverged):
+                raise
+            if isinstance(error, Unacceptable) and error.key is not None:
+                letter.key = line_of(error.key)
+            return False
+        return True
+
+    def committed(self, applied: Sequence[Letter]) -> None:
+        """What follows a commit."""
+        metrics.consumed.labels(self.name, "applied").inc(len(applied))
+        self._wake()
+
+    @abstractmethod
+    def read(self, record: ConsumerRecord) -> Letter:
+        """What a record is, or its flaw. Never raises."""
+
+    @abstractmethod
+    async def attempt(self, conn: Connection, letter: Letter) -> None:
+        """The effect of one letter."""
+
+    @abstractmethod
+    async def apply(self, conn: Connection, letters: Sequence[Letter], apart: bool) -> list[Letter]:
+        """The effect of letters in order, those aside that cannot have theirs; answers the ones that had it."""
+
+    @abstractmethod
+    async def settle(
+        self, conn: Connection, key: str | None, arrivals: Sequence[Letter], letter_id: int | None = None
+    ) -> None:
+        """Take one line as far as it goes."""
+
+
+class ReactionRunner(ConsumerRunner):
+    kind = "reaction"
+
+    def __init__(
+        self, reaction: Reaction, settings: Settings, db: Database, wake: Callable[[], None]
+    ) -> None:
+        super().__init__(settings, db, reaction.name, topic_of(settings.topic_prefix, reaction.source), wake)
+        self.reaction = reaction
+        self.batch = reaction.batch
+
+    def read(self, record: ConsumerRecord) -> Letter:
+        return read_event(record, self.reaction.codec)
+
+    async def attempt(self, conn: Connection, letter: Letter) -> None:
+        if letter.event is not None:
+            await self.reaction.react(conn, letter.event)
+
+    async def apply(self, conn: Connection, letters: Sequence[Letter], apart: bool) -> list[Letter]:
+        gates, parked = await self._gates(conn, {letter.stream_id for letter in letters if letter.stream_id})
+        moved: dict[object, Gate] = {}
+        aside: defaultdict[UUID | None, list[Letter]] = defaultdict(list)
+        applied, outcomes = [], {"unknown": 0, "repeated": 0}
+        for letter in letters:
+            stream = letter.stream_id
+            gate = gates.get(stream, Gate())
+            if stream is None or letter.version is None or letter.flaw or stream in aside or stream in parked:
+                aside[stream].append(letter)
+            elif gate.is_past(letter):
+                outcomes["repeated"] += 1
+            elif letter.version != gate.version + 1 or not await self.attempts(conn, letter, apart):
+                aside[stream].append(letter)
+            else:
+                gates[stream] = moved[stream] = Gate(letter.version, letter.event_id)
+                if letter.event is None:
+                    outcomes["unknown"] += 1
+                else:
+                    applied.append(letter)
+        await self.move_gates(conn, moved)
+        for stream, waiting in aside.items():
+            if stream is not None:
+                await self.settle(conn, str(stream), waiting)
+            else:
+                for letter in waiting:
+                    await self.settle(conn, None, [letter])
+        for outcome, count in outcomes.items():
+            metrics.consumed.labels(self.name, outcome).inc(count)
+        return applied
+
+    async def _gates(self, conn: Connection, streams: set[UUID]) -> tuple[dict[UUID | None, Gate], set[UUID]]:
+        rows = await conn.fetch(sql.gates, self.name, list(streams)) if streams else []
+        gates: dict[UUID | None, Gate] = {
+            row["stream_id"]: Gate(row["version"], row["event_id"]) for row in rows
+        }
+        return gates, {row["stream_id"] for row in rows if row["parked"]}
+
+    async def settle(
+        self, conn: Connection, key: str | None, arrivals: Sequence[Letter], letter_id: int | None = None
+    ) -> None:
+        gate = None
+        if key is not None:
+            gates, _ = await self._gates(conn, {UUID(key)})
+            gate = gates.get(UUID(key), Gate())
+        after = await settle(
+            conn, self.name, key, arrivals, attempt=lambda letter: self.attempt(conn, letter), reread=self.read,
+            now=clock.now(), gate=gate, letter_id=letter_id,
+        )  # fmt: skip
+        if key is not None and after is not None and after != gate:
+            await self.move_gates(conn, {UUID(key): after})
+
+    def committed(self, applied: Sequence[Letter]) -> None:
+        super().committed(applied)
+        if self.reaction.after is not None:
+            for letter in applied:
+                assert letter.event is not None
+                self.reaction.after(letter.event)
+
+
+class IntakeRunner(ConsumerRunner):
+    kind = "intake"
+    versioned = False
+
+    def __init__(self, intake: Intake, settings: Settings, db: Database, wake: Callable[[], None]) -> None:
+        super().__init__(settings, db, intake.name, intake.topic, wake)
+        self.intake = intake
+        self.batch = intake.batch
+
+    def read(self, record: ConsumerRecord) -> Letter:
+        try:
+            key = (
+                None if record.value is None else self.intake.key(record)
+            )  # a tombstone says nothing of anybody
+            return Letter(record, self.intake.district, line_of(key))
+        except Exception as flaw:  # a stranger's bytes against our parsing: they are the record's fault
+            return Letter(record, self.intake.district, flaw=flaw)
+
+    async def attempt(self, conn: Connection, letter: Letter) -> None:
+        await self.intake.handle(conn, letter.record)
+
+    async def apply(self, conn: Connection, letters: Sequence[Letter], apart: bool) -> list[Letter]:
+        standing = await dead_letter.open_keys(
+            conn, self.name, {letter.key for letter in letters if letter.key}
+        )
+        applied = []
+        aside: list[Letter] = []
+        for letter in letters:
+            if letter.flaw or letter.key in standing or not await self.attempts(conn, letter, apart):
+                aside.append(letter)
+                if letter.key is not None:
+                    standing.add(letter.key)
+            else:
+                applied.append(letter)
+        lines: defaultdict[object, list[Letter]] = defaultdict(list)
+        for n, letter in enumerate(aside):
+            lines[letter.key if letter.key is not None else n].append(letter)
+        for waiting in lines.values():
+            await self.settle(conn, waiting[0].key, waiting)
+        return applied
+
+    async def settle(
+        self, conn: Connection, key: str | None, arrivals: Sequence[Letter], letter_id: int | None = None
+    ) -> None:
+        await settle(
+            conn, self.name, key, arrivals, attempt=lambda letter: self.attempt(conn, letter), reread=self.read,
+            now=clock.now(), letter_id=letter_id,
+        )  # fmt: skip

@@ -1,0 +1,420 @@
+"""Records that could not be taken, with the reason, and what waits behind them.
+
+Every key (a person's stream, a pupil's sourcedId) has a line. While something stands in it, whatever comes later for
+that key joins at its end, and everybody else goes on. The first of a line is *parked*; those behind it are *queued*.
+A line moves when an operator asks for a retry or discards its head, and by itself when missing versions arrive. Only
+the consumer that owns the partition moves it: operators leave a wish.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import asyncpg
+import msgspec
+import structlog
+from aiokafka import ConsumerRecord
+
+from shared import metrics
+from shared.database import Connection, Row, queries
+from shared.errors import (
+    Diverged,
+    EventTooLarge,
+    HomeroomError,
+    MalformedEvent,
+    MalformedRecord,
+    Rejected,
+    Unavailable,
+    UnknownEventType,
+    VersionConflict,
+)
+from shared.messages import Event, EventCodec, Recorded, from_kafka
+
+log = structlog.get_logger(__name__)
+
+LINE_LIMIT = 500  # letters of one line that are taken in one transaction
+MAX_KEY_LENGTH = 255  # longer ones are cut and told apart by a digest
+MAX_DETAIL_LENGTH = 2000
+
+_sql = queries("shared", "dead_letter.sql")
+_gate_sql = queries("shared", "consumer.sql")
+
+
+class Unacceptable(HomeroomError):
+    """A record that its sender has to mend. `detail` says how; `key`, when given, wins over the record's own."""
+
+    def __init__(self, reason: str, detail: str = "", key: str | None = None) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+        self.key = key
+
+
+class Gate(NamedTuple):
+    """The last version of a stream that a consumer applied, and the id of that event."""
+
+    version: int = 0
+    event_id: UUID | None = None
+
+    def is_past(self, letter: Letter) -> bool:
+        """Whether the version was applied before. Raises Diverged when that was another event."""
+        assert letter.version is not None
+        if letter.version == self.version:
+            _must_be_same(letter, self.event_id)
+        return letter.version <= self.version
+
+
+@dataclass(slots=True)
+class Letter:
+    """A record on its way into a consumer: what is known of it, or the flaw for which nothing is."""
+
+    record: ConsumerRecord
+    district: str = ""
+    key: str | None = None  # its line; of our own events the stream's id
+    stream_id: UUID | None = None
+    version: int | None = None
+    event_id: UUID | None = None
+    event: Recorded[Event] | None = None  # None: flawed, or of a type that this reader does not know
+    flaw: Exception | None = None
+    # What the table says of one that is stored already:
+    id: int | None = None
+    state: str = ""
+    reason: str = ""
+    wish: str | None = None
+
+
+def read_event(record: ConsumerRecord, codec: EventCodec) -> Letter:
+    """One of our own events. What does not read has a flaw, and as much of its envelope as can be made out."""
+    try:
+        event = from_kafka(record, codec)
+    except UnknownEventType as unknown:
+        return Letter(record, unknown.district, None, unknown.stream_id, unknown.version, unknown.id)
+    except (MalformedRecord, MalformedEvent) as flaw:
+        headers = dict(record.headers)
+        sequence = headers.get("ce_sequence", b"")
+        return Letter(
+            record,
+            headers.get("ce_source", b"").decode(errors="replace").rpartition("/")[2][:MAX_KEY_LENGTH],
+            stream_id=_uuid(record.key),
+            version=int(sequence) if sequence.isdigit() and len(sequence) < 18 else None,
+            event_id=_uuid(headers.get("ce_id")),
+            flaw=flaw,
+        )
+    return Letter(record, event.district, None, event.stream_id, event.version, event.id, event)
+
+
+async def settle(
+    conn: Connection,
+    consumer: str,
+    key: str | None,
+    arrivals: Sequence[Letter],
+    *,
+    attempt: Callable[[Letter], Awaitable[None]],
+    reread: Callable[[ConsumerRecord], Letter],
+    now: datetime,
+    gate: Gate | None = None,
+    letter_id: int | None = None,
+) -> Gate | None:
+    """Take a line as far as it goes, with what has just arrived for it; answers the gate after that.
+
+    `gate` None: the records have no versions, and the line's order is that of arrival. `attempt` applies one letter
+    within a savepoint of its own. A record without a key is a line by itself, found again as `letter_id`. The
+    caller's transaction moves gate and checkpoint. Raises Diverged, and whatever trying again may cure.
+    """
+    joins = gate is None and bool(
+        arrivals
+    )  # without versions, what arrives stands at the end of what is there
+    stored = await _stored(conn, consumer, key, letter_id, reread, 1 if joins else LINE_LIMIT)
+    blocked = joins and bool(stored)
+    for letter in arrivals if blocked else _in_order([*stored, *arrivals], gate):
+        if blocked:
+            await _keep(conn, consumer, key, letter, "queued", "behind", "waits for those before it", now)
+        elif gate is not None and letter.version is not None and gate.is_past(letter):
+            await _leave(conn, letter, "applied", now)
+        elif letter.wish == "discard":
+            gate = _after(gate, letter)
+            await _leave(conn, letter, "discarded", now)
+        elif letter.state == "parked" and letter.wish is None and letter.reason != "version_gap":
+            blocked = True
+        elif trouble := await _try(conn, letter, gate, attempt):
+            await _keep(conn, consumer, key, letter, "parked", *trouble, now)
+            blocked = True
+        else:
+            gate = _after(gate, letter)
+            await _leave(conn, letter, "applied", now)
+    if gate is not None and (blocked or stored) and (stream_id := _uuid((key or "").encode())):
+        await conn.execute(_gate_sql.park, consumer, stream_id, now if blocked else None)
+    if len(stored) == LINE_LIMIT and not blocked:
+        await conn.execute(_sql.go_on, consumer, key)
+    return gate
+
+
+async def _stored(
+    conn: Connection,
+    consumer: str,
+    key: str | None,
+    letter_id: int | None,
+    reread: Callable[[ConsumerRecord], Letter],
+    limit: int,
+) -> list[Letter]:
+    if key is not None:
+        rows = await conn.fetch(_sql.line, consumer, key, limit)
+    else:
+        rows = await conn.fetch(_sql.single, letter_id) if letter_id is not None else []
+    letters = []
+    for row in rows:
+        letter = reread(record_of(row))
+        letter.id, letter.state, letter.reason, letter.wish = (
+            row["id"],
+            row["state"],
+            row["reason"],
+            row["wish"],
+        )
+        letters.append(letter)
+    return letters
+
+
+def _in_order(letters: list[Letter], gate: Gate | None) -> Iterator[Letter]:
+    """By version, each once; what has none that can be read comes first and blocks. Raises Diverged."""
+    if gate is None:
+        yield from letters
+        return
+    seen: dict[int, Letter] = {}
+    for letter in sorted(letters, key=lambda letter: letter.version or 0):
+        if letter.version is not None and (first := seen.setdefault(letter.version, letter)) is not letter:
+            _must_be_same(letter, first.event_id)
+        else:
+            yield letter
+
+
+async def _try(
+    conn: Connection, letter: Letter, gate: Gate | None, attempt: Callable[[Letter], Awaitable[None]]
+) -> tuple[str, str] | None:
+    """Apply one letter; why it cannot be, as reason and detail."""
+    if gate is not None and letter.version is not None and letter.version != gate.version + 1:
+        return "version_gap", f"this is version {letter.version}, version {gate.version + 1} has not come yet"
+    if letter.flaw is not None:
+        return reason_of(letter.flaw)
+    try:
+        async with conn.transaction():
+            await attempt(letter)
+    except Exception as error:
+        if curable(error) or isinstance(error, Diverged):
+            raise
+        return reason_of(error)
+    return None
+
+
+def _after(gate: Gate | None, letter: Letter) -> Gate | None:
+    return gate if gate is None or letter.version is None else Gate(letter.version, letter.event_id)
+
+
+async def _keep(
+    conn: Connection,
+    consumer: str,
+    key: str | None,
+    letter: Letter,
+    state: str,
+    reason: str,
+    detail: str,
+    now: datetime,
+) -> None:
+    """Write down that a letter stays in the line."""
+    detail = _clean(detail)[:MAX_DETAIL_LENGTH]
+    if letter.id is not None:
+        if (letter.state, letter.reason, letter.wish) != (state, reason, None):
+            await conn.execute(_sql.change, letter.id, state, reason, detail, int(state == "parked"), now)
+        return
+    record = letter.record
+    await conn.execute(
+        _sql.insert, consumer, letter.district, key, letter.version, _event_id(record), record.topic, record.partition,
+        record.offset, datetime.fromtimestamp(max(record.timestamp, 0) / 1000, UTC), record.timestamp_type,
+        record.key, [(_clean(name), value) for name, value in record.headers], record.value, reason, detail, state,
+        now,
+    )  # fmt: skip
+    metrics.consumed.labels(consumer, state).inc()
+    # Never the detail: it may quote what the record says of a person.
+    log.warning(
+        "dead_letter", consumer=consumer, state=state, reason=reason, topic=record.topic, partition=record.partition,
+        offset=record.offset,
+    )  # fmt: skip
+
+
+async def _leave(conn: Connection, letter: Letter, state: str, now: datetime) -> None:
+    """A letter is out of the line; one that never was in it leaves no trace."""
+    if letter.id is not None:
+        reason, detail = ("", "") if state == "applied" else (letter.reason, "")
+        await conn.execute(_sql.change, letter.id, state, reason or letter.reason, detail, 0, now)
+
+
+def _must_be_same(letter: Letter, event_id: UUID | None) -> None:
+    if event_id is not None and letter.event_id is not None and letter.event_id != event_id:
+        raise Diverged(f"stream {letter.stream_id} has two events of version {letter.version}")
+
+
+_MAY_PASS: tuple[type[Exception], ...] = (
+    Unavailable,
+    VersionConflict,
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.PostgresSystemError,
+    asyncpg.TransactionRollbackError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    # The database is not (or no longer) of the shape this code expects: that is no fault of the record.
+    asyncpg.UndefinedTableError,
+    asyncpg.UndefinedColumnError,
+    asyncpg.InsufficientPrivilegeError,
+    asyncpg.InvalidCatalogNameError,
+)
+
+
+def curable(error: BaseException) -> bool:
+    """Whether trying again may help, so that the record is not to blame."""
+    if isinstance(error, asyncpg.InterfaceError):
+        return not isinstance(error, asyncpg.DataError)
+    return isinstance(error, _MAY_PASS)
+
+
+def reason_of(error: Exception) -> tuple[str, str]:
+    """Why a record was not taken: a stable reason, and what helps whoever has to mend it."""
+    match error:
+        case Unacceptable():
+            return error.reason, error.detail
+        case Rejected():
+            return error.reason, msgspec.json.encode(error.details, enc_hook=str).decode()
+        case MalformedRecord():
+            return "malformed_record", str(error)
+        case MalformedEvent():
+            return "malformed_event", str(error)
+        case EventTooLarge():
+            return "event_too_large", str(error)
+    return "not_applicable", f"{type(error).__name__}: {error}"
+
+
+# ------------------------------------------------------------------ what a row holds
+
+
+def record_of(row: Row) -> ConsumerRecord:
+    """The record as it came."""
+    key, value = row["record_key"], row["value"]
+    return ConsumerRecord(
+        topic=row["topic"],
+        partition=row["part"],
+        offset=row["record_offset"],
+        timestamp=round(row["appended_at"].timestamp() * 1000),
+        timestamp_type=row["time_type"],
+        key=key,
+        value=value,
+        checksum=None,
+        serialized_key_size=-1 if key is None else len(key),
+        serialized_value_size=-1 if value is None else len(value),
+        headers=tuple((name, base64.b64decode(content)) for name, content in row["headers"]),
+    )
+
+
+def line_of(text: str | bytes | None) -> str | None:
+    """A key as the table can hold and index it, whatever a stranger put there."""
+    if text is None:
+        return None
+    if isinstance(text, bytes):
+        text = text.decode(errors="backslashreplace")
+    if len(text) > MAX_KEY_LENGTH:
+        digest = hashlib.blake2b(text.encode(errors="replace"), digest_size=16).hexdigest()
+        text = f"{text[: MAX_KEY_LENGTH - 40]}…{digest}"
+    return _clean(text)
+
+
+def _clean(text: str) -> str:
+    """PostgreSQL's text holds neither NUL nor half a character."""
+    return text.replace("\0", "\ufffd").encode(errors="replace").decode()
+
+
+def _event_id(record: ConsumerRecord) -> str | None:
+    return line_of(dict(record.headers).get("ce_id"))
+
+
+def _uuid(text: bytes | None) -> UUID | None:
+    try:
+        return UUID((text or b"").decode())
+    except ValueError:
+        return None
+
+
+# ------------------------------------------------------------------ what operators ask for
+
+
+async def is_parked(conn: Connection, consumer: str, stream_id: UUID) -> bool:
+    """Whether something of this person could not be applied: then nothing about them is certain, and who asks fails
+    closed. In SQL: a row of `gate` whose `parked_at` is set."""
+    parked: bool = await conn.fetchval(_gate_sql.is_parked, consumer, stream_id)
+    return parked
+
+
+async def open_keys(conn: Connection, consumer: str, keys: Iterable[str]) -> set[str]:
+    """Those keys that have a line."""
+    return {row["key"] for row in await conn.fetch(_sql.open_keys, consumer, list(keys))}
+
+
+async def wished(conn: Connection, consumer: str, parts: Iterable[int]) -> list[Row]:
+    """Lines (part, key, and the id where there is no key) of which an operator wants something."""
+    return list(await conn.fetch(_sql.wished, consumer, list(parts)))
+
+
+async def find(conn: Connection, letter_id: int) -> Row | None:
+    return await conn.fetchrow(_sql.find, letter_id)
+
+
+async def letters(
+    conn: Connection,
+    *,
+    district: str | None = None,
+    consumer: str | None = None,
+    state: str | None = None,
+    after: int = 0,
+    limit: int = 100,
+) -> list[Row]:
+    """Dead letters without their records, oldest first; the open ones when no state is named."""
+    return list(await conn.fetch(_sql.list, district, consumer, state, after, limit))
+
+
+async def wish(
+    conn: Connection, letter_id: int, what: str, *, by: str, note: str | None, now: datetime
+) -> Row | None:
+    """Ask its consumer to `retry` or `discard` the head of a line; None when it is none (any more)."""
+    return await conn.fetchrow(_sql.wish, letter_id, what, by, note, now)
+
+
+async def count_open(conn: Connection) -> list[Row]:
+    """Open letters by consumer and state."""
+    return list(await conn.fetch(_sql.count_open))
+
+
+async def expire(conn: Connection, before: datetime, limit: int = 1000) -> int:
+    """Remove settled letters, some at a time: what districts send holds personal data. Answers how many."""
+    tag: str = await conn.execute(_sql.expire, before, limit)
+    return int(tag.rpartition(" ")[2])
+
+
+def public(row: Any) -> dict[str, Any]:
+    """A dead letter as it is told over HTTP; headers and value only of one that was found whole."""
+    told = dict(row)
+    told.pop("time_type", None)
+    for name in ("record_key", "value"):
+        if name in told:
+            told[name] = None if told[name] is None else told[name].decode(errors="backslashreplace")
+    if "headers" in told:
+        told["headers"] = {
+            name: base64.b64decode(value).decode(errors="backslashreplace") for name, value in told["headers"]
+        }
+    return told

@@ -1,0 +1,174 @@
+"""The projector: keeps the rows of projections up with their topic.
+
+A batch of events of all partitions is one transaction: the checkpoints move, one join reads the gates and rows of
+everybody in the batch, the fold runs in Python, one statement writes the rows and one the gates.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+import structlog
+from aiokafka import ConsumerRecord
+
+from shared import clock, metrics
+from shared.database import Connection, Database, Row
+from shared.dead_letter import Gate, Letter, curable, read_event, settle
+from shared.messages import topic_of
+from shared.projection import Projection
+from shared.reader import Reader
+from shared.runner import Move, Runner
+from shared.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+BATCH = 2000
+
+
+class LiveProjection(Runner):
+    """Follows a projection's topic. `table` and `name` differ from the projection's while it is made anew."""
+
+    kind = "projection"
+
+    def __init__(
+        self,
+        projection: Projection[Any],
+        settings: Settings,
+        db: Database,
+        *,
+        name: str | None = None,
+        table: str | None = None,
+    ) -> None:
+        super().__init__(
+            settings, db, name or projection.name, topic_of(settings.topic_prefix, projection.source)
+        )
+        self.projection = projection
+        self.table = table or projection.name
+        columns = ", ".join(f"r.{column}" for column in projection.columns)
+        self._load = (
+            f"SELECT s.stream_id, g.version, g.event_id, g.parked_at IS NOT NULL, {columns}"
+            " FROM unnest($2::uuid[]) AS s (stream_id)"
+            " LEFT JOIN gate g ON g.consumer = $1 AND g.stream_id = s.stream_id"
+            f" LEFT JOIN {self.table} r ON r.person_id = s.stream_id"
+        )
+
+    async def work(self, reader: Reader) -> None:
+        while True:
+            if batch := await reader.read(BATCH, timeout_ms=500):
+                await self._take(batch)
+            for line in await self.wishes():
+                async with self.stand(line["part"]) as conn:
+                    await self._settle(conn, UUID(line["key"]) if line["key"] else None, (), line["id"])
+
+    async def _take(self, batch: Mapping[int, Sequence[ConsumerRecord]]) -> None:
+        codec = self.projection.codec
+        streams: defaultdict[UUID | None, list[Letter]] = defaultdict(list)
+        for records in batch.values():
+            for record in records:
+                letter = read_event(record, codec)
+                streams[letter.stream_id].append(letter)
+        nobodys = streams.pop(None, [])
+        moves = {part: Move.over(self.positions[part], records) for part, records in batch.items()}
+        async with self.step(moves) as conn:
+            await self._apply(conn, streams)
+            for letter in nobodys:
+                await self._settle(conn, None, [letter])
+
+    async def _apply(self, conn: Connection, streams: Mapping[UUID | None, list[Letter]]) -> None:
+        """Fold the events of many streams; those of which something is not in order are settled one by one."""
+        gates: dict[object, Gate] = {}
+        rows: dict[UUID, Any] = {}
+        aside: list[UUID] = []
+        done = 0
+        for found in await conn.fetch(self._load, self.name, list(streams)):
+            stream = found[0]
+            letters = streams[stream]
+            events = None if found[3] else _due(letters, _gate(found))
+            try:
+                if events is None:
+                    aside.append(stream)
+                elif events:
+                    known = [letter.event for letter in events if letter.event is not None]
+                    if known:
+                        rows[stream] = self.projection.fold(self._row(found), known)
+                    gates[stream] = Gate(events[-1].version or 0, events[-1].event_id)
+                    done += len(known)
+            except Exception:  # the fold's: it is told again, and kept, when the stream is settled
+                aside.append(stream)
+        for stream in await self._write(conn, rows):
+            aside.append(stream)
+            del gates[stream]
+        await self.move_gates(conn, gates)
+        for stream in aside:
+            await self._settle(conn, stream, streams[stream])
+        metrics.consumed.labels(self.name, "applied").inc(done)
+
+    def _row(self, found: Row) -> Any:
+        """The projection's row out of what `_load` answered."""
+        if found["person_id"] is None:
+            return None
+        return self.projection.read(dict(zip(self.projection.columns, tuple(found)[4:], strict=True)))
+
+    async def _write(self, conn: Connection, rows: dict[UUID, Any]) -> list[UUID]:
+        """Write rows; the streams whose row the table does not take, found by halving."""
+        if not rows:
+            return []
+        try:
+            async with conn.transaction():
+                await self.projection.write(conn, rows, table=self.table)
+        except Exception as error:
+            if curable(error):
+                raise
+            streams = list(rows)
+            if len(streams) == 1:
+                return streams
+            half = len(streams) // 2
+            first = await self._write(conn, {stream: rows[stream] for stream in streams[:half]})
+            return first + await self._write(conn, {stream: rows[stream] for stream in streams[half:]})
+        return []
+
+    async def _settle(
+        self, conn: Connection, stream: UUID | None, arrivals: Sequence[Letter], letter_id: int | None = None
+    ) -> None:
+        """One stream, event by event, with what waits in its line."""
+        row, gate = None, None
+        if stream is not None:
+            [found] = await conn.fetch(self._load, self.name, [stream])
+            row, gate = self._row(found), _gate(found)
+
+        async def attempt(letter: Letter) -> None:
+            nonlocal row
+            if letter.event is not None:
+                folded = self.projection.fold(row, [letter.event])
+                await self.projection.write(conn, {letter.event.stream_id: folded}, table=self.table)
+                row = folded
+
+        after = await settle(
+            conn, self.name, None if stream is None else str(stream), arrivals, attempt=attempt,
+            reread=lambda record: read_event(record, self.projection.codec), now=clock.now(), gate=gate,
+            letter_id=letter_id,
+        )  # fmt: skip
+        if stream is not None and after is not None and after != gate:
+            await self.move_gates(conn, {stream: after})
+
+
+def _gate(found: Row) -> Gate:
+    return Gate(found[1] or 0, found[2])
+
+
+def _due(letters: Sequence[Letter], gate: Gate) -> list[Letter] | None:
+    """Those that come next, without repeats; None when something is not in order. Raises Diverged."""
+    due: list[Letter] = []
+    for letter in letters:
+        if letter.flaw is not None or letter.version is None:
+            return None
+        if gate.is_past(letter):
+            continue
+        if letter.version != gate.version + 1:
+            return None
+        gate = Gate(letter.version, letter.event_id)
+        due.append(letter)
+    return due

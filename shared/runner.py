@@ -1,0 +1,279 @@
+"""What everything that reads Kafka has in common: a checkpoint that moves with its effect, a share of the work that is
+its own, and going on by itself after whatever happened.
+
+The partitions of a topic are dealt out in slots (partition modulo `settings.partitions`). A process holds a session
+advisory lock for each slot it works on, and for each consumer a shared one that tells the others how many take part:
+each takes its even share. Should two believe for a moment that a slot is theirs, the checkpoint's compare-and-set lets
+one of them commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from typing import ClassVar, NamedTuple
+
+import structlog
+from aiokafka import ConsumerRecord
+
+from shared import metrics
+from shared.database import Connection, Database, Row, connect, queries, unavailable_when_lost
+from shared.dead_letter import Gate, wished
+from shared.errors import Diverged, HomeroomError, Unavailable
+from shared.reader import Position, Reader, identity
+from shared.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+TICK_S = 1.0  # how often shares are looked at
+LEASES_IDLE_TIMEOUT = "10s"  # a process that hangs loses its locks
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 2.0
+DIVERGED_PAUSE_S = 15.0  # a repaired history is noticed
+WISH_INTERVAL_S = 1.0
+VERIFY_INTERVAL_S = 60.0
+_PRESENT = 1_000_000  # in place of a slot: the lock that says "this process takes part"
+
+sql = queries("shared", "consumer.sql")
+
+
+class NotOwner(HomeroomError):
+    """The checkpoint is not where this process left it: another one works on the partition."""
+
+
+class Move(NamedTuple):
+    """A checkpoint's step over some records of one partition."""
+
+    expected: int
+    next_offset: int
+    last_id: str | None
+
+    @classmethod
+    def over(cls, expected: int, records: Sequence[ConsumerRecord]) -> Move:
+        return cls(expected, records[-1].offset + 1, identity(records[-1]))
+
+
+class Runner(ABC):
+    """One consumer or projection. `state` says for operators what it is doing: running, or why it is not."""
+
+    kind: ClassVar[str]
+    versioned: ClassVar[bool] = True  # our own events, whose history is whole from offset 0 on
+
+    def __init__(self, settings: Settings, db: Database, name: str, topic: str) -> None:
+        self.settings = settings
+        self.db = db
+        self.name = name
+        self.topic = topic
+        self.state = "starting"
+        self.slots: frozenset[int] = frozenset()
+        self.positions: dict[int, int] = {}  # where each partition goes on, as committed
+        self._asked_at = 0.0
+
+    @abstractmethod
+    async def work(self, reader: Reader) -> None:
+        """Take what the reader reads, until cancelled. Whatever it raises, it is called again from the checkpoint."""
+
+    async def run(self, slots: frozenset[int]) -> None:
+        """Work on some slots until cancelled or something is wrong."""
+        self.slots = slots
+        async with Reader.open(self.settings, self.name, self.topic, self._positions) as reader:
+            await self.set_alarm(None)
+            self.state = "running"
+            if not self.positions:  # fewer partitions than slots
+                await asyncio.Event().wait()
+            await first_failure([asyncio.create_task(self.work(reader)), asyncio.create_task(self._verify())])
+
+    async def _positions(self, first: Mapping[int, int]) -> dict[int, Position]:
+        """Where to go on in each of the topic's partitions that are ours; `first` are the topic's first offsets."""
+        ours = [part for part in first if part % self.settings.partitions in self.slots]
+        mine = {part: 0 if self.versioned else first[part] for part in ours}
+        async with self.db.connection() as conn:
+            await conn.execute(sql.begin_checkpoints, self.name, self.topic, list(mine), list(mine.values()))
+            rows = await conn.fetch(sql.checkpoints, self.name, self.topic, list(mine))
+        found = {row["part"]: Position(row["next_offset"], row["last_id"]) for row in rows}
+        self.positions = {part: position.next_offset for part, position in found.items()}
+        return found
+
+    async def _verify(self) -> None:
+        """A topic made anew while it is read goes on at our offset as if nothing were: compare now and then."""
+        while True:
+            await asyncio.sleep(VERIFY_INTERVAL_S)
+            with contextlib.suppress(Unavailable):
+                async with Reader.open(self.settings, self.name, self.topic, self._recorded):
+                    pass
+
+    async def _recorded(self, first: Mapping[int, int]) -> dict[int, Position]:
+        async with self.db.connection() as conn:
+            rows = await conn.fetch(sql.checkpoints, self.name, self.topic, list(self.positions))
+        return {row["part"]: Position(row["next_offset"], row["last_id"]) for row in rows}
+
+    @contextlib.asynccontextmanager
+    async def step(self, moves: Mapping[int, Move]) -> AsyncIterator[Connection]:
+        """A transaction that moves these partitions' checkpoints first. Raises NotOwner."""
+        async with self.db.transaction() as conn:
+            await self._compare_and_set(conn, moves)
+            yield conn
+        self.positions |= {part: move.next_offset for part, move in moves.items()}
+
+    async def _compare_and_set(self, conn: Connection, moves: Mapping[int, Move]) -> None:
+        parts = sorted(moves)
+        columns = [[moves[part][n] for part in parts] for n in range(3)]
+        moved = await conn.execute(sql.move_checkpoints, self.name, self.topic, parts, *columns)
+        if moved != f"UPDATE {len(parts)}":
+            raise NotOwner(f"{self.name}: checkpoints of {self.topic} {parts}")
+
+    @contextlib.asynccontextmanager
+    async def stand(self, part: int) -> AsyncIterator[Connection]:
+        """A transaction in which a partition's checkpoint stays where it is and nobody else moves it."""
+        async with self.db.transaction() as conn:
+            rows = await conn.fetch(sql.checkpoints + " FOR UPDATE", self.name, self.topic, [part])
+            if [row["next_offset"] for row in rows] != [self.positions[part]]:
+                raise NotOwner(f"{self.name}: checkpoint of {self.topic} [{part}]")
+            yield conn
+
+    async def wishes(self) -> list[Row]:
+        """Lines of ours of which an operator wants something; asked for now and then."""
+        now = asyncio.get_running_loop().time()
+        if now - self._asked_at < WISH_INTERVAL_S:
+            return []
+        self._asked_at = now
+        async with self.db.connection() as conn:
+            return await wished(conn, self.name, self.positions)
+
+    async def set_alarm(self, text: str | None) -> None:
+        """What operators see of a consumer that has stopped, from any process."""
+        async with self.db.connection() as conn:
+            await conn.execute(sql.set_alarm, self.name, self.topic, list(self.positions), text)
+
+    async def move_gates(self, conn: Connection, gates: Mapping[object, Gate]) -> None:
+        if gates:
+            versions, ids = [g.version for g in gates.values()], [g.event_id for g in gates.values()]
+            await conn.execute(sql.move_gates, self.name, list(gates), versions, ids)
+
+
+class Runners:
+    """All runners of one process. `runners()` is asked again at each tick: what it names no more is stopped."""
+
+    def __init__(self, settings: Settings, runners: Callable[[], Iterable[Runner]]) -> None:
+        self._settings = settings
+        self._runners = runners
+        self._held: dict[str, frozenset[int]] = {}
+        self._running: dict[str, tuple[Runner, asyncio.Task[None]]] = {}
+
+    @property
+    def states(self) -> dict[str, str]:
+        """What each runner of this process is doing, by name."""
+        return {name: runner.state for name, (runner, _) in self._running.items()}
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            try:
+                await self._session()
+            except Unavailable as error:
+                log.warning("leases_lost", error=str(error))
+            await asyncio.sleep(FIRST_PAUSE_S)
+
+    async def _session(self) -> None:
+        name = f"homeroom-{self._settings.service}-leases"
+        conn = await connect(
+            self._settings.postgres, application_name=name, idle_session_timeout=LEASES_IDLE_TIMEOUT
+        )
+        try:
+            with unavailable_when_lost(conn):
+                while True:
+                    await self._share(conn)
+                    await asyncio.sleep(TICK_S)
+        finally:
+            # The locks go with the connection; nothing of ours may go on without them.
+            await self._stop(*self._running)
+            self._held.clear()
+            conn.terminate()
+
+    async def _share(self, conn: Connection) -> None:
+        runners = {runner.name: runner for runner in self._runners()}
+        for name in self._held.keys() - runners.keys():
+            await self._stop(name)
+            await conn.fetchval(sql.release_slots, _lock(name), list(self._held.pop(name)))
+            await conn.fetchval(sql.leave_process, _lock(name), _PRESENT)
+        for runner in runners.values():
+            await self._balance(conn, runner)
+
+    async def _balance(self, conn: Connection, runner: Runner) -> None:
+        """Bring the slots of one runner to an even share and (re)start it on them."""
+        name, lock, slots = runner.name, _lock(runner.name), self._settings.partitions
+        if name not in self._held:
+            await conn.fetchval(sql.join_process, lock, _PRESENT)
+            self._held[name] = frozenset()
+        held = self._held[name]
+        share = math.ceil(slots / max(1, await conn.fetchval(sql.count_processes, lock, _PRESENT)))
+        wanted = held
+        if len(held) > share:
+            wanted = frozenset(sorted(held)[:share])
+        elif len(held) < share:
+            others = sorted(set(range(slots)) - held)
+            taken = await conn.fetch(sql.take_slots, lock, others, share - len(held))
+            wanted = held | {row["slot"] for row in taken}
+        if wanted == held:
+            return
+        await self._stop(name)
+        if given_up := held - wanted:
+            await conn.fetchval(sql.release_slots, lock, list(given_up))
+        self._held[name] = wanted
+        log.info("share", consumer=name, slots=sorted(wanted), of=slots)
+        if wanted:
+            self._running[name] = runner, asyncio.create_task(_keep_running(runner, wanted))
+
+    async def _stop(self, *names: str) -> None:
+        tasks = [self._running.pop(name)[1] for name in names if name in self._running]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+
+async def _keep_running(runner: Runner, slots: frozenset[int]) -> None:
+    """Run until cancelled, again after every failure, from the checkpoint."""
+    loop = asyncio.get_running_loop()
+    pause = FIRST_PAUSE_S
+    while True:
+        began = loop.time()
+        try:
+            await runner.run(slots)
+        except Diverged as error:
+            runner.state = f"diverged: {error}"
+            log.error("consumer_diverged", consumer=runner.name, topic=runner.topic, error=str(error))
+            with contextlib.suppress(Unavailable):
+                await runner.set_alarm(str(error))
+            await asyncio.sleep(DIVERGED_PAUSE_S)
+        except (Unavailable, NotOwner) as error:
+            if runner.state != str(error):
+                log.warning("consumer_waits", consumer=runner.name, error=str(error))
+            runner.state = str(error)
+        except Exception as error:
+            runner.state = f"failed: {type(error).__name__}"
+            metrics.worker_failures.labels(runner.name).inc()
+            log.error("consumer_failed", consumer=runner.name, exc_info=error)
+        pause = FIRST_PAUSE_S if loop.time() - began > 10 else min(pause * 2, LONGEST_PAUSE_S)
+        await asyncio.sleep(pause)
+
+
+async def first_failure(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Wait for tasks that never end by themselves; the first that fails ends them all and its error is raised."""
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
+def _lock(name: str) -> int:
+    """The first half of a consumer's advisory locks: PostgreSQL takes two signed integers of 32 bits."""
+    unsigned = zlib.crc32(f"homeroom-consumer:{name}".encode())
+    return unsigned - (1 << 32) if unsigned >= 1 << 31 else unsigned
