@@ -76,7 +76,9 @@ class TestBodies:
             for _ in range(100):
                 yield b" " * 1000
 
-        response = await client.post(f"{D}/echo", data=endless(), headers={"Content-Type": "application/json"})
+        response = await client.post(
+            f"{D}/echo", data=endless(), headers={"Content-Type": "application/json"}
+        )
         assert (await problem(response))["reason"] == "body_too_large"
 
     async def test_a_body_that_does_not_arrive_is_given_up(
@@ -106,7 +108,9 @@ class TestBodies:
         assert response.status in (400, 415)
         assert (await problem(response))["reason"] in ("unsupported_media_type", "malformed_request")
 
-    @pytest.mark.parametrize("query", ["dryrun=1", "limit=11", "limit=x", "limit=1&limit=2", "limit=%00", "dry_run=maybe"])
+    @pytest.mark.parametrize(
+        "query", ["dryrun=1", "limit=11", "limit=x", "limit=1&limit=2", "limit=%00", "dry_run=maybe"]
+    )
     async def test_a_query_that_does_not_fit_is_refused(self, client: Client, query: str) -> None:
         response = await client.post(f"{D}/echo?{query}", json={"text": "x"})
         assert (response.status, (await problem(response))["reason"]) == (422, "invalid_query")
@@ -122,7 +126,9 @@ class TestBodies:
             st.text(max_size=100).map(lambda t: json.dumps({"text": t}).encode()),
             st.recursive(
                 st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
-                lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+                lambda inner: (
+                    st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3)
+                ),
             ).map(lambda value: json.dumps(value).encode()),
         )
     )
@@ -211,7 +217,9 @@ class TestFailures:
 
 class TestForms:
     async def test_a_form_is_read(self, client: Client) -> None:
-        response = await client.post(f"{D}/token", data={"grant_type": "client_credentials", "unknown": "is ignored"})
+        response = await client.post(
+            f"{D}/token", data={"grant_type": "client_credentials", "unknown": "is ignored"}
+        )
         assert response.status == 200
 
     @pytest.mark.parametrize(
@@ -263,7 +271,9 @@ class TestHeaders:
         self, client: Client, kit: Kit, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         text = (kit.policies.folder / "ccps.toml").read_text()
-        (tmp_path / "ccps.toml").write_text(text.replace("origins = []", 'origins = ["https://portal.example"]'))
+        (tmp_path / "ccps.toml").write_text(
+            text.replace("origins = []", 'origins = ["https://portal.example"]')
+        )
         kit.policies.folder = tmp_path
         kit.policies.refresh()
         asked = {"Origin": "https://portal.example", "Access-Control-Request-Method": "POST"}
@@ -280,8 +290,13 @@ class TestFrontEnds:
         response = await client.post(f"{D}/echo", json={"text": "x"}, headers=headers)
         assert (await response.json())["remote"] == "127.0.0.1"
 
-    async def test_forwarded_is_believed_with_a_client_token(self, client: Client, token: Callable[..., str]) -> None:
-        headers = {"Forwarded": 'for=6.6.6.6, for="[2001:db8::1]:4711";proto=https', "Homeroom-Client": token()}
+    async def test_forwarded_is_believed_with_a_client_token(
+        self, client: Client, token: Callable[..., str]
+    ) -> None:
+        headers = {
+            "Forwarded": 'for=6.6.6.6, for="[2001:db8::1]:4711";proto=https',
+            "Homeroom-Client": token(),
+        }
         response = await client.post(f"{D}/echo", json={"text": "x"}, headers=headers)
         assert (await response.json())["remote"] == "2001:db8::1"
 
@@ -292,7 +307,9 @@ class TestFrontEnds:
 
 
 class TestAdmission:
-    async def test_what_needs_the_store_waits_for_its_migration(self, client: Client, token: Callable[..., str]) -> None:
+    async def test_what_needs_the_store_waits_for_its_migration(
+        self, client: Client, token: Callable[..., str]
+    ) -> None:
         headers = {"Authorization": f"Bearer {token()}"}
         response = await client.post(f"{D}/notes", json={"text": "x"}, headers=headers)
         assert (response.status, (await problem(response))["dependency"]) == (503, "migrations")

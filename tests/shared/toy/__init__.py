@@ -21,7 +21,7 @@ class Noted(Event, frozen=True):
 
 class Note(Body, frozen=True):
     text: Annotated[str, msgspec.Meta(max_length=50)]
-    many: list[int] = []
+    many: tuple[int, ...] = ()
     mood: str | None = None
 
 
@@ -37,11 +37,15 @@ class Login(msgspec.Struct, frozen=True):
 
 def routes(kit: Kit) -> list[Route]:
     async def echo(call: Call[Note]) -> Reply:
-        return Reply(200, {"text": call.body.text, "dry_run": call.query.dry_run, "remote": await call.remote()})
+        return Reply(
+            200, {"text": call.body.text, "dry_run": call.query.dry_run, "remote": await call.remote()}
+        )
 
     async def who(call: Call[None]) -> Reply:
         assert call.caller is not None
-        return Reply(200, {"subject": call.caller.subject, "kind": call.caller.kind, "name": call.caller.name})
+        return Reply(
+            200, {"subject": call.caller.subject, "kind": call.caller.kind, "name": call.caller.name}
+        )
 
     async def person(call: Call[None]) -> Reply:
         return Reply(200, {"person_id": str(call.uuid("person_id"))})
@@ -101,7 +105,9 @@ def routes(kit: Kit) -> list[Route]:
             refusals={"unsupported_grant_type": 400},
             needs_store=False,
         ),
-        Route("POST", f"{D}/notes", note, "Writes.", Scope("desk"), Note, success={201: dict}, refusals=refused),
+        Route(
+            "POST", f"{D}/notes", note, "Writes.", Scope("desk"), Note, success={201: dict}, refusals=refused
+        ),
         Route("GET", "/v1/codes/{code}", person_less, "Of no district.", needs_store=False),
     ]
 
@@ -110,4 +116,6 @@ async def person_less(call: Call[None]) -> Reply:
     return Reply(200, {"code": call.path["code"], "district": call.district})
 
 
-SPEC = ServiceSpec(name="claims", package="tests.shared.toy", codec=EventCodec("claims", [Noted]), routes=routes)
+SPEC = ServiceSpec(
+    name="claims", package="tests.shared.toy", codec=EventCodec("claims", [Noted]), routes=routes
+)

@@ -1,0 +1,279 @@
+"""A district's rules as data: what is read by them, what a file may say, and how files are exchanged."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.errors import Rejected, Unavailable
+from shared.policy import Policies, Policy, PolicyInvalid, UnknownDistrict, load_policy, validate
+
+FOLDER = Path(__file__).parents[2] / "policies"
+NOW = datetime(2026, 8, 3, 9, 14, tzinfo=UTC)
+CCPS = load_policy(FOLDER / "ccps.toml")
+
+
+def reason(number: str, policy: Policy = CCPS) -> str | None:
+    try:
+        policy.read_number(number)
+    except Rejected as refusal:
+        return refusal.reason
+    return None
+
+
+class TestNumbers:
+    @pytest.mark.parametrize(
+        ("typed", "hint"),
+        [
+            ("0123456", None),
+            (" 0123456 ", None),
+            ("０１２３４５６", None),
+            ("O123456", "number_letter_o"),
+            ("o12345o", "number_letter_o"),
+            ("S0123456", "number_leading_s"),
+            ("s123456", "number_leading_s"),
+            ("SO123456", "number_leading_s"),
+            ("123456", "number_length"),
+            ("00123456", "number_length"),
+            ("0", "number_length"),
+            ("", "number_malformed"),
+            ("S", "number_malformed"),
+            ("01234-6", "number_malformed"),
+            ("0123 456", "number_malformed"),
+            ("٠١٢٣٤٥٦", "number_malformed"),
+            ("abcdefg", "number_malformed"),
+        ],
+    )
+    def test_each_mistake_gets_its_own_hint(self, typed: str, hint: str | None) -> None:
+        assert reason(typed) == hint
+
+    @given(st.from_regex(r"\A[0-9]{7}\Z"))
+    def test_a_number_keeps_its_zeros_and_is_in_its_username(self, number: str) -> None:
+        assert CCPS.read_number(number) == number
+        assert CCPS.number_of(CCPS.username(number).lower()) == number
+
+    @given(st.text(max_size=12))
+    def test_whatever_is_typed_is_a_number_or_one_of_four_hints(self, typed: str) -> None:
+        assert reason(typed) in (
+            None,
+            "number_letter_o",
+            "number_length",
+            "number_leading_s",
+            "number_malformed",
+        )
+
+    def test_a_pattern_may_say_more_than_the_length(self) -> None:
+        rule = msgspec.structs.replace(CCPS.number, pattern="0[0-9]{6}")
+        assert reason("1234567", msgspec.structs.replace(CCPS, number=rule)) == "number_malformed"
+
+    @pytest.mark.parametrize("typed", ["0123456", "S012345", "T0123456", "SO123456", "", "S", "S0123456x"])
+    def test_other_shapes_are_no_username(self, typed: str) -> None:
+        assert CCPS.number_of(typed) is None
+
+
+def answer(question: str, typed: str) -> str:
+    found = CCPS.question(question)
+    assert found is not None
+    try:
+        accepted = found.accept(typed, NOW)
+    except Rejected as refusal:
+        whose = "!" if refusal.details["question"] == question else "? another question's"
+        return f"{whose} {refusal.details['hint']}"
+    assert found.fold(typed) == accepted
+    return accepted
+
+
+class TestAnswers:
+    @pytest.mark.parametrize("typed", ["May", " may ", "MAYO", "5", "05", "may."])
+    def test_a_month_is_known_by_name_abbreviation_and_number(self, typed: str) -> None:
+        assert answer("birth_month", typed) == "5"
+
+    @pytest.mark.parametrize(
+        ("typed", "month"),
+        [
+            ("ene", "1"),
+            ("Sept.", "9"),
+            ("setiembre", "9"),
+            ("dic", "12"),
+            ("aug", "8"),
+            ("ago", "8"),
+            ("marzo", "3"),
+        ],
+    )
+    def test_months_are_known_in_both_languages(self, typed: str, month: str) -> None:
+        assert answer("birth_month", typed) == month
+
+    @pytest.mark.parametrize("typed", ["13", "0", "ma", "ju", "", "Maytober", "5.5", "-5", "005"])
+    def test_what_is_no_month_is_refused(self, typed: str) -> None:
+        assert answer("birth_month", typed) == "! not_a_month"
+
+    @pytest.mark.parametrize(
+        ("typed", "outcome"),
+        [
+            ("2011", "2011"),
+            (" 2011 ", "2011"),
+            ("1900", "1900"),
+            ("2026", "2026"),
+            ("1899", "! not_a_year"),
+            ("2027", "! not_a_year"),
+            ("11", "! not_a_year"),
+            ("twenty", "! not_a_year"),
+            ("²⁰¹¹", "2011"),
+        ],
+    )
+    def test_a_year_has_bounds(self, typed: str, outcome: str) -> None:
+        assert answer("birth_year", typed) == outcome
+
+    @pytest.mark.parametrize(
+        ("typed", "outcome"),
+        [
+            ("Fall", "fall"),
+            ("otoño", "fall"),
+            ("OTONO", "fall"),
+            ("autumn", "! not_a_choice"),
+            ("", "! not_a_choice"),
+        ],
+    )
+    def test_a_choice_is_one_of_its_list_in_either_language(self, typed: str, outcome: str) -> None:
+        assert answer("favorite_season", typed) == outcome
+
+    @pytest.mark.parametrize(
+        ("typed", "outcome"),
+        [
+            ("Jo", "jo"),
+            ("J", "! too_short"),
+            ("  J  ", "! too_short"),
+            ("x" * 255, "x" * 255),
+            ("x" * 256, "! too_long"),
+            ("Wítty   Mouse", "witty mouse"),
+            ("nul\0", "! control_character"),
+        ],
+    )
+    def test_a_text_has_bounds(self, typed: str, outcome: str) -> None:
+        assert answer("school_password", typed) == outcome
+
+    @given(st.sampled_from(CCPS.questions), st.text(max_size=30))
+    def test_what_is_accepted_is_what_a_later_try_is_folded_to(self, question: object, typed: str) -> None:
+        answer(question.id, typed)  # type: ignore[attr-defined]
+
+
+class TestSignIn:
+    def test_wrong_passwords_bring_a_growing_pause_that_has_an_end(self) -> None:
+        pauses = [CCPS.sign_in.pause(n).total_seconds() for n in range(12)]
+        assert pauses == [0, 0, 0, 0, 2, 4, 8, 16, 32, 60, 60, 60]
+        assert CCPS.sign_in.pause(10**9) == timedelta(seconds=60)
+
+
+class TestFiles:
+    def test_the_districts_own_policy_holds(self) -> None:
+        assert validate(FOLDER / "ccps.toml") == []
+        assert CCPS.claim_delay == timedelta(hours=24)
+        assert len(CCPS.questions) == 8
+
+    @pytest.mark.parametrize(
+        ("old", "new", "problem"),
+        [
+            ("claim_delay_hours = 24", "claim_delay_hours = -1", "claim_delay_hours"),
+            ("claim_delay_hours = 24", 'claim_delay_hours = "24"', "claim_delay_hours"),
+            ("claim_delay_hours = 24", "", "claim_delay_hours"),
+            ("claim_delay_hours", "claim_dely_hours", "claim_dely_hours"),
+            ('name_case = "exact"', 'name_case = "loose"', "loose"),
+            ("America/New_York", "America/Clayton", "America/Clayton"),
+            ('pattern = "[0-9]{7}"', 'pattern = "["', "number.pattern"),
+            ('"apple", "banana", "orange", "peach"]', '"apple", "Apple", "b", "c"]', "favorite_fruit"),
+            ('"verano", "invierno", "otoño", "primavera"]', '"verano"]', "differ in length"),
+            ('id = "middle_name"', 'id = "birth_month"', "used twice"),
+            ("questions_required = 3", "questions_required = 9", "only 8 questions"),
+            ("origins = []", 'origins = ["https://x.example/path"]', "no web origin"),
+            ('code = "JPRQQH"', 'code = "JPRQQH', "cannot be read"),
+            ('code = "JPRQQH"', 'extends = "nowhere"\ncode = "JPRQQH"', "cannot be read"),
+            ('code = "JPRQQH"', 'extends = "ccps"\ncode = "JPRQQH"', "circle"),
+            ('code = "JPRQQH"', 'district = "x"\ncode = "JPRQQH"', "file's name"),
+        ],
+    )
+    def test_what_does_not_hold_is_said(self, tmp_path: Path, old: str, new: str, problem: str) -> None:
+        text = (FOLDER / "ccps.toml").read_text()
+        assert old in text
+        file = tmp_path / "ccps.toml"
+        file.write_text(text.replace(old, new, 1))
+        assert problem in " ".join(validate(file))
+
+    def test_a_second_district_states_what_differs(self, tmp_path: Path) -> None:
+        (tmp_path / "ccps.toml").write_text((FOLDER / "ccps.toml").read_text())
+        own = (
+            'extends = "ccps"\ncode = "ABCDEF"\ntime_zone = "America/Chicago"\nnames = {en = "B", es = "B"}\n'
+        )
+        (tmp_path / "second.toml").write_text(own + "claim_delay_hours = 48\npassword.min_length = 12\n")
+        second = load_policy(tmp_path / "second.toml")
+        assert (second.district, second.claim_delay_hours) == ("second", 48)
+        assert (second.password.min_length, second.password.max_length) == (12, CCPS.password.max_length)
+        assert second.questions == CCPS.questions
+
+    def test_names_and_code_are_never_inherited(self, tmp_path: Path) -> None:
+        (tmp_path / "ccps.toml").write_text((FOLDER / "ccps.toml").read_text())
+        (tmp_path / "second.toml").write_text('extends = "ccps"\n')
+        with pytest.raises(PolicyInvalid, match="names"):
+            load_policy(tmp_path / "second.toml")
+
+
+class TestFolder:
+    @pytest.fixture
+    def policies(self, tmp_path: Path) -> Policies:
+        (tmp_path / "ccps.toml").write_text((FOLDER / "ccps.toml").read_text())
+        policies = Policies(tmp_path)
+        assert policies.refresh()
+        return policies
+
+    def rewrite(self, policies: Policies, old: str, new: str) -> bool:
+        file = policies.folder / "ccps.toml"
+        file.write_text(file.read_text().replace(old, new))
+        return policies.refresh()
+
+    def test_a_changed_file_is_read_again(self, policies: Policies) -> None:
+        assert not policies.refresh()
+        assert self.rewrite(policies, "claim_delay_hours = 24", "claim_delay_hours = 36")
+        assert policies.get("ccps").claim_delay_hours == 36
+
+    def test_a_broken_file_never_replaces_a_good_one(self, policies: Policies) -> None:
+        assert self.rewrite(policies, "claim_delay_hours = 24", "claim_delay_hours = x")
+        assert policies.get("ccps").claim_delay_hours == 24
+        assert policies.problems["ccps"]
+        assert self.rewrite(policies, "claim_delay_hours = x", "claim_delay_hours = 12")
+        assert policies.get("ccps").claim_delay_hours == 12
+        assert policies.problems == {}
+
+    def test_a_base_that_changes_changes_what_extends_it(self, policies: Policies) -> None:
+        own = 'extends = "ccps"\ncode = "ABCDEF"\ntime_zone = "UTC"\nnames = {en = "B", es = "B"}\n'
+        (policies.folder / "second.toml").write_text(own)
+        policies.refresh()
+        self.rewrite(policies, "claim_delay_hours = 24", "claim_delay_hours = 30")
+        assert policies.get("second").claim_delay_hours == 30
+
+    def test_a_folder_that_is_emptied_changes_nothing(self, policies: Policies) -> None:
+        (policies.folder / "ccps.toml").unlink()
+        assert not policies.refresh()
+        assert policies.get("ccps")
+
+    def test_an_unknown_district_and_one_that_never_held_are_told_apart(self, policies: Policies) -> None:
+        with pytest.raises(UnknownDistrict):
+            policies.get("nowhere")
+        (policies.folder / "broken.toml").write_text("code = ")
+        policies.refresh()
+        with pytest.raises(Unavailable):
+            policies.get("broken")
+
+    def test_two_districts_cannot_share_a_code(self, policies: Policies) -> None:
+        own = 'extends = "ccps"\ncode = "JPRQQH"\ntime_zone = "UTC"\nnames = {en = "B", es = "B"}\n'
+        (policies.folder / "second.toml").write_text(own)
+        policies.refresh()
+        assert policies.districts == ["ccps"]
+        assert "JPRQQH" in policies.problems["second"][0]
+
+    def test_an_app_finds_its_district_by_code(self, policies: Policies) -> None:
+        found = policies.by_code(" jprqqh ")
+        assert found is not None
+        assert found.district == "ccps"
+        assert policies.by_code("XXXXXX") is None
