@@ -1,0 +1,51 @@
+"""`python -m benchmarks [NAME …]`: measure, print a table; `--json` for the figures alone."""
+
+import asyncio
+import sys
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import claims, enrollments, history, memory, session_checks, sign_ins
+from benchmarks.district import district
+from benchmarks.measure import Figure, machine
+
+ALL = {
+    "memory": memory,
+    "sign-ins": sign_ins,
+    "session-checks": session_checks,
+    "claims": claims,
+    "enrollments": enrollments,
+    "history": history,
+}
+
+
+async def main(names: list[str]) -> list[Figure]:
+    """Each named benchmark on a district of its own; nothing of it stays."""
+    found: list[Figure] = []
+    for name in names:
+        Console(stderr=True).print(f"measuring {name} …")
+        async with district() as fresh:
+            found += await ALL[name].figures(fresh)
+    return found
+
+
+def show(found: list[Figure]) -> None:
+    table = Table("", "median", "low", "high", "unit", "aim", title=machine())
+    for figure in found:
+        table.add_row(
+            figure.name, *(f"{value:,.2f}" for value in (figure.median, figure.low, figure.high)), figure.unit, figure.aim
+        )  # fmt: skip
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    chosen = [word for word in sys.argv[1:] if not word.startswith("-")]
+    if unknown := set(chosen) - set(ALL):
+        raise SystemExit(f"no such benchmark: {', '.join(sorted(unknown))}; there are {', '.join(ALL)}")
+    measured = asyncio.run(main(chosen or list(ALL)))
+    if "--json" in sys.argv:
+        print(msgspec.json.encode(measured).decode())
+    else:
+        show(measured)
