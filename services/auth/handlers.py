@@ -122,7 +122,7 @@ class Standing(Struct, frozen=True, kw_only=True, omit_defaults=True):
     state: Literal["open", "completed", "rejected", "expired"]
     username: str
     sealed: bool = False
-    cause: str | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ class Known:
             state=state,
             username=claim.username,
             sealed=stage in ("sealed", "completed") and state == "open",
-            cause=self.state.verdicts.get(claim.claim_id),
+            reason=self.state.verdicts.get(claim.claim_id),
         )
 
 
@@ -209,7 +209,7 @@ async def put_password(auth: Auth, on: Occasion, claim: Claim, typed: str) -> st
 
 
 async def put_answers(
-    auth: Auth, on: Occasion, claim: Claim, etag: str, answers: Sequence[Answer]
+    auth: Auth, on: Occasion, claim: Claim, etags: frozenset[str], answers: Sequence[Answer]
 ) -> Standing:
     """Completes a claim here: seals it, and waits a while for what claims says. A repeat is answered as the
     first."""
@@ -218,21 +218,21 @@ async def put_answers(
     with auth.arrivals.expect(claim.claim_id) as verdict:
         try:
             decider.still_open(known.state, claim, on.now)
-            _check_staged(known.staged, etag)
+            _check_staged(known.staged, etags)
             verifier = await auth.hasher.make("answers", secret)
-            await _seal(auth, on, claim, etag, verifier, [a.question for a in answers])
+            await _seal(auth, on, claim, etags, verifier, [a.question for a in answers])
         except Rejected as refusal:
             if refusal.reason != "claim_sealed":
                 raise
-            await _check_repeat(auth, on, claim, etag, secret)
+            await _check_repeat(auth, on, claim, etags, secret)
         standing = await _settled(auth, on, claim, verdict)
     if standing.state == "rejected":
-        raise Rejected("claim_rejected", cause=standing.cause)
+        raise Rejected("claim_rejected", cause=standing.reason)
     return standing
 
 
 async def _seal(
-    auth: Auth, on: Occasion, claim: Claim, etag: str, answers: str, questions: Sequence[str]
+    auth: Auth, on: Occasion, claim: Claim, etags: frozenset[str], answers: str, questions: Sequence[str]
 ) -> None:
     credential_id = uuid4()
 
@@ -241,7 +241,7 @@ async def _seal(
 
     def decide(state: State, staged: Row | None) -> Sequence[Any]:
         events = decider.seal(state, claim, credential_id, on.now)
-        _check_staged(staged, etag)
+        _check_staged(staged, etags)
         return events
 
     async def write(conn: Connection, outcome: Outcome[State]) -> None:
@@ -260,19 +260,19 @@ async def _seal(
     )
 
 
-def _check_staged(staged: Row | None, etag: str) -> None:
+def _check_staged(staged: Row | None, etags: frozenset[str]) -> None:
     """The answers are for the password that their sender saw accepted, not for another tab's."""
     if staged is None or staged["password"] is None:
         raise Rejected("password_missing")
-    if etag not in ("*", staged["etag"]):
+    if etags.isdisjoint(("*", staged["etag"])):
         raise Rejected("password_replaced")
 
 
-async def _check_repeat(auth: Auth, on: Occasion, claim: Claim, etag: str, secret: str) -> None:
+async def _check_repeat(auth: Auth, on: Occasion, claim: Claim, etags: frozenset[str], secret: str) -> None:
     """The same step again after its answer was lost is fine; another password or other answers would be
     silently dropped."""
     staged = (await _know(auth, on, claim)).staged
-    if etag not in ("*", staged["etag"]):
+    if etags.isdisjoint(("*", staged["etag"])):
         raise Rejected("password_replaced" if staged["etag"] else "claim_sealed")
     async with auth.kit.db.connection() as conn:
         verifier = await conn.fetchval(_sql.find_answers, staged["credential_id"])
@@ -440,11 +440,11 @@ async def replace_password(
 
 
 async def find_person(conn: Connection, district: str, person_id: UUID) -> tuple[Person, State]:
-    """Raises Rejected `not_found` for a person of whom the roster's word has not come, or of another
+    """Raises Rejected `person_unknown` for a person of whom the roster's word has not come, or of another
     district."""
     row = await conn.fetchrow(_sql.find_person, person_id, district)
     if row is None:
-        raise Rejected("not_found")
+        raise Rejected("person_unknown")
     return PERSON.read({name: row[name] for name in PERSON.columns}), read_state(row["state"])
 
 

@@ -105,7 +105,7 @@ async def answer(auth: Auth, on: Occasion, recovery_id: UUID, answers: Sequence[
     row = await _find(auth, on, recovery_id, day)
     if row["opened_by"]:
         return
-    secret = decider.read_answers(answers, row["questions"], on.policy)
+    secret = decider.read_answers(answers, len(row["questions"]), on.policy)
     allowed = on.policy.recovery.tries_a_day
     async with auth.kit.db.connection() as conn:
         counted = await conn.fetchval(
@@ -197,7 +197,7 @@ def refused(secret: dict[str, Any]) -> Rejected:
 async def issue_code(
     auth: Auth, conn: Connection, on: Occasion, person_id: UUID, actor: str, desk_ticket: str | None
 ) -> tuple[str, datetime]:
-    """A one-time code, in place of any before it; shown once. Raises Rejected not_found, not_claimed."""
+    """A one-time code, in place of any before it; shown once. Raises Rejected person_unknown, not_claimed."""
     await find_person(conn, on.district, person_id)
     code = "".join(secrets.choice(CODE_LETTERS) for _ in range(CODE_LENGTH))
     expires_at = on.now + timedelta(minutes=on.policy.recovery.code_minutes)
@@ -230,7 +230,7 @@ def _code_hash(auth: Auth, person_id: UUID | None, typed: str) -> bytes:
 async def lift_lockout(
     auth: Auth, on: Occasion, person_id: UUID, actor: str, desk_ticket: str | None
 ) -> None:
-    """Forgets the wrong passwords and answers of an account. Raises Rejected not_found."""
+    """Forgets the wrong passwords and answers of an account. Raises Rejected person_unknown."""
     async with auth.kit.db.connection() as conn:
         person, _ = await find_person(conn, on.district, person_id)
     account = auth.account(on.policy, on.policy.username(person.number))

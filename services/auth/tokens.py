@@ -1,7 +1,6 @@
 """Machines and staff: clients and their secrets, the tokens that they get (RFC 6749, 9068), and what a token is worth
 (RFC 7662, 7009)."""
 
-import asyncio
 import base64
 import binascii
 import hmac
@@ -18,21 +17,17 @@ from msgspec import Struct
 from services.auth.handlers import Auth
 from services.auth.passwords import token_hash
 from services.auth.sessions import TOKEN_PREFIX, end_session, find_session
-from shared import clock
 from shared.auth import AUDIENCE, CLIENT_TYP, Caller, bearer
-from shared.database import queries
+from shared.database import Connection, queries
 from shared.errors import Rejected
-from shared.log import get_logger
 from shared.policy import Policy
 
 SCOPES = ("roster:write", "desk", "teacher", "operator", "introspect")
 EVERY_DISTRICT = "*"
 TOKEN_LIFE = timedelta(minutes=10)
-BOOTSTRAP_INTERVAL_S = 10.0
 SECRET_PREFIX = "hrc_"
 
 _sql = queries(__package__)
-log = get_logger(__name__)
 
 
 class Client(Struct, frozen=True, kw_only=True):
@@ -181,7 +176,13 @@ async def revoke(auth: Auth, district: str, token: str) -> None:
 
 
 async def create_client(
-    auth: Auth, name: str, scopes: list[str], districts: list[str], human: bool, now: datetime
+    auth: Auth,
+    conn: Connection,
+    name: str,
+    scopes: list[str],
+    districts: list[str],
+    human: bool,
+    now: datetime,
 ) -> tuple[str, str]:
     """A new client's id and secret; the secret is shown once. Raises Rejected scope_unknown, district_unknown."""
     if unknown := sorted(set(scopes) - set(SCOPES)):
@@ -189,44 +190,26 @@ async def create_client(
     if unknown := sorted(set(districts) - {EVERY_DISTRICT, *auth.kit.policies.districts}):
         raise Rejected("client_district_unknown", districts=unknown)
     client_id, secret = str(uuid4()), SECRET_PREFIX + secrets.token_urlsafe(32)
-    async with auth.kit.db.connection() as conn:
-        await conn.execute(
-            _sql.insert_client, client_id, name, scopes, districts, human, token_hash(secret), now
-        )
+    await conn.execute(_sql.insert_client, client_id, name, scopes, districts, human, token_hash(secret), now)
     return client_id, secret
 
 
 async def rotate_client(
-    auth: Auth, client_id: str, overlap: timedelta, now: datetime
+    conn: Connection, client_id: str, overlap: timedelta, now: datetime
 ) -> tuple[str, datetime]:
     """A new secret; the present one counts until the moment that is answered. Raises Rejected not_found."""
     secret, until = SECRET_PREFIX + secrets.token_urlsafe(32), now + overlap
-    async with auth.kit.db.connection() as conn:
-        if not await conn.fetchval(_sql.rotate_client, client_id, token_hash(secret), until, now):
-            raise Rejected("not_found")
+    if not await conn.fetchval(_sql.rotate_client, client_id, token_hash(secret), until, now):
+        raise Rejected("not_found")
     return secret, until
 
 
-async def bootstrap(auth: Auth, file: Path) -> None:
-    """Makes the operator client of the file when it is absent, for ever: the file may come later, or name another."""
-    while True:
-        try:
-            named = msgspec.json.decode(file.read_bytes(), type=BootstrapFile)
-        except (OSError, msgspec.MsgspecError) as error:
-            log.warning("bootstrap_file_unreadable", error=type(error).__name__)
-        else:
-            now = clock.now()
-            async with auth.kit.db.connection() as conn:
-                made = await conn.execute(
-                    _sql.insert_client,
-                    named.id,
-                    "bootstrap",
-                    ["operator"],
-                    [EVERY_DISTRICT],
-                    False,
-                    token_hash(named.secret),
-                    now,
-                )
-            if made.endswith(" 1"):
-                log.info("bootstrap_client_made", client=named.id)
-        await asyncio.sleep(BOOTSTRAP_INTERVAL_S)
+async def ensure_bootstrap_client(auth: Auth, file: Path, now: datetime) -> bool:
+    """Makes the operator client that the file names, when there is none of that id; True if it did."""
+    named = msgspec.json.decode(file.read_bytes(), type=BootstrapFile)
+    scopes, districts = ["operator"], [EVERY_DISTRICT]
+    async with auth.kit.db.connection() as conn:
+        made = await conn.execute(
+            _sql.insert_client, named.id, "bootstrap", scopes, districts, False, token_hash(named.secret), now
+        )
+    return made.endswith(" 1")
