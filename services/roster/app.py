@@ -3,6 +3,7 @@
 from aiohttp import web
 
 from services.roster.api import routes
+from services.roster.consumer import intakes
 from services.roster.events import CODEC
 from services.roster.projections import PERSON
 from shared.service import ServiceSpec
@@ -15,6 +16,7 @@ SPEC = ServiceSpec(
     codec=CODEC,
     routes=routes,
     projections=[PERSON],
+    intakes=intakes,
 )
 
 

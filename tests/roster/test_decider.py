@@ -2,10 +2,7 @@
 
 import contextlib
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
 
 import msgspec
 import pytest
@@ -33,16 +30,9 @@ from services.roster.events import (
     StudentWithdrawn,
 )
 from shared.errors import Rejected
-from shared.messages import Cause, Event, Recorded
-from shared.policy import load_policy
-
-POLICY = load_policy(Path(__file__).parents[2] / "policies" / "ccps.toml")
-NOON = datetime(2026, 8, 3, 12, tzinfo=UTC)
-PERSON = UUID("00000000-0000-4000-8000-000000000001")
-
-
-def at(hours: float) -> datetime:
-    return NOON + timedelta(hours=hours)
+from shared.messages import Event
+from shared.testing import recorded
+from tests.roster.given import NOON, POLICY, at
 
 
 def mark(hours: float, event_id: str = "") -> Mark:
@@ -93,11 +83,7 @@ class Person:
     def record(self, events: Sequence[Event]) -> None:
         for event in events:
             self.recorded.append(event)
-            version = len(self.recorded)
-            envelope = Recorded(
-                uuid4(), type(event).__name__, 1, "roster", "ccps", PERSON, version, NOON, event, Cause.new()
-            )
-            self.state = decider.evolve(self.state, envelope)
+            self.state = decider.evolve(self.state, recorded(event, len(self.recorded), service="roster"))
 
 
 def given(*commands: Command) -> Person:
@@ -399,7 +385,7 @@ fields = {
 }
 placement = {n: st.sampled_from([None, "A", "B"]) for n in decider.PLACEMENT}
 ids = st.sampled_from(["e1", "e2", "e3"])
-said_of = {
+said_of: dict[type[Command], dict[str, Any]] = {
     EnrollStudent: {
         **fields,
         **placement,
@@ -512,11 +498,11 @@ def test_any_order_of_delivery_ends_in_what_the_rules_say(
 @examples_of(statements(), st.data())
 def test_repeats_append_nothing(commands: list[Command], data: st.DataObject) -> None:
     person = deliver(commands)
-    recorded = len(person.recorded)
+    before = len(person.recorded)
     for command in data.draw(st.permutations(commands)):
         with contextlib.suppress(Rejected):  # a correction of nobody is refused again
             assert person.tell(command) == []
-    assert len(person.recorded) == recorded
+    assert len(person.recorded) == before
 
 
 @examples_of(statements())

@@ -1,0 +1,59 @@
+"""The districts' ingress topics: whoever may write to one speaks for that district, and for no other."""
+
+from datetime import UTC, datetime
+
+from aiokafka import ConsumerRecord
+
+from services.roster import handlers
+from services.roster.ingress import Statement, understand
+from shared import clock
+from shared.consumer import Intake
+from shared.database import Connection
+from shared.errors import MalformedRecord, Rejected
+from shared.messages import CloudEvent, ingress_topic
+from shared.policy import Policy
+from shared.service import Kit
+from shared.web import begin_journey
+
+LOG_APPEND_TIME = 1
+
+
+def intakes(kit: Kit) -> list[Intake]:
+    """One for each district that has a policy."""
+    return [intake(kit, district) for district in kit.policies.districts]
+
+
+def intake(kit: Kit, district: str) -> Intake:
+    async def handle(conn: Connection, record: ConsumerRecord) -> None:
+        now, policy = clock.now(), kit.policies.get(district)
+        statement = _statement(record, district, policy, now)
+        [outcome] = await handlers.take(kit.store, conn, district, policy, [statement], now=now)
+        if outcome.reason is not None:
+            raise Rejected(outcome.reason, **outcome.details)
+
+    topic = ingress_topic(kit.settings.topic_prefix, district)
+    return Intake(f"ingress.{district}", topic, handle, _key)
+
+
+def _key(record: ConsumerRecord) -> str | None:
+    return None if record.key is None else record.key.decode(errors="backslashreplace")
+
+
+def _statement(record: ConsumerRecord, district: str, policy: Policy, now: datetime) -> Statement:
+    """What a record says. Raises Rejected with what its sender has to mend."""
+    try:
+        event = CloudEvent.parse(record)
+    except MalformedRecord as flaw:
+        raise Rejected("event_malformed", problem=str(flaw)) from None
+    cause = begin_journey(event.extensions.get("traceparent"))
+    statement = understand(event, district, policy, received_at=_received_at(record, now), cause=cause)
+    if _key(record) != statement.command.source_id:
+        raise Rejected("key_mismatch", expected="source_id")
+    return statement
+
+
+def _received_at(record: ConsumerRecord, now: datetime) -> datetime:
+    """The broker's append time. A time that the sender wrote (another topic setting) proves nothing: then now."""
+    if record.timestamp_type != LOG_APPEND_TIME:
+        return now
+    return min(datetime.fromtimestamp(record.timestamp / 1000, UTC), now)

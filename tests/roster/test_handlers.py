@@ -1,0 +1,247 @@
+"""What becomes of statements, in a real store: one transaction, a few round trips, each judged by itself."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from services.roster import handlers
+from services.roster.events import CODEC
+from services.roster.handlers import Outcome, Status, became_of
+from services.roster.ingress import understand
+from shared.database import Database, migrate
+from shared.errors import VersionConflict
+from shared.event_store import EventStore
+from shared.messages import Cause
+from tests.roster.given import DISTRICT, NOON, POLICY, at, cloud_event, parsed
+
+SQL = Path(handlers.__file__).parent / "sql"
+
+
+class Roster:
+    """The handlers over a real database."""
+
+    def __init__(self, db: Database) -> None:
+        self.db = db
+        self.store = EventStore(db, CODEC, 12)
+
+    async def take(
+        self, *events: dict[str, Any], now: datetime = NOON, district: str = DISTRICT, baseline: bool = False
+    ) -> list[Outcome]:
+        statements = [
+            understand(
+                parsed(e),
+                district,
+                POLICY,
+                received_at=now,
+                cause=Cause(f"journey of {e['id']}"),
+                baseline=baseline,
+            )
+            for e in events
+        ]
+        async with self.db.transaction() as conn:
+            return await handlers.take(self.store, conn, district, POLICY, statements, now=now)
+
+    async def states(self, *events: dict[str, Any], **given: Any) -> list[str | None]:
+        """For each event its state, or the reason why it was refused."""
+        return [o.reason or o.state for o in await self.take(*events, **given)]
+
+    async def history(self, person_id: UUID | None) -> list[str]:
+        assert person_id is not None
+        async with self.db.connection() as conn:
+            return [event.type for event in await self.store.load(conn, person_id)]
+
+    async def status(self, event: dict[str, Any]) -> Status | None:
+        async with self.db.connection() as conn:
+            return await became_of(self.store, conn, DISTRICT, event["id"])
+
+
+@pytest.fixture
+async def roster(database: str) -> AsyncIterator[Roster]:
+    await migrate(database, SQL)
+    db = Database(database, max_size=8)
+    yield Roster(db)
+    await db.close()
+
+
+async def test_a_pupil_becomes_a_person(roster: Roster) -> None:
+    """A random UUID, mapped from the district's id in the transaction that records the enrollment."""
+    event = cloud_event(id="event 1")
+    [outcome] = await roster.take(event)
+    assert outcome.state == "accepted"
+    async with roster.db.connection() as conn:
+        assert outcome.person_id is not None
+        [recorded] = await roster.store.load(conn, outcome.person_id)
+    assert (recorded.type, recorded.district, recorded.version) == ("StudentEnrolled", DISTRICT, 1)
+    assert recorded.cause == Cause("journey of event 1", "event 1")
+    assert recorded.time == NOON
+
+
+async def test_the_same_event_again_appends_nothing(roster: Roster) -> None:
+    event = cloud_event()
+    [first] = await roster.take(event)
+    [second] = await roster.take(event, now=at(5))
+    assert (second.state, second.person_id) == ("unchanged", first.person_id)
+    assert await roster.history(first.person_id) == ["StudentEnrolled"]
+    status = await roster.status(event)
+    assert status is not None
+    assert (status.state, status.received_at) == ("accepted", NOON)
+
+
+async def test_the_same_id_with_other_content_is_refused(roster: Roster) -> None:
+    event = cloud_event()
+    await roster.take(event)
+    for other in (cloud_event(id=event["id"], number="0999999"), cloud_event(id=event["id"], source_id="p2")):
+        assert await roster.states(other) == ["event_id_reused"]
+    status = await roster.status(event)
+    assert status is not None
+    assert status.state == "accepted"
+
+
+async def test_within_one_batch_too(roster: Roster) -> None:
+    event = cloud_event()
+    other = cloud_event(id=event["id"], number="0999999")
+    assert await roster.states(event, event, other) == ["accepted", "unchanged", "event_id_reused"]
+
+
+async def test_several_statements_about_one_person_in_one_batch(roster: Roster) -> None:
+    outcomes = await roster.take(
+        cloud_event("EnrollmentVoided", enrollment_id="e2", time=at(3)),
+        cloud_event(enrollment_id="e1", time=at(-5)),
+        cloud_event("StudentCorrected", first_name="Marianne", time=at(-2)),
+        cloud_event(enrollment_id="e2", time=at(-1)),
+        now=at(4),
+    )
+    assert [o.state for o in outcomes] == ["accepted", "accepted", "accepted", "accepted"]
+    assert len({o.person_id for o in outcomes}) == 1
+    history = await roster.history(outcomes[0].person_id)
+    assert history == ["EnrollmentVoided", "StudentEnrolled", "NameCorrected", "NameCorrected"]
+
+
+async def test_the_marks_survive_between_batches(roster: Roster) -> None:
+    """A confirmation that recorded nothing outranks what is older."""
+    await roster.take(cloud_event(time=at(-10)))
+    assert await roster.states(cloud_event("StudentCorrected", first_name="Mary-Ann", time=at(-1))) == [
+        "unchanged"
+    ]
+    assert await roster.states(cloud_event("StudentCorrected", first_name="Wrong", time=at(-2))) == [
+        "unchanged"
+    ]
+
+
+async def test_one_refusal_leaves_the_others_alone(roster: Roster) -> None:
+    unknown = cloud_event("StudentCorrected", source_id="nobody", grade="08")
+    assert await roster.states(unknown, cloud_event()) == ["person_unknown", "accepted"]
+    status = await roster.status(unknown)
+    assert status is not None
+    assert (status.state, status.reason, status.details) == (
+        "refused",
+        "person_unknown",
+        {"source_id": "nobody"},
+    )
+    async with roster.db.connection() as conn:
+        assert await conn.fetchval("SELECT count(*) FROM identity") == 1
+
+
+async def test_what_was_refused_may_be_said_again(roster: Roster) -> None:
+    correction = cloud_event("StudentCorrected", grade="08", time=at(1))
+    await roster.take(correction)
+    await roster.take(cloud_event())
+    assert await roster.states(correction, now=at(2)) == ["accepted"]
+    status = await roster.status(correction)
+    assert status is not None
+    assert (status.state, status.reason) == ("accepted", None)
+
+
+async def test_a_refusal_that_could_not_be_understood_never_hides_what_was_taken(roster: Roster) -> None:
+    taken, never = cloud_event(), cloud_event()
+    await roster.take(taken)
+    refusals = [
+        Outcome(
+            event_id=e["id"], state="refused", reason="number_malformed", details={"hint": "number_length"}
+        )
+        for e in (taken, never)
+    ]
+    async with roster.db.transaction() as conn:
+        await handlers.note_refused(conn, DISTRICT, refusals, now=NOON)
+    for event, state in ((taken, "accepted"), (never, "refused")):
+        status = await roster.status(event)
+        assert status is not None
+        assert status.state == state
+
+
+async def test_an_operator_takes_published_pupils_as_baseline(roster: Roster) -> None:
+    event = cloud_event()
+    await roster.take(event)
+    assert await roster.states(event, baseline=True) == ["accepted"]
+    assert await roster.states(event, baseline=True) == ["unchanged"]
+    assert await roster.states(event) == ["unchanged"]
+    status = await roster.status(event)
+    assert status is not None
+    assert (status.state, status.baseline) == ("accepted", True)
+
+
+async def test_two_districts_share_no_ids(roster: Roster) -> None:
+    event = cloud_event()
+    [here] = await roster.take(event)
+    [there] = await roster.take(event, district="elsewhere")
+    assert (here.state, there.state) == ("accepted", "accepted")
+    assert here.person_id != there.person_id
+
+
+async def test_the_status_tells_the_consequence(roster: Roster) -> None:
+    """Of the person, from everything that counts; not of the event alone."""
+    late = cloud_event(enrollment_id="e2", time=at(1))
+    [outcome] = await roster.take(late, now=at(2))
+    early = cloud_event(enrollment_id="e1", time=at(-30), entered_at="2026-08-02T06:00:00Z")
+    await roster.take(early)
+    status = await roster.status(late)
+    assert status is not None
+    assert (status.person_id, status.enrolled, status.basis) == (outcome.person_id, True, at(-30))
+    assert status.type == "StudentEnrolled"
+    await roster.take(cloud_event("StudentWithdrawn", time=at(5)), now=at(6))
+    gone = await roster.status(late)
+    assert gone is not None
+    assert gone.enrolled is False
+
+
+async def test_nothing_is_known_of_what_never_came(roster: Roster) -> None:
+    assert await roster.status(cloud_event()) is None
+
+
+async def test_many_ways_at_once_end_in_one_person(roster: Roster) -> None:
+    """Concurrent batches about the same new pupils, in different orders: one person each, nothing twice."""
+    events = [cloud_event(source_id=f"p{n}", id=f"event {n}") for n in range(20)]
+
+    async def deliver(order: list[dict[str, Any]]) -> None:
+        for _ in range(10):
+            try:
+                await roster.take(*order)
+            except VersionConflict:
+                continue
+            return
+        raise AssertionError("never taken")
+
+    await asyncio.gather(*(deliver(events[n:] + events[:n]) for n in range(0, 20, 4)))
+    async with roster.db.connection() as conn:
+        assert await conn.fetchval("SELECT count(*) FROM identity") == 20
+        assert await conn.fetchval("SELECT count(*) FROM event") == 20
+
+
+async def test_one_id_under_two_persons_at_once_is_settled_by_trying_again(roster: Roster) -> None:
+    """Whoever commits second is told to try again, and is then refused."""
+    first, second = cloud_event(id="same"), cloud_event(id="same", source_id="p2")
+
+    async def deliver(event: dict[str, Any]) -> str | None:
+        try:
+            [outcome] = await roster.take(event)
+        except VersionConflict:
+            [outcome] = await roster.take(event)
+        return outcome.reason
+
+    reasons = await asyncio.gather(deliver(first), deliver(second))
+    assert sorted(reasons, key=str) == [None, "event_id_reused"]
