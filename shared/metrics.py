@@ -18,6 +18,7 @@ missing = Gauge("homeroom_missing", "1 for each thing that this process waits fo
 worker_failures = Counter(
     "homeroom_worker_failures", "How often a part of the process failed and was started again.", ["worker"]
 )
+published = Gauge("homeroom_published_events", "Events that this process has brought to Kafka.")
 outbox_rows = Gauge("homeroom_outbox_rows", "Events that Kafka has not acknowledged yet.")
 outbox_oldest_seconds = Gauge("homeroom_outbox_oldest_seconds", "Age of the oldest of them.")
 consumed = Counter(

@@ -25,6 +25,7 @@ from aiohttp import web
 
 from shared import clock, health, history, metrics, timeline
 from shared.auth import Authenticator, Tokens
+from shared.consumer import Intake, Reaction, runner_of
 from shared.database import Connection, Database, migrate, queries
 from shared.errors import Diverged, HomeroomError, Unavailable
 from shared.event_store import EventStore
@@ -41,7 +42,9 @@ from shared.log import configure_logging
 from shared.messages import EventCodec, topic_of
 from shared.policy import Policies
 from shared.projection import Projection
+from shared.projector import LiveProjection
 from shared.relay import Relay, backlog
+from shared.runner import Runner, Runners
 from shared.server import listening
 from shared.settings import Settings, SettingsInvalid, from_environment, unknown_variables
 from shared.supervisor import Readiness, Worker, supervise
@@ -69,7 +72,10 @@ _sql = queries("shared", "web.sql")
 
 @dataclass(frozen=True)
 class ServiceSpec:
-    """A service, as it describes itself. The functions are called once, when the application is made."""
+    """A service, as it describes itself.
+
+    The functions are called once, when the process starts; `intakes` again and again, since districts are added.
+    """
 
     name: str
     package: str
@@ -77,8 +83,8 @@ class ServiceSpec:
     routes: Callable[["Kit"], Sequence[Route]]
     inline: Sequence[Projection[Any]] = ()
     projections: Sequence[Projection[Any]] = ()
-    reactions: Callable[["Kit"], Sequence[Any]] = lambda kit: ()
-    intakes: Callable[["Kit"], Sequence[Any]] = lambda kit: ()
+    reactions: Callable[["Kit"], Sequence[Reaction]] = lambda kit: ()
+    intakes: Callable[["Kit"], Sequence[Intake]] = lambda kit: ()
     workers: Callable[["Kit"], Sequence[Worker]] = lambda kit: ()
 
 
@@ -174,9 +180,12 @@ def _background(kit: Kit) -> list[Worker]:
         await kit.readiness.wait("migrations", "topics", "history")
         await run()
 
-    role_workers = [*kit.spec.workers(kit), Worker("cleanup", "projector", lambda: _clean_up_for_ever(kit))]
-    if "relay" in kit.settings.roles:
-        role_workers.append(Worker("relay", "relay", kit.relay.run))
+    role_workers = [
+        *kit.spec.workers(kit),
+        Worker("cleanup", "projector", lambda: _clean_up_for_ever(kit)),
+        Worker("consumers", "projector", _runners(kit).run),
+        Worker("relay", "relay", kit.relay.run),
+    ]
     return [
         Worker("refresh", "api", lambda: _refresh_for_ever(kit)),
         Worker("postgres", "api", lambda: _watch_postgres(kit)),
@@ -190,6 +199,17 @@ def _background(kit: Kit) -> list[Worker]:
     ]
 
 
+def _runners(kit: Kit) -> Runners:
+    """Whatever reads topics in this process: projections, reactions and intakes."""
+    fixed: list[Runner] = [LiveProjection(p, kit.settings, kit.db) for p in kit.spec.projections]
+    fixed += [runner_of(r, kit.settings, kit.db, kit.store.wake) for r in kit.spec.reactions(kit)]
+
+    def now() -> list[Runner]:
+        return [*fixed, *(runner_of(i, kit.settings, kit.db, kit.store.wake) for i in kit.spec.intakes(kit))]
+
+    return Runners(kit.settings, now)
+
+
 async def _prepare(kit: Kit) -> None:
     """Brings about what the service stands on, each in its turn. Never gives up, and is done when all is
     there."""
@@ -198,7 +218,11 @@ async def _prepare(kit: Kit) -> None:
     await _until_done(kit, "topics", lambda: _create_topics(kit))
     await _until_done(kit, "history", lambda: _compare(kit))
     log.info("prepared")
-    await asyncio.Event().wait()
+    while True:
+        districts = kit.policies.districts
+        await asyncio.sleep(RETRY_S)
+        if kit.policies.districts != districts:
+            await _until_done(kit, "topics", lambda: _create_topics(kit))
 
 
 async def _until_done(kit: Kit, what: str, attempt: Callable[[], Awaitable[Any]]) -> None:
@@ -264,15 +288,16 @@ async def _watch_postgres(kit: Kit) -> None:
             async with kit.db.connection() as conn:
                 await conn.fetchval("SELECT 1")
                 if not kit.readiness.lacks("migrations"):
-                    await _measure(conn)
+                    await _measure(kit, conn)
             kit.readiness.has("postgres")
         except Unavailable as error:
             kit.readiness.waits_for("postgres", str(error))
         await asyncio.sleep(HEARTBEAT_S)
 
 
-async def _measure(conn: Connection) -> None:
+async def _measure(kit: Kit, conn: Connection) -> None:
     waiting = await backlog(conn)
+    metrics.published.set(kit.relay.published)
     metrics.outbox_rows.set(waiting.pending)
     metrics.outbox_oldest_seconds.set(waiting.oldest_age_s(clock.now()))
     metrics.dead_letters.clear()

@@ -1,0 +1,222 @@
+"""A service's life: what it waits for, what it answers meanwhile, and how it comes and goes."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
+from typing import Any
+
+import asyncpg
+import msgspec
+import pytest
+from aiohttp.test_utils import TestClient
+
+from shared import clock, service
+from shared.messages import Cause
+from shared.service import Kit, build_app, create_app
+from shared.settings import Settings
+from shared.supervisor import Readiness, Worker, supervise
+from shared.testing import PERSON
+from shared.web import KIT
+from tests.shared.toy import SPEC, Noted
+
+D = "/v1/districts/ccps"
+Client = TestClient[Any, Any]
+Sign = Callable[..., str]
+Serve = Callable[..., Awaitable[Client]]
+
+
+@pytest.fixture
+def real(settings: Settings, database: str, kafka_bootstrap: str, topic_prefix: str) -> Settings:
+    return msgspec.structs.replace(
+        settings, postgres=database, kafka=kafka_bootstrap, topic_prefix=topic_prefix, partitions=3
+    )
+
+
+@pytest.fixture
+async def client(real: Settings, aiohttp_client: Serve) -> AsyncIterator[Client]:
+    client = await aiohttp_client(create_app(SPEC, real))
+    async with asyncio.timeout(30):
+        await client.app[KIT].readiness.wait()  # type: ignore[union-attr]
+    yield client
+
+
+def desk(token: Sign, **headers: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token()}", **headers}
+
+
+class TestAlone:
+    """Without PostgreSQL and Kafka."""
+
+    async def test_it_lives_says_what_is_missing_and_answers_what_it_can(
+        self, settings: Settings, aiohttp_client: Serve, token: Sign
+    ) -> None:
+        client = await aiohttp_client(create_app(SPEC, settings))
+        assert (await client.get("/health/live")).status == 200
+        assert (await client.get("/v1/codes/x")).status == 200
+        async with asyncio.timeout(15):
+            while {"postgres", "kafka"} - (await (await client.get("/health/ready")).json())[
+                "missing"
+            ].keys():
+                await asyncio.sleep(0.05)
+        ready = await client.get("/health/ready")
+        assert ready.status == 503
+        assert (await client.get("/health/serving")).status == 503
+        response = await client.post(f"{D}/notes", json={"text": "x"}, headers=desk(token))
+        assert response.status == 503
+        assert response.headers["Retry-After"]
+
+    async def test_metrics_name_routes_by_their_template(self, kit: Kit, aiohttp_client: Serve) -> None:
+        client = await aiohttp_client(build_app(kit))
+        person = "12345678-1234-1234-1234-123456789abc"
+        await client.get(f"{D}/persons/{person}")
+        await client.request("BREW", "/teapot/secret")
+        text = await (await client.get("/metrics")).text()
+        assert 'route="/v1/districts/{district}/persons/{person_id}"' in text
+        assert person not in text
+        assert "teapot" not in text
+        assert "BREW" not in text
+
+    async def test_a_problems_type_leads_to_its_meaning(self, kit: Kit, aiohttp_client: Serve) -> None:
+        client = await aiohttp_client(build_app(kit))
+        explained = await (await client.get("/problems/toy_refused")).json()
+        assert explained["meaning"] == "The toy would not."
+        assert (await client.get("/problems/nonsense")).status == 404
+
+
+@pytest.mark.usefixtures("backing")
+class TestOnRealOnes:
+    async def test_it_gets_ready_by_itself(self, client: Client) -> None:
+        assert (await client.get("/health/ready")).status == 200
+        assert (await client.get("/health/serving")).status == 200
+
+    async def test_what_was_missing_at_the_start_is_used_when_it_comes(
+        self, real: Settings, aiohttp_client: Serve, postgres_dsn: str
+    ) -> None:
+        name = f"late_{clock.now():%H%M%S%f}"
+        late = msgspec.structs.replace(real, postgres=postgres_dsn.rpartition("/")[0] + f"/{name}")
+        client = await aiohttp_client(create_app(SPEC, late))
+        await asyncio.sleep(1)
+        assert (await client.get("/health/ready")).status == 503
+        admin = await asyncpg.connect(postgres_dsn)
+        try:
+            await admin.execute(f"CREATE DATABASE {name}")
+            came = time.monotonic()
+            await client.app[KIT].readiness.wait()  # type: ignore[union-attr]
+            assert time.monotonic() - came < 10
+        finally:
+            await client.close()
+            await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+            await admin.close()
+
+    async def test_a_topic_that_knows_more_than_the_store_stops_the_service(
+        self, client: Client, real: Settings, aiohttp_client: Serve, token: Sign
+    ) -> None:
+        """A restored store: its last events are in the topic, and nowhere else."""
+        kit = client.app[KIT]  # type: ignore[union-attr]
+        await note(kit)
+        async with kit.db.connection() as conn:
+            while await conn.fetchval("SELECT count(*) FROM outbox"):
+                await asyncio.sleep(0.02)
+        await client.close()
+        conn = await asyncpg.connect(real.postgres)
+        await conn.execute("TRUNCATE stream, event, outbox, publication")
+        await conn.close()
+        again = await aiohttp_client(create_app(SPEC, real))
+        restored = again.app[KIT]  # type: ignore[union-attr]
+        async with asyncio.timeout(30):
+            while not restored.diverged:
+                await asyncio.sleep(0.05)
+        response = await again.post(f"{D}/notes", json={"text": "x"}, headers=desk(token))
+        assert (await response.json(content_type=None))["reason"] == "history_diverged"
+        assert "history" in (await (await again.get("/health/ready")).json())["missing"]
+
+    async def test_what_expires_is_deleted_in_steps(
+        self, client: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(service, "CLEANUP_ROWS", 3)
+        kit = client.app[KIT]  # type: ignore[union-attr]
+        old, new = clock.now() - timedelta(days=31), clock.now()
+        async with kit.db.connection() as conn:
+            for number in range(10):
+                row = (f"C-{number}", "ccps", "r", "x", {}, old if number < 7 else new)
+                await conn.execute(
+                    "INSERT INTO refusal (reference, district, route, reason, detail, at)"
+                    " VALUES ($1, $2, $3, $4, $5, $6)",
+                    *row,
+                )
+                command = ("me", "r", str(number), b"", 200, {}, b"", old if number < 7 else new)
+                await conn.execute("INSERT INTO command VALUES ($1, $2, $3, $4, $5, $6, $7, $8)", *command)
+            await service._clean_up(kit)
+            assert await conn.fetchval("SELECT count(*) FROM refusal") == 3
+            assert await conn.fetchval("SELECT count(*) FROM command") == 3
+
+    async def test_the_desk_sees_what_was_recorded(self, client: Client, token: Sign) -> None:
+        kit = client.app[KIT]  # type: ignore[union-attr]
+        await note(kit, "first")
+        moment = clock.now()
+        await note(kit, "second", version=1)
+        path = f"{D}/persons/{PERSON}/timeline"
+        timeline = await (await client.get(path, headers=desk(token))).json()
+        assert [e["data"]["text"] for e in timeline["events"]] == ["first", "second"]
+        assert [e["type"] for e in timeline["events"]] == ["Noted", "Noted"]
+        then = await client.get(path, params={"at": moment.isoformat()}, headers=desk(token))
+        assert [e["version"] for e in (await then.json())["events"]] == [1]
+        plus = await client.get(
+            f"{path}?at={moment.isoformat()}", headers=desk(token)
+        )  # an unescaped plus sign
+        assert plus.status == 200
+        assert (await client.get(f"{path}?at=2026-01-01T00:00:00", headers=desk(token))).status == 422
+        nobody = f"{D}/persons/12345678-1234-1234-1234-123456789abc/timeline"
+        assert (await client.get(nobody, headers=desk(token))).status == 404
+        assert (await client.get(path)).status == 401
+
+    async def test_the_desk_finds_the_true_reason_under_the_reference(
+        self, client: Client, token: Sign
+    ) -> None:
+        refused = await (await client.get(f"{D}/fail/uniform")).json(content_type=None)
+        assert "truth" not in refused
+        shown = await client.get(f"{D}/refusals/{refused['reference'].lower()}", headers=desk(token))
+        found = await shown.json()
+        assert found["detail"] == {"truth": "first_name"}
+        assert found["reason"] == "toy_refused"
+        assert found["person_id"] == "00000000-0000-0000-0000-000000000007"
+        assert found["route"] == "GET /v1/districts/{district}/fail/{how}"
+        assert (await client.get(f"{D}/refusals/C-0000-000", headers=desk(token))).status == 404
+
+
+async def note(kit: Kit, text: str = "x", version: int = 0) -> None:
+    async with kit.db.transaction() as conn:
+        await kit.store.append(
+            conn, "ccps", PERSON, version, [Noted(text=text)], now=clock.now(), cause=Cause.new()
+        )
+    kit.store.wake()
+
+
+class TestSupervision:
+    async def test_a_worker_that_fails_runs_again(self) -> None:
+        runs = 0
+        third = asyncio.Event()
+
+        async def run() -> None:
+            nonlocal runs
+            runs += 1
+            if runs == 3:
+                third.set()
+                await asyncio.Event().wait()
+            raise RuntimeError("again")
+
+        task = asyncio.create_task(supervise(Worker("test", "api", run)))
+        async with asyncio.timeout(5):
+            await third.wait()
+        task.cancel()
+
+    async def test_readiness_is_waited_for_by_name(self) -> None:
+        readiness = Readiness("a", "b")
+        waiter = asyncio.create_task(readiness.wait("a"))
+        await asyncio.sleep(0)
+        assert not waiter.done()
+        readiness.has("a")
+        await asyncio.wait_for(waiter, 1)
+        assert readiness.missing == {"b": "starting"}
+        assert readiness.lacks("a", "b") == "b"
