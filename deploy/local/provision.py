@@ -1,8 +1,6 @@
 """What the services need before and after they start: databases, keys, clients, the sample district."""
 
 import asyncio
-import base64
-import secrets
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -11,14 +9,11 @@ import aiohttp
 import asyncpg
 import msgspec
 
-from deploy.local.service import SIGNERS
-from deploy.local.state import DISTRICT, SERVICES, Credentials, Files, make_once
+from deploy.local.state import DISTRICT, SERVICES, Credentials, Files
+from deploy.prepare import OPERATOR, prepare
 from services.cli.client import Client, Homeroom, Site
-from shared import clock
-from shared.keys import make_key
 
 CLIENTS = {"sis": ["roster:write"], "portal": ["introspect"], "desk": ["desk"]}
-OPERATOR = "operator"
 CATCH_UP_POLL_S = 0.2
 
 
@@ -50,24 +45,14 @@ async def make_databases(superuser_dsn: str, credentials: Credentials, *, ours: 
 
 
 def make_secrets(files: Files) -> Credentials:
-    """Everything that is drawn once: passwords, the pepper, the operator client that auth makes at its start."""
+    """Everything that is drawn once: keys, the pepper, the operator's client, the passwords of the databases."""
+    prepare(files.root)
     credentials = files.credentials()
     if credentials is None:
         credentials = Credentials.new()
-        credentials.clients[OPERATOR] = {"id": OPERATOR, "secret": secrets.token_urlsafe(32)}
+        credentials.clients[OPERATOR] = msgspec.json.decode(files.bootstrap_client.read_bytes())
         files.keep(credentials)
-    pepper = base64.b64encode(secrets.token_bytes(32)).decode()
-    make_once(files.pepper, lambda: f"1:{pepper}\n".encode())
-    make_once(files.bootstrap_client, lambda: msgspec.json.encode(credentials.clients[OPERATOR]))
     return credentials
-
-
-def make_keys(files: Files) -> None:
-    """A signing key for each service that signs and has none yet."""
-    for service in SIGNERS:
-        private = files.signing / service
-        if not any(private.glob("*.private.json")):
-            make_key(service, files.keys, private, clock.now())
 
 
 def describe_postgres(superuser_dsn: str, credentials: Credentials) -> dict[str, Any]:

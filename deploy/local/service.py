@@ -12,8 +12,7 @@ import aiohttp
 
 from deploy.local.account import Account
 from deploy.local.state import PROJECT, Files
-
-SIGNERS = ("claims", "auth")
+from deploy.prepare import SIGNERS
 
 
 @dataclass(frozen=True)

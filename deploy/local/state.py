@@ -4,13 +4,13 @@ import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from deploy.local.processes import ProcessRecord
+from deploy.prepare import write_private
 
 PROJECT = Path(__file__).resolve().parents[2]
 SERVICES = ("roster", "claims", "auth")
@@ -128,20 +128,6 @@ class Files:
         """Remove the stack's folder; only a folder that is one."""
         if self.stack_file.exists() or self.credentials_file.exists():
             shutil.rmtree(self.root)
-
-
-def write_private(file: Path, content: bytes) -> None:
-    """Replace a file as one step, readable by its owner only."""
-    new = file.with_name(f".{file.name}.new")
-    new.unlink(missing_ok=True)
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
-        out.write(content)
-    new.replace(file)
-
-
-def make_once(file: Path, content: Callable[[], bytes]) -> None:
-    if not file.exists():
-        write_private(file, content())
 
 
 def status(files: Files) -> dict[str, Any]:

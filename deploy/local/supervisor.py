@@ -85,11 +85,10 @@ class Supervisor:
         async with asyncio.TaskGroup() as both:
             both.create_task(self._start_postgres())
             both.create_task(self._start_kafka())
-        async with self._step("databases, roles and keys"):
+        async with self._step("databases and roles"):
             await provision.make_databases(
                 self.superuser_dsn, self.credentials, ours=self.choice.postgres_dsn is None
             )
-            provision.make_keys(self.files)
             self.stack.postgres = provision.describe_postgres(self.superuser_dsn, self.credentials)
         async with self._step("roster, claims and auth"):
             await self._launch([self._service(name) for name in SERVICES])

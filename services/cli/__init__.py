@@ -16,7 +16,8 @@ app = App(name="homeroom", help="Run, ask and repair Homeroom.")
 def main(words: Sequence[str] | None = None) -> None:
     """Run one command (of `words`, or of the command line) and exit with its status."""
     for module in pkgutil.iter_modules(__path__):
-        importlib.import_module(f"{__name__}.{module.name}")
+        if module.name != "__main__":
+            importlib.import_module(f"{__name__}.{module.name}")
     from services.cli.client import Failed, explain
 
     try:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import aiohttp
 import asyncpg
 import msgspec
-import psutil
 
 from services.cli import app
 from services.cli.client import Failed, out, show
@@ -56,6 +55,8 @@ async def doctor(*, json: AsJson = False) -> None:
 
 def machine(files: "Files", stack: "Stack") -> Iterator[Finding]:
     """Python, memory, disk, limits, the state folder."""
+    import psutil
+
     from deploy.local.state import PROJECT
 
     version = ".".join(map(str, sys.version_info[:3]))

@@ -55,8 +55,8 @@ def test_secrets_are_made_once_and_nobody_else_reads_them(files: Files) -> None:
 
 
 def test_only_those_who_sign_get_keys_and_each_only_its_own(files: Files) -> None:
-    provision.make_keys(files)
-    provision.make_keys(files)
+    provision.make_secrets(files)
+    provision.make_secrets(files)
     assert sorted(file.name.split("-")[0] for file in files.keys.glob("*.public.json")) == ["auth", "claims"]
     for service in ("auth", "claims"):
         (private,) = (files.signing / service).iterdir()

@@ -1,0 +1,48 @@
+"""What is drawn once before a first start, not configured: `python -m deploy.prepare FOLDER`.
+
+keys/                            the public keys, for everybody
+signing/<service>/               the private keys of the services that sign
+secrets/pepper                   auth's
+secrets/bootstrap-client.json    the operator's client, which auth makes at its start
+"""
+
+import base64
+import os
+import secrets
+import sys
+from pathlib import Path
+
+import msgspec
+
+from shared import clock
+from shared.keys import make_key
+
+SIGNERS = ("claims", "auth")
+OPERATOR = "operator"
+
+
+def prepare(folder: Path) -> None:
+    """What is there already stays."""
+    for service in SIGNERS:
+        private = folder / "signing" / service
+        if not any(private.glob("*.private.json")):
+            make_key(service, folder / "keys", private, clock.now())
+    pepper, client = folder / "secrets/pepper", folder / "secrets/bootstrap-client.json"
+    pepper.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not pepper.exists():
+        write_private(pepper, b"1:" + base64.b64encode(secrets.token_bytes(32)) + b"\n")
+    if not client.exists():
+        write_private(client, msgspec.json.encode({"id": OPERATOR, "secret": secrets.token_urlsafe(32)}))
+
+
+def write_private(file: Path, content: bytes) -> None:
+    """Replace a file as one step, readable by its owner only."""
+    new = file.with_name(f".{file.name}.new")
+    new.unlink(missing_ok=True)
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
+        out.write(content)
+    new.replace(file)
+
+
+if __name__ == "__main__":
+    prepare(Path(sys.argv[1]))
