@@ -96,6 +96,7 @@ _OAUTH_ERRORS = {
         "invalid_scope",
         "unauthorized_client",
         "unsupported_grant_type",
+        "unsupported_token_type",
     )
 } | {"scope_missing": "insufficient_scope"}
 
@@ -159,7 +160,9 @@ def _problem(
 
 
 def _challenge(reason: str) -> str:
-    """RFC 6750: who brought no token is only told the scheme."""
+    """RFC 6750: who brought no token is only told the scheme. RFC 6749: a client that failed shows its secret by Basic."""
+    if reason == "invalid_client":
+        return 'Basic realm="homeroom"'
     bad_token = reason in ("token_invalid", "token_expired")
     return 'Bearer realm="homeroom"' + (', error="invalid_token"' if bad_token else "")
 

@@ -88,7 +88,7 @@ class ServiceSpec:
     workers: Callable[["Kit"], Sequence[Worker]] = lambda kit: ()
 
 
-@dataclass
+@dataclass(eq=False)  # one for each application: what a service keeps beside it may be found by it
 class Kit:
     """What a service works with. `authenticators` may be added to in `routes` (auth adds "session")."""
 
