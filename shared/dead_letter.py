@@ -34,7 +34,7 @@ from shared.errors import (
     UnknownEventType,
     VersionConflict,
 )
-from shared.messages import Event, EventCodec, Recorded, from_kafka
+from shared.messages import CloudEvent, Event, EventCodec, Recorded, from_kafka
 
 log = structlog.get_logger(__name__)
 
@@ -341,7 +341,11 @@ def _clean(text: str) -> str:
 
 
 def _event_id(record: ConsumerRecord) -> str | None:
-    return line_of(dict(record.headers).get("ce_id"))
+    """The id of a CloudEvent in either mode: by it its sender asks what became of it."""
+    try:
+        return line_of(CloudEvent.parse(record).id)
+    except MalformedRecord:
+        return line_of(dict(record.headers).get("ce_id"))
 
 
 def _uuid(text: bytes | None) -> UUID | None:

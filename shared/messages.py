@@ -242,7 +242,7 @@ class CloudEvent(msgspec.Struct, frozen=True, kw_only=True):
             values = {
                 name: msgspec.json.decode(v, type=str | int | bool | None) for name, v in fields.items()
             }
-        except (msgspec.MsgspecError, UnicodeDecodeError, binascii.Error) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, binascii.Error, RecursionError) as error:
             raise MalformedRecord(f"not a CloudEvent in JSON: {error}") from error
         return cls.of({name: _text(value) for name, value in values.items() if value is not None}, data)
 
