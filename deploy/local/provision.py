@@ -1,6 +1,7 @@
 """What the services need before and after they start: databases, keys, clients, the sample district."""
 
 import asyncio
+import os
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -15,6 +16,7 @@ from services.cli.client import Client, Homeroom, Site
 
 CLIENTS = {"sis": ["roster:write"], "portal": ["introspect"], "desk": ["desk"]}
 CATCH_UP_POLL_S = 0.2
+TOPIC_PREFIX = os.environ.get("HOMEROOM_TOPIC_PREFIX", "homeroom")
 
 
 def database_dsn(superuser_dsn: str, service: str, password: str) -> str:
@@ -95,3 +97,10 @@ async def caught_up(homeroom: Homeroom, report: Callable[[str], None]) -> None:
 async def _behind(homeroom: Homeroom, service: str) -> int:
     found = await homeroom.get(service, "/v1/operations/lag", role=OPERATOR)
     return sum(int(row["lag"]) for row in found["consumers"])
+
+
+async def publish_sample(bootstrap: str) -> None:
+    """The sample district, as CloudEvents on the district's ingress topic."""
+    from deploy.local import sample
+
+    await sample.publish(bootstrap, TOPIC_PREFIX)
