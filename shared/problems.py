@@ -160,7 +160,7 @@ def _problem(
 
 
 def _challenge(reason: str) -> str:
-    """RFC 6750: who brought no token is only told the scheme. RFC 6749: a client that failed shows its secret by Basic."""
+    """RFC 6750: who brought no token is only told the scheme. RFC 6749: clients show their secret by Basic."""
     if reason == "invalid_client":
         return 'Basic realm="homeroom"'
     bad_token = reason in ("token_invalid", "token_expired")
