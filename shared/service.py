@@ -88,7 +88,7 @@ class ServiceSpec:
     workers: Callable[["Kit"], Sequence[Worker]] = lambda kit: ()
 
 
-@dataclass(eq=False)  # one for each application: what a service keeps beside it may be found by it
+@dataclass
 class Kit:
     """What a service works with. `authenticators` may be added to in `routes` (auth adds "session")."""
 
@@ -104,6 +104,7 @@ class Kit:
     readiness: Readiness
     authenticators: dict[str, Authenticator]
     diverged: Mapping[int, history.Disagreement] = field(default_factory=dict)
+    own: Any = None  # what the service's own routes, reactions and workers share
 
     def admit(self, route: Route) -> None:
         """Whether the service can answer at all. Raises Unavailable, Diverged."""
