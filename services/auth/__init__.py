@@ -1,0 +1,17 @@
+"""auth: what proves that it is you. Passwords, challenge answers, sessions, the way back in, and machines' tokens.
+
+Owns one stream for each person's credential; the vault (verifiers, and nothing that says which of them counts); claims'
+staged passwords, sessions, recoveries, wrong tries and clients. Reads `person` of the roster and its own `credential`.
+Knows no waiting period and opens no claim: it seals what a claim's ticket allows, and claims says whether it is good.
+
+Routes, under /v1/districts/{district}:
+    PUT  /claims/{claim_id}/password, /claims/{claim_id}/answers, GET /claims/{claim_id}     the end of a claim
+    POST /sessions, GET, DELETE /sessions/current, DELETE /accounts/{person_id}/sessions     signing in and out
+    PUT  /password                                                                           while signed in
+    POST /recoveries, /recoveries/{recovery_id}/answers, PUT /recoveries/{recovery_id}/password
+    POST /accounts/{person_id}/recovery-codes, DELETE /accounts/{person_id}/lockout          the help desk
+    POST /token, /introspect, /revoke, GET /jwks                                             machines, as the RFCs say
+and /v1/district-codes/{code}, /v1/operations/clients, /v1/operations/clients/{client_id}/rotate.
+
+Topics in: roster's (projection `person`), claims' (reaction `verdicts`). Topic out: auth's.
+"""

@@ -26,7 +26,8 @@ from argon2.exceptions import VerifyMismatchError
 from argon2.low_level import ARGON2_VERSION, Type, hash_secret, verify_secret
 from msgspec import Struct
 
-from shared.errors import HomeroomError, Unavailable
+from shared.errors import Unavailable
+from shared.settings import SettingsInvalid
 
 T = TypeVar("T")
 Purpose: TypeAlias = Literal["password", "answers"]
@@ -35,7 +36,7 @@ PEPPER_MIN_BYTES = 16
 WAITING_PER_THREAD = 50  # hashes that wait for each thread: about a second at the usual 15 to 25 ms
 
 
-class PepperInvalid(HomeroomError):
+class PepperInvalid(SettingsInvalid):
     """The file of peppers cannot be used; the message says which line and never what is in it."""
 
 
@@ -73,7 +74,11 @@ class Peppers:
     def read(cls, file: Path) -> "Peppers":
         """From lines of `id:base64`. Raises PepperInvalid."""
         keys: dict[str, bytes] = {}
-        for number, line in enumerate(file.read_text().splitlines(), start=1):
+        try:
+            text = file.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise PepperInvalid(f"{file}: {type(error).__name__}") from None
+        for number, line in enumerate(text.splitlines(), start=1):
             if not line.strip() or line.startswith("#"):
                 continue
             name, _, encoded = line.strip().partition(":")

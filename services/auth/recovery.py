@@ -28,7 +28,7 @@ from shared.auth import RECOVERY_TYP
 from shared.database import Connection, Row, queries
 from shared.errors import Rejected
 from shared.messages import Cause
-from shared.policy import Policy
+from shared.policy import Policy, Question
 from shared.transact import Outcome, transact
 
 # Fifty bits, without letters that are taken for others: not to be guessed in the minutes that a code lives.
@@ -39,16 +39,16 @@ _MISREAD = str.maketrans("OIL", "011")
 _sql = queries(__package__)
 
 
-class Asked(Struct, frozen=True):
-    """A recovery that was begun: which questions to answer, and the ticket to answer them with."""
+class RecoveryBegun(Struct, frozen=True):
+    """Three questions, whoever asked. `ticket` is the Bearer of the next two steps until `expires_at`."""
 
     recovery_id: UUID
     ticket: str
-    questions: tuple[str, ...]
+    questions: list[Question]
     expires_at: datetime
 
 
-async def begin(auth: Auth, on: Occasion, username: str) -> Asked:
+async def begin(auth: Auth, on: Occasion, username: str) -> RecoveryBegun:
     """Asks three questions: the account's own, or for a username without one, always the same three
     others."""
     found = await find_account(auth, on, username)
@@ -78,7 +78,8 @@ async def begin(auth: Auth, on: Occasion, username: str) -> Asked:
         "iat": int(on.now.timestamp()),
         "exp": int(expires_at.timestamp()),
     }
-    return Asked(recovery_id, auth.kit.signer.sign(RECOVERY_TYP, claims), questions, expires_at)
+    asked = [question for question in on.policy.questions if question.id in questions]
+    return RecoveryBegun(recovery_id, auth.kit.signer.sign(RECOVERY_TYP, claims), asked, expires_at)
 
 
 def decoys(auth: Auth, policy: Policy, username: str) -> tuple[str, ...]:

@@ -53,13 +53,14 @@ class Found(Struct, frozen=True):
     secret: dict[str, Any]
 
 
-class Opened(Struct, frozen=True):
-    """A session that was just opened; the token is shown once."""
+class SessionOpened(Struct, frozen=True, kw_only=True):
+    """A session that was just opened. `session` is the Bearer of who signed in, shown once."""
 
-    token: str
+    session: str
+    expires_at: datetime
     person_id: UUID
     username: str
-    expires_at: datetime
+    must_change: bool = False
 
 
 class Session(Struct, frozen=True):
@@ -99,12 +100,12 @@ def _account(row: Row) -> Account:
     )
 
 
-async def sign_in(auth: Auth, on: Occasion, username: str, password: str) -> Opened:
+async def sign_in(auth: Auth, on: Occasion, username: str, password: str) -> SessionOpened:
     """Opens a session. Raises Rejected `authentication_failed`, one for every wrong credential;
     `sign_in_paused`."""
     key = auth.account(on.policy, username)
 
-    async def one_try() -> Opened:
+    async def one_try() -> SessionOpened:
         found = await find_account(auth, on, username)
         _check_pause(found.failures, on)
         verifier = found.account.verifier if found.account else None
@@ -116,7 +117,7 @@ async def sign_in(auth: Auth, on: Occasion, username: str, password: str) -> Ope
         await _upgrade(auth, found.account, password)
         return opened
 
-    opened: Opened = await auth.turns.take(key, one_try)
+    opened: SessionOpened = await auth.turns.take(key, one_try)
     return opened
 
 
@@ -130,7 +131,7 @@ async def _count_wrong(auth: Auth, on: Occasion, key: bytes) -> None:
         await conn.execute(_sql.count_wrong_password, key, on.now, on.now - decider.FORGOTTEN_AFTER)
 
 
-async def _open(auth: Auth, on: Occasion, account: Account, key: bytes) -> Opened:
+async def _open(auth: Auth, on: Occasion, account: Account, key: bytes) -> SessionOpened:
     token = TOKEN_PREFIX + secrets.token_urlsafe(32)
     expires_at = on.now + on.policy.session.absolute
     async with auth.kit.db.connection() as conn:
@@ -144,7 +145,12 @@ async def _open(auth: Auth, on: Occasion, account: Account, key: bytes) -> Opene
             expires_at,
             key,
         )
-    return Opened(token, account.person_id, on.policy.username(account.number), expires_at)
+    return SessionOpened(
+        session=token,
+        expires_at=expires_at,
+        person_id=account.person_id,
+        username=on.policy.username(account.number),
+    )
 
 
 async def _upgrade(auth: Auth, account: Account, password: str) -> None:

@@ -204,6 +204,11 @@ async def rotate_client(
     return secret, until
 
 
+async def list_clients(conn: Connection) -> list[dict[str, Any]]:
+    """All clients, oldest first, without anything of their secrets."""
+    return [dict(row) for row in await conn.fetch(_sql.list_clients)]
+
+
 async def ensure_bootstrap_client(auth: Auth, file: Path, now: datetime) -> bool:
     """Makes the operator client that the file names, when there is none of that id; True if it did."""
     named = msgspec.json.decode(file.read_bytes(), type=BootstrapFile)

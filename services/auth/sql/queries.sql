@@ -217,7 +217,7 @@ SELECT client_id, name, scopes, districts, human, secret_hash, previous_hash, pr
 FROM client WHERE client_id = $1
 
 -- name: list_clients
-SELECT client_id, name, scopes, districts, human, previous_until, created_at, rotated_at FROM client
+SELECT client_id AS id, name, scopes, districts, human, created_at, rotated_at, previous_until FROM client
 ORDER BY created_at, client_id LIMIT 1000
 
 -- name: insert_client

@@ -1,0 +1,54 @@
+"""What claims decides, turned into own commands at the border.
+
+`AccountClaimed` makes a sealed credential live, `ClaimRejected` discards it, `AccountReset` revokes what came before.
+Gate, checkpoint and effect are one transaction; the call of the claim's last step is woken after it.
+"""
+
+from uuid import UUID
+
+from services.auth import handlers
+from services.auth.handlers import Auth, Occasion
+from shared import clock
+from shared.consumer import Reaction
+from shared.database import Connection
+from shared.messages import Cause, Event, EventCodec, Recorded
+
+
+class AccountClaimed(Event, frozen=True, kw_only=True):
+    claim_id: UUID
+    credential_id: UUID
+    generation: int
+
+
+class ClaimRejected(Event, frozen=True, kw_only=True):
+    claim_id: UUID
+    credential_id: UUID
+    reason: str
+
+
+class AccountReset(Event, frozen=True, kw_only=True):
+    generation: int
+
+
+CLAIMS = EventCodec("claims", [AccountClaimed, ClaimRejected, AccountReset])
+
+
+def reactions(auth: Auth) -> list[Reaction]:
+    """One reader of claims' topic, so that a reset never overtakes the claim that it ends."""
+
+    async def react(conn: Connection, recorded: Recorded[Event]) -> None:
+        person_id = recorded.stream_id
+        on = Occasion(auth.kit.policies.get(recorded.district), clock.now(), Cause.of(recorded))
+        match recorded.data:
+            case AccountClaimed(claim_id=claim, credential_id=credential, generation=generation):
+                await handlers.activate(auth, conn, on, person_id, claim, credential, generation)
+            case ClaimRejected(claim_id=claim, credential_id=credential, reason=reason):
+                await handlers.discard(auth, conn, on, person_id, claim, credential, reason)
+            case AccountReset(generation=generation):
+                await handlers.revoke(auth, conn, on, person_id, generation)
+
+    def after(recorded: Recorded[Event]) -> None:
+        if isinstance(recorded.data, AccountClaimed | ClaimRejected):
+            auth.arrivals.tell(recorded.data.claim_id)
+
+    return [Reaction(name="verdicts", source="claims", codec=CLAIMS, react=react, after=after)]
