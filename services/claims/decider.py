@@ -36,14 +36,14 @@ NOBODY = UUID(int=0)
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
-    """One attempt. `credential_id` and `reason` tell how it was decided: neither means that nothing is decided yet."""
+    """One attempt. Decided once it has a `credential_id`: rejected if there is a `reason`, completed otherwise."""
 
     claim_id: UUID
     generation: int
     opened_at: datetime
     expires_at: datetime
     credential_id: UUID | None = None
-    reason: str | None = None
+    reason: RejectionReason | None = None
 
 
 class Waiver(msgspec.Struct, frozen=True, kw_only=True):
@@ -268,6 +268,8 @@ def _why_rejected(
         return "claim_superseded"
     if claim is None or claim.generation != generation:
         return "claim_unknown"
+    if claim.credential_id:  # decided, by another credential
+        return claim.reason or "account_claimed"
     if account.claimed:
         return "account_claimed"
     if sealed_at > claim.expires_at:
@@ -378,7 +380,11 @@ def whole_second(at: datetime) -> datetime:
 
 
 def _decided(account: Account, claim_id: UUID, **how: Any) -> list[Claim]:
-    return [_replace(c, **how) if c.claim_id == claim_id else c for c in account.claims]
+    """The claims with one more decided; what was decided first stays."""
+    return [
+        _replace(claim, **how) if claim.claim_id == claim_id and not claim.credential_id else claim
+        for claim in account.claims
+    ]
 
 
 _replace = msgspec.structs.replace

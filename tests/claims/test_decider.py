@@ -294,6 +294,17 @@ class TestCompleting:
         )  # fmt: skip
         assert again == []
 
+    def test_a_second_credential_for_one_claim_changes_nothing_about_it(self) -> None:
+        state = account(opened(), claimed())
+        second = seal(state, credential_id=some("second"))
+        assert reason(second) == "account_claimed"
+        after = account(opened(), claimed(), second)
+        assert decider.claim_state(after, after.claims[0], NOON) == ("completed", None)
+
+    def test_a_claim_that_was_rejected_stays_rejected(self) -> None:
+        state = account(opened(), seal(account(opened()), pupil(enrolled=False)))
+        assert reason(seal(state, credential_id=some("second"))) == "not_enrolled"
+
     def test_a_rejected_credential_is_not_decided_again(self) -> None:
         rejected = seal(account(opened()), pupil(enrolled=False))
         state = account(opened(), rejected)

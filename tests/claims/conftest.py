@@ -1,0 +1,193 @@
+"""A claims service over a real PostgreSQL, without Kafka: tests tell it what roster and auth would have told."""
+
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from aiohttp.test_utils import TestClient
+
+from services.claims import consumer
+from services.claims.app import SPEC
+from services.claims.batches import ResetWorker
+from services.claims.projections import ADMISSION, Identity, StudentEnrolled, StudentWithdrawn
+from shared import clock, testing
+from shared.database import migrate
+from shared.keys import Signer, make_key
+from shared.messages import Event
+from shared.service import Kit, build_app, build_kit
+from shared.settings import from_environment
+
+ISSUER = "https://auth.example.org"
+D = "/v1/districts/ccps"
+Answer = tuple[int, Any]
+
+
+class World:
+    """Claims, and everybody around it: the SIS, pupils at their browsers, auth, the help desk."""
+
+    def __init__(self, kit: Kit, http: TestClient[Any, Any], keys: Path) -> None:
+        self.kit, self.http = kit, http
+        self._auth = Signer(keys / "auth", "auth")
+        self._auth.refresh()
+        self._versions: defaultdict[tuple[str, UUID], int] = defaultdict(int)
+        (self._reaction,) = consumer.reactions(kit)
+
+    # The SIS, through roster
+
+    async def enroll(
+        self,
+        number: str = "0123456",
+        last: str = "O'Neil",
+        first: str = "Mary-Ann",
+        *,
+        hours_ago: float = 48,
+        **differing: Any,
+    ) -> UUID:
+        person_id, at = uuid4(), clock.now() - timedelta(hours=hours_ago)
+        usual = {
+            "enrollment_id": "e1",
+            "identity": Identity(f"sis-{number}", number, last, first),
+            "received_at": at,
+            "basis": at,
+            "baseline": False,
+            "current": True,
+        }
+        await self.roster(person_id, StudentEnrolled(**(usual | differing)))
+        return person_id
+
+    async def withdraw(self, person_id: UUID) -> None:
+        await self.roster(person_id, StudentWithdrawn())
+
+    async def roster(self, person_id: UUID, fact: Event) -> None:
+        async with self.kit.db.transaction() as conn:
+            await ADMISSION.apply(conn, [self._told("roster", person_id, fact)])
+
+    async def park(self, person_id: UUID) -> None:
+        async with self.kit.db.connection() as conn:
+            await conn.execute(
+                "INSERT INTO gate (consumer, stream_id, version, parked_at) VALUES ('admission', $1, 0, $2)",
+                person_id, clock.now(),
+            )  # fmt: skip
+
+    # auth
+
+    async def auth(self, person_id: UUID, fact: Event, at: datetime | None = None) -> None:
+        told = self._told("auth", person_id, fact, at)
+        async with self.kit.db.transaction() as conn:
+            await self._reaction.react(conn, told)
+
+    async def seal(
+        self, person_id: UUID, claim: Any, credential_id: UUID | None = None, **differing: Any
+    ) -> UUID:
+        """auth seals a credential for an open claim (what POST /claims answered)."""
+        credential_id = credential_id or uuid4()
+        generation = differing.pop("generation", 0)
+        fact = consumer.CredentialsSet(
+            claim_id=UUID(claim["claim_id"]), credential_id=credential_id, generation=generation
+        )
+        await self.auth(person_id, fact, **differing)
+        return credential_id
+
+    def _told(self, service: str, person_id: UUID, fact: Event, at: datetime | None = None) -> Any:
+        self._versions[service, person_id] += 1
+        version = self._versions[service, person_id]
+        return testing.recorded(fact, version, at=at or clock.now(), service=service, stream_id=person_id)
+
+    # Pupils
+
+    async def claim(
+        self, number: str = "0123456", last: str = "O'Neil", first: str = "Mary-Ann", **headers: str
+    ) -> Answer:
+        body = {"last_name": last, "first_name": first, "number": number}
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        return await self._ask("POST", "/claims", json=body, headers=sent)
+
+    async def standing(self, claim: Any, **differing: str) -> Answer:
+        path = f"/claims/{differing.get('claim_id', claim['claim_id'])}"
+        return await self._ask("GET", path, headers={"Authorization": f"Bearer {claim['ticket']}"})
+
+    async def claimed(self, number: str = "0123456", last: str = "O'Neil", first: str = "Mary-Ann") -> UUID:
+        """A pupil who has claimed."""
+        person_id = await self.enroll(number, last, first)
+        status, claim = await self.claim(number, last, first)
+        assert status == 201
+        await self.seal(person_id, claim)
+        return person_id
+
+    # The help desk
+
+    async def desk(
+        self, method: str, path: str, *, sub: str = "desk-1", scope: str = "desk", **more: Any
+    ) -> Answer:
+        headers = {"Authorization": f"Bearer {self.token(sub, scope)}", **more.pop("headers", {})}
+        return await self._ask(method, path, headers=headers, **more)
+
+    async def account(self, person_id: UUID) -> Any:
+        status, account = await self.desk("GET", f"/accounts/{person_id}")
+        assert status == 200
+        return account
+
+    def token(self, sub: str, scope: str) -> str:
+        now = int(clock.now().timestamp())
+        claims = {
+            "iss": f"{ISSUER}{D}", "aud": "homeroom", "sub": sub, "iat": now, "exp": now + 600,
+            "district": "ccps", "scope": scope,
+        }  # fmt: skip
+        return self._auth.sign("at+jwt", claims)
+
+    async def work(self) -> int:
+        """Lets the worker reset whatever is planned; how many it took."""
+        worker, took = ResetWorker(self.kit.store), 0
+        while await worker.reset_next(clock.now()):
+            took += 1
+        return took
+
+    # What there is
+
+    async def events(self, person_id: UUID) -> list[Event]:
+        async with self.kit.db.connection() as conn:
+            return [recorded.data for recorded in await self.kit.store.load(conn, person_id)]
+
+    async def fetch(self, statement: str, *args: Any) -> list[dict[str, Any]]:
+        async with self.kit.db.connection() as conn:
+            return [dict(row) for row in await conn.fetch(statement, *args)]
+
+    async def _ask(self, method: str, path: str, **more: Any) -> Answer:
+        async with self.http.request(method, D + path, **more) as response:
+            text = await response.read()
+            return response.status, (await response.json(content_type=None)) if text else None
+
+
+@pytest.fixture
+async def kit(database: str, tmp_path: Path) -> AsyncIterator[Kit]:
+    for service in ("auth", "claims"):
+        make_key(service, tmp_path / "public", tmp_path / service, datetime(2026, 1, 1, tzinfo=UTC))
+    settings = from_environment(
+        {},
+        service="claims",
+        postgres=database,
+        kafka="127.0.0.1:9",
+        issuer=ISSUER,
+        key_dir=str(tmp_path / "public"),
+        signing_key_dir=str(tmp_path / "claims"),
+    )
+    await migrate(database, Path(__file__).parents[2] / "services" / "claims" / "sql")
+    kit = build_kit(SPEC, settings)
+    kit.policies.refresh()
+    kit.keys.refresh()
+    kit.signer.refresh()
+    for ready in ("migrations", "history"):
+        kit.readiness.has(ready)
+    yield kit
+    await kit.db.close()
+
+
+@pytest.fixture
+async def world(
+    kit: Kit, tmp_path: Path, aiohttp_client: Callable[..., Awaitable[TestClient[Any, Any]]]
+) -> World:
+    return World(kit, await aiohttp_client(build_app(kit)), tmp_path)
