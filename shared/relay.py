@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 import structlog
 from aiokafka import AIOKafkaProducer
@@ -61,6 +62,14 @@ async def backlog(conn: Connection) -> Backlog:
     row = await conn.fetchrow(_sql.backlog, BACKLOG_COUNTED)
     assert row is not None
     return Backlog(row["pending"], row["oldest_at"])
+
+
+class _Acknowledged(NamedTuple):
+    """Rows of a part that Kafka has, and the offset of the last, if it was said."""
+
+    part: int
+    rows: Sequence[Row]
+    last_offset: int | None
 
 
 class Relay:
@@ -143,9 +152,8 @@ class Relay:
                 await self._take_parts(conn)
                 await floor.look(conn)
             rows = await conn.fetch(_sql.pending, 0 if full else floor.seq, list(self.parts), MAX_ROWS)
-            if rows:
-                await self._send(conn, producer, rows)
-            if full and len(rows) < MAX_ROWS:
+            all_sent = await self._send(conn, producer, rows) if rows else True
+            if full and all_sent and len(rows) < MAX_ROWS:
                 floor.rise()
             self.failure = None
             if not rows:
@@ -170,60 +178,53 @@ class Relay:
         self.parts |= set(asked) - self.halted.keys()
         log.info("relay_holds", topic=self._topic, parts=sorted(self.parts), halted=sorted(self.halted))
 
-    async def _send(self, conn: Connection, producer: AIOKafkaProducer, rows: Sequence[Row]) -> None:
-        """Send rows, each part's in order, and mark the parts of which every row was acknowledged.
+    async def _send(self, conn: Connection, producer: AIOKafkaProducer, rows: Sequence[Row]) -> bool:
+        """Send rows, each part's in order, and mark what was acknowledged; were they all sent?
 
-        Raises what failed first, if anything: then nothing of that part is marked, and this producer is poisoned.
+        Raises what failed first, if anything: nothing of that part is marked, and this producer is poisoned.
         """
         by_part: dict[int, list[Row]] = defaultdict(list)
         for row in rows:
             by_part[row["part"]].append(row)
-        tasks = {
-            part: asyncio.create_task(self._send_part(producer, part, of)) for part, of in by_part.items()
-        }
+        tasks = [asyncio.create_task(self._send_part(producer, part, of)) for part, of in by_part.items()]
         try:
-            await asyncio.wait(tasks.values(), timeout=ACKNOWLEDGE_PATIENCE_S)
+            await asyncio.wait(tasks, timeout=ACKNOWLEDGE_PATIENCE_S)
         finally:
-            for task in tasks.values():
+            for task in tasks:
                 task.cancel()  # does nothing to those that are done
-        errors = [task.exception() if task.done() else TimeoutError() for task in tasks.values()]
-        last = {
-            part: task.result()
-            for (part, task), error in zip(tasks.items(), errors, strict=True)
-            if not error
-        }
-        await self._mark(conn, {part: by_part[part] for part in last}, last)
+        errors = [task.exception() if task.done() else TimeoutError() for task in tasks]
+        acknowledged = [task.result() for task, error in zip(tasks, errors, strict=True) if error is None]
+        await self._mark(conn, acknowledged)
         with kafka_unavailable_when_lost():
             for error in filter(None, errors):
                 raise error
+        return sum(len(part.rows) for part in acknowledged) == len(rows)
 
-    async def _send_part(self, producer: AIOKafkaProducer, part: int, rows: Sequence[Row]) -> int:
-        """Send one part's rows; the offset of the last, when all are acknowledged. One task alone keeps the order."""
-        futures = []
-        try:
-            for row in rows:
-                key, value, headers = to_kafka(self._envelope(row), row["data"])
-                futures.append(await producer.send(self._topic, value, key, partition=part, headers=headers))
-            await asyncio.wait(futures)
-        finally:
-            for future in futures:
-                future.cancel()
-        if error := next(filter(None, [future.exception() for future in futures]), None):
-            raise error
-        return int(futures[-1].result().offset)
+    async def _send_part(self, producer: AIOKafkaProducer, part: int, rows: Sequence[Row]) -> _Acknowledged:
+        """Send as many of one part's rows, from the first, as one batch holds.
 
-    async def _mark(
-        self, conn: Connection, sent: Mapping[int, Sequence[Row]], last_offsets: Mapping[int, int]
-    ) -> None:
+        One batch is taken or refused as a whole. Of two, the second could be taken after the first was refused, and a
+        person's events would lie in the topic in another order than they happened.
+        """
+        batch = producer.create_batch()
+        for row in rows:
+            key, value, headers = to_kafka(self._envelope(row), row["data"])
+            if batch.append(timestamp=None, key=key, value=value, headers=headers) is None:
+                break
+        batch.close()
+        taken = batch.record_count()
+        metadata = await (await producer.send_batch(batch, self._topic, partition=part))
+        # A batch that the broker had already (a retry of the client's) is acknowledged without its offset: -1.
+        last_offset = metadata.offset + taken - 1 if metadata.offset >= 0 else None
+        return _Acknowledged(part, rows[:taken], last_offset)
+
+    async def _mark(self, conn: Connection, sent: Sequence[_Acknowledged]) -> None:
         """Take acknowledged rows out of the outbox and note each part's last record, in one statement."""
         if not sent:
             return
-        # A record that the broker had already (a retry of ours) is acknowledged without its offset: -1.
-        last = [
-            (part, offset, sent[part][-1]["event_id"]) for part, offset in last_offsets.items() if offset >= 0
-        ]
+        last = [(part, offset, rows[-1]["event_id"]) for part, rows, offset in sent if offset is not None]
         parts, offsets, event_ids = ([entry[n] for entry in last] for n in range(3))
-        seqs = [row["seq"] for rows in sent.values() for row in rows]
+        seqs = [row["seq"] for part in sent for row in part.rows]
         await conn.execute(_sql.mark_sent, seqs, parts, offsets, event_ids)
         self.published += len(seqs)
 

@@ -1,18 +1,26 @@
 """A service of no meaning, for the kit's own tests: it counts."""
 
+import asyncio
+from collections import defaultdict
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import msgspec
+from aiokafka import ConsumerRecord, TopicPartition
 
-from shared.database import migrate
+from shared import clock
+from shared.database import Database, migrate
 from shared.errors import Rejected
-from shared.messages import Event, EventCodec, Recorded
+from shared.event_store import EventStore
+from shared.kafka import administering, consuming, create_topics, read_ranges, service_topic
+from shared.messages import Cause, Event, EventCodec, Recorded, from_kafka, partition_of, topic_of
 from shared.projection import Projection
+from shared.relay import Relay, backlog
 from shared.settings import Settings
-from shared.transact import Decider
+from shared.transact import Decider, transact
 
 SERVICE = "counter"
 
@@ -99,3 +107,72 @@ async def migrated(dsn: str, folder: Path) -> None:
     sql.mkdir(parents=True, exist_ok=True)
     (sql / "0001_count.sql").write_text(COUNTS_TABLE)
     await migrate(dsn, sql)
+
+
+class Publishing:
+    """A database, a topic, a store over both, and what a reader of the topic sees."""
+
+    def __init__(self, dsn: str, kafka: str, prefix: str) -> None:
+        self.settings = settings(postgres=dsn, kafka=kafka, topic_prefix=prefix)
+        self.topic = topic_of(prefix, SERVICE)
+        self.db = Database(dsn, max_size=16)
+        self.relay = Relay(self.settings)
+        self.store = EventStore(self.db, CODEC, self.settings.partitions, on_append=self.relay.wake)
+
+    async def make_topic(self, **config: str) -> None:
+        wanted = service_topic(self.settings, SERVICE)
+        await create_topics(self.settings, [replace(wanted, config={**wanted.config, **config})])
+
+    async def drop_topic(self) -> None:
+        async with administering(self.settings) as admin:
+            await admin.delete_topics([self.topic])
+            while self.topic in await admin.list_topics():
+                await asyncio.sleep(0.05)
+
+    async def add(self, person: UUID, *by: int) -> list[Recorded[Event]]:
+        def decide(state: int, facts: Any) -> list[Event]:
+            return [Counted(by=n) for n in by or (1,)]
+
+        now = clock.now()
+        outcome = await transact(
+            self.store, DECIDER, "ccps", person, decide, now=now, cause=Cause.new(), attempts=30
+        )
+        return outcome.events
+
+    async def drained(self, patience_s: float = 30) -> None:
+        """Returns when nothing waits in the outbox."""
+        async with asyncio.timeout(patience_s):
+            while True:
+                async with self.db.connection() as conn:
+                    if (await backlog(conn)).pending == 0:
+                        return
+                await asyncio.sleep(0.02)
+
+    async def records(self) -> list[ConsumerRecord]:
+        """Everything in the topic, each partition in order."""
+        found: list[ConsumerRecord] = []
+        async with consuming(self.settings) as consumer:
+            tps = [TopicPartition(self.topic, part) for part in range(self.settings.partitions)]
+            ends = await consumer.end_offsets(tps)
+            async for records in read_ranges(consumer, {tp: (0, end) for tp, end in ends.items()}):
+                found += records
+        return sorted(found, key=lambda record: (record.partition, record.offset))
+
+    async def versions(self) -> dict[UUID, list[int]]:
+        """Each person's versions as they lie in the topic."""
+        seen: dict[UUID, list[int]] = defaultdict(list)
+        for record in await self.records():
+            event = from_kafka(record, CODEC)
+            assert record.partition == partition_of(event.stream_id, self.settings.partitions)
+            seen[event.stream_id].append(event.version)
+        return seen
+
+    async def stored(self) -> dict[UUID, int]:
+        async with self.db.connection() as conn:
+            rows = await conn.fetch("SELECT stream_id, version FROM stream")
+        return {row["stream_id"]: row["version"] for row in rows}
+
+
+def first_seen(versions: list[int]) -> list[int]:
+    """What a gate lets through: versions in the order in which each is new."""
+    return list(dict.fromkeys(versions))
