@@ -1,0 +1,366 @@
+"""Resets, from the help desk's request until auth has confirmed: one, pasted lines, approval, crash, cancel."""
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from services.claims import batches
+from services.claims.batches import ResetWorker
+from services.claims.consumer import CredentialLost, CredentialRevoked
+from services.claims.events import AccountReset
+from shared import clock
+from shared.errors import VersionConflict
+from tests.claims.conftest import World
+from tests.claims.test_api import differing
+
+NAMES = [("0000001", "De La Cruz", "Mary Ann"), ("0000002", "O'Neil", "Siobhán"), ("0000003", "Li", "X")]
+
+
+async def three_claimed(world: World) -> list[UUID]:
+    return [await world.claimed(*who) for who in NAMES]
+
+
+def lines(*indexes: int) -> list[str]:
+    return [f"{first} {last} {number}" for number, last, first in (NAMES[i] for i in indexes or range(3))]
+
+
+async def start(world: World, pasted: Any, **more: Any) -> Any:
+    status, batch = await world.desk("POST", "/reset-batches", json={"lines": pasted}, **more)
+    assert status == 202
+    return batch
+
+
+async def seen(world: World, batch: Any) -> Any:
+    status, now = await world.desk("GET", f"/reset-batches/{batch['batch_id']}")
+    assert status == 200
+    return now
+
+
+def states(batch: Any) -> list[str]:
+    return [line["state"] for line in batch["lines"]]
+
+
+async def revoked(world: World, person_id: UUID, generation: int = 1, sessions_ended: int = 2) -> None:
+    await world.auth(person_id, CredentialRevoked(generation=generation, sessions_ended=sessions_ended))
+
+
+async def generations(world: World, *persons: UUID) -> list[int]:
+    return [(await world.account(person_id))["generation"] for person_id in persons]
+
+
+class TestOne:
+    async def test_it_is_done_when_auth_has_confirmed(self, world: World) -> None:
+        person_id = await world.claimed()
+        async with world.http.post(
+            f"/v1/districts/ccps/accounts/{person_id}/resets",
+            json={"desk_ticket": "T-9"},
+            headers={"Authorization": f"Bearer {world.token('desk-1', 'desk')}"},
+        ) as response:
+            batch = await response.json()
+        assert response.status == 202
+        assert response.headers["Location"] == f"/v1/districts/ccps/reset-batches/{batch['batch_id']}"
+        assert (batch["state"], batch["total"], batch["done"], states(batch)) == ("running", 1, 0, ["reset"])
+        account = await world.account(person_id)
+        assert (account["claimed"], account["generation"]) == (False, 1)
+        await revoked(world, person_id)
+        batch = await seen(world, batch)
+        assert (batch["state"], batch["done"], states(batch)) == ("done", 1, ["done"])
+        assert batch["lines"][0]["sessions_ended"] == 2
+        (reset,) = (await world.account(person_id))["resets"]
+        assert (reset["author"], reset["desk_ticket"], reset["state"]) == ("desk-1", "T-9", "done")
+        event = (await world.events(person_id))[-1]
+        assert isinstance(event, AccountReset)
+        assert (event.actor, event.desk_ticket, str(event.batch_id)) == ("desk-1", "T-9", batch["batch_id"])
+
+    async def test_the_pupil_claims_again_and_the_late_answer_of_auth_spoils_nothing(
+        self, world: World
+    ) -> None:
+        person_id = await world.claimed()
+        await world.desk("POST", f"/accounts/{person_id}/resets", json={})
+        _, claim = await world.claim()
+        await world.seal(person_id, claim, generation=1)
+        await revoked(world, person_id)
+        account = await world.account(person_id)
+        assert (account["claimed"], account["generation"]) == (True, 1)
+        assert (await world.standing(claim))[1]["state"] == "completed"
+
+    async def test_an_unclaimed_account_gets_a_new_generation_and_its_open_claim_ends(
+        self, world: World
+    ) -> None:
+        person_id = await world.enroll()
+        _, claim = await world.claim()
+        status, _ = await world.desk("POST", f"/accounts/{person_id}/resets", json={})
+        assert status == 202
+        await world.seal(person_id, claim)
+        assert (await world.standing(claim))[1] == {
+            "claim_id": claim["claim_id"], "state": "rejected", "reason": "claim_superseded",
+        }  # fmt: skip
+
+    async def test_a_repeat_under_one_key_resets_once(self, world: World) -> None:
+        person_id = await world.claimed()
+        asked = {"json": {}, "headers": {"Idempotency-Key": "k"}}
+        answers = [await world.desk("POST", f"/accounts/{person_id}/resets", **asked) for _ in range(3)]
+        assert answers[0] == answers[1] == answers[2]
+        assert await generations(world, person_id) == [1]
+
+    async def test_an_older_confirmation_confirms_nothing_newer(self, world: World) -> None:
+        person_id = await world.claimed()
+        batch = (await world.desk("POST", f"/accounts/{person_id}/resets", json={}))[1]
+        again = (await world.desk("POST", f"/accounts/{person_id}/resets", json={}))[1]
+        await revoked(world, person_id, generation=1)
+        assert [(await seen(world, b))["state"] for b in (batch, again)] == ["done", "running"]
+        await revoked(world, person_id, generation=2, sessions_ended=0)
+        assert (await seen(world, again))["state"] == "done"
+
+    async def test_an_unknown_person(self, world: World) -> None:
+        status, problem = await world.desk("POST", f"/accounts/{uuid4()}/resets", json={})
+        assert (status, problem["reason"]) == (404, "person_unknown")
+        assert await world.fetch("SELECT * FROM reset_batch") == []
+
+    async def test_where_even_one_needs_a_second_person(self, world: World) -> None:
+        person_id = await world.claimed()
+        differing(world.kit, approval_above=0)
+        status, problem = await world.desk("POST", f"/accounts/{person_id}/resets", json={})
+        assert (status, problem["reason"]) == (403, "approval_required")
+        assert await generations(world, person_id) == [0]
+
+
+class TestALostCredential:
+    async def test_it_resets_its_account_and_the_desk_sees_why(self, world: World) -> None:
+        person_id = await world.claimed()
+        await world.auth(person_id, CredentialLost(generation=0))
+        account = await world.account(person_id)
+        assert (account["claimed"], account["generation"]) == (False, 1)
+        (reset,) = account["resets"]
+        assert (reset["cause"], reset["author"], reset["state"]) == ("credential_lost", "auth", "reset")
+        await revoked(world, person_id, sessions_ended=0)
+        assert (await world.account(person_id))["resets"][0]["state"] == "done"
+
+    async def test_one_of_an_older_generation_is_passed_over(self, world: World) -> None:
+        person_id = await world.claimed()
+        await world.desk("POST", f"/accounts/{person_id}/resets", json={})
+        await world.auth(person_id, CredentialLost(generation=0))
+        assert await generations(world, person_id) == [1]
+
+
+class TestLines:
+    async def test_a_dry_run_reports_and_changes_nothing(self, world: World) -> None:
+        persons = await three_claimed(world)
+        await world.enroll("0000004", "New", "Pupil")
+        pasted = [
+            *lines(),
+            "Pupil New 0000004",
+            "New Pupil 0000004",
+            "No Body 7777777",
+            "Li X 0000003",
+            "X 3",
+        ]
+        status, preview = await world.desk("POST", "/reset-batches?dry_run", json={"lines": pasted})
+        assert status == 200
+        assert (preview["total"], preview["approval_required"]) == (3, False)
+        assert states(preview) == [
+            "matched", "matched", "matched", "name_differs", "not_claimed", "unmatched", "name_differs", "malformed",
+        ]  # fmt: skip
+        assert preview["lines"][3]["on_file"] == "Pupil New"
+        assert await generations(world, *persons) == [0, 0, 0]
+        assert await world.fetch("SELECT * FROM reset_batch") == []
+
+    async def test_the_worker_resets_them_and_auth_confirms_each(self, world: World) -> None:
+        persons = await three_claimed(world)
+        batch = await start(world, "\n".join(lines()))
+        assert (batch["state"], batch["total"], states(batch)) == ("running", 3, ["matched"] * 3)
+        assert await world.work() == 3
+        assert states(await seen(world, batch)) == ["reset"] * 3
+        assert await generations(world, *persons) == [1, 1, 1]
+        for person_id in persons:
+            await revoked(world, person_id)
+        batch = await seen(world, batch)
+        assert (batch["state"], batch["done"], batch["counts"]) == ("done", 3, {"done": 3})
+
+    async def test_an_unclaimed_account_of_the_list_keeps_its_open_claim(self, world: World) -> None:
+        person_id = await world.enroll(*NAMES[0])
+        _, claim = await world.claim(*NAMES[0])
+        batch = await start(world, lines(0))
+        assert (batch["state"], batch["total"], states(batch)) == ("done", 0, ["not_claimed"])
+        assert await world.work() == 0
+        await world.seal(person_id, claim)
+        assert (await world.standing(claim))[1]["state"] == "completed"
+
+    async def test_who_claimed_again_since_the_list_was_frozen_is_left_alone(self, world: World) -> None:
+        first, other, _ = await three_claimed(world)
+        batch = await start(world, lines(0, 1))
+        await world.desk("POST", f"/accounts/{first}/resets", json={})
+        _, claim = await world.claim(*NAMES[0])
+        await world.seal(first, claim, generation=1)
+        assert await world.work() == 2
+        found = await seen(world, batch)
+        assert [(line["state"], line.get("reason")) for line in found["lines"]] == [
+            ("skipped", "reset_since"), ("reset", None),
+        ]  # fmt: skip
+        assert (await world.account(first))["claimed"] is True
+        assert (await world.account(other))["claimed"] is False
+
+    async def test_what_is_on_file_is_shown_once_and_not_kept(self, world: World) -> None:
+        await three_claimed(world)
+        batch = await start(world, ["Mary De La Cruz 0000001"])
+        assert "on_file" not in (await seen(world, batch))["lines"][0]
+        assert "Cruz" not in str(await world.fetch("SELECT report FROM reset_batch"))
+
+    @pytest.mark.parametrize(
+        ("pasted", "reason"),
+        [
+            ([], "lines_missing"),
+            (["A B 1"] * 2001, "lines_too_many"),
+            (7, "invalid_body"),
+            ([7], "invalid_body"),
+        ],
+    )
+    async def test_lines_are_bounded(self, world: World, pasted: Any, reason: str) -> None:
+        status, problem = await world.desk("POST", "/reset-batches", json={"lines": pasted})
+        assert (status, problem["reason"]) == (422, reason)
+
+    async def test_a_misspelt_dry_run_resets_nobody(self, world: World) -> None:
+        await three_claimed(world)
+        status, problem = await world.desk("POST", "/reset-batches?dryrun", json={"lines": lines()})
+        assert (status, problem["reason"]) == (422, "invalid_query")
+
+    async def test_a_repeat_under_one_key_is_one_batch(self, world: World) -> None:
+        await three_claimed(world)
+        key = {"headers": {"Idempotency-Key": "k"}}
+        one, again = await start(world, lines(), **key), await start(world, lines(), **key)
+        assert one["batch_id"] == again["batch_id"]
+        assert await world.work() == 3
+
+
+class TestApproval:
+    async def waiting(self, world: World) -> Any:
+        differing(world.kit, approval_above=2)
+        batch = await start(world, lines())
+        assert batch["state"] == "awaiting_approval"
+        assert await world.work() == 0
+        return batch
+
+    async def approve(self, world: World, batch: Any, **by: str) -> tuple[int, Any]:
+        return await world.desk("POST", f"/reset-batches/{batch['batch_id']}/approval", **by)
+
+    async def test_a_long_list_waits_for_a_second_person(self, world: World) -> None:
+        persons = await three_claimed(world)
+        batch = await self.waiting(world)
+        status, problem = await self.approve(world, batch)
+        assert (status, problem["reason"]) == (403, "approver_is_author")
+        for _ in range(2):
+            status, approved = await self.approve(world, batch, sub="desk-2")
+            assert (status, approved["state"], approved["approved_by"]) == (202, "running", "desk-2")
+        assert await world.work() == 3
+        assert await generations(world, *persons) == [1, 1, 1]
+
+    async def test_exactly_the_bound_needs_nobody(self, world: World) -> None:
+        await three_claimed(world)
+        differing(world.kit, approval_above=3)
+        assert (await start(world, lines()))["state"] == "running"
+
+    async def test_a_cancelled_list_cannot_be_approved(self, world: World) -> None:
+        persons = await three_claimed(world)
+        batch = await self.waiting(world)
+        for _ in range(2):
+            assert await world.desk("DELETE", f"/reset-batches/{batch['batch_id']}") == (204, None)
+        status, problem = await self.approve(world, batch, sub="desk-2")
+        assert (status, problem["reason"]) == (409, "batch_cancelled")
+        assert await world.work() == 0
+        assert await generations(world, *persons) == [0, 0, 0]
+
+    async def test_an_unknown_batch(self, world: World) -> None:
+        path = f"/reset-batches/{uuid4()}"
+        for method, ending in (("GET", ""), ("DELETE", ""), ("POST", "/approval")):
+            status, problem = await world.desk(method, path + ending)
+            assert (status, problem["reason"]) == (404, "batch_unknown")
+
+    async def test_only_desk_and_operator(self, world: World) -> None:
+        for scope, expected in (("desk", 202), ("operator", 202), ("roster:write", 403)):
+            status, _ = await world.desk(
+                "POST", "/reset-batches", json={"lines": ["A B 0000001"]}, scope=scope
+            )
+            assert status == expected
+
+
+class TestTheWorker:
+    async def test_cancelling_takes_back_what_has_not_begun(self, world: World) -> None:
+        persons = await three_claimed(world)
+        batch = await start(world, lines())
+        worker = ResetWorker(world.kit.store)
+        await worker.reset_next(clock.now())
+        assert await world.desk("DELETE", f"/reset-batches/{batch['batch_id']}") == (204, None)
+        assert await world.work() == 0
+        found = await seen(world, batch)
+        assert (found["state"], states(found)) == ("cancelled", ["reset", "cancelled", "cancelled"])
+        assert await generations(world, *persons) == [1, 0, 0]
+
+    async def test_cancelling_what_is_over_changes_nothing(self, world: World) -> None:
+        (person_id, *_) = await three_claimed(world)
+        batch = await start(world, lines(0))
+        await world.work()
+        await revoked(world, person_id)
+        assert await world.desk("DELETE", f"/reset-batches/{batch['batch_id']}") == (204, None)
+        assert (await seen(world, batch))["state"] == "done"
+
+    async def test_dying_before_the_commit_leaves_the_account_for_the_next(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The event and the item's state are one transaction: neither is there without the other."""
+        persons = await three_claimed(world)
+        await start(world, lines())
+        with monkeypatch.context() as dying:
+            dying.setattr(batches.sql, "mark_item", "SELECT a_statement_that_fails")
+            with pytest.raises(Exception, match="a_statement_that_fails"):
+                await ResetWorker(world.kit.store).reset_next(clock.now())
+        assert await generations(world, *persons) == [0, 0, 0]
+        assert await world.work() == 3
+        assert await generations(world, *persons) == [1, 1, 1]
+
+    async def test_several_workers_share_a_batch_without_doing_anything_twice(self, world: World) -> None:
+        persons = await three_claimed(world)
+        await start(world, lines())
+        assert sum(await asyncio.gather(*(world.work() for _ in range(4)))) == 3
+        assert await generations(world, *persons) == [1, 1, 1]
+
+    async def test_a_faster_claim_of_that_account_is_no_failure(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await three_claimed(world)
+        batch = await start(world, lines(0))
+        transact = batches.transact
+
+        async def beaten(*args: Any, **named: Any) -> Any:
+            monkeypatch.setattr(batches, "transact", transact)
+            raise VersionConflict(UUID(int=0), 1)
+
+        monkeypatch.setattr(batches, "transact", beaten)
+        monkeypatch.setattr(batches, "POLL_S", 0.01)
+        running = asyncio.create_task(ResetWorker(world.kit.store).run())
+        while states(await seen(world, batch)) != ["reset"]:
+            await asyncio.sleep(0.01)
+        running.cancel()
+
+    async def test_an_account_whose_history_cannot_be_read_fails_alone(self, world: World) -> None:
+        persons = await three_claimed(world)
+        batch = await start(world, lines())
+        await world.fetch(
+            "UPDATE event SET type = 'Unheard' WHERE stream_id = $1 AND version = 1", persons[0]
+        )
+        assert await world.work() == 3
+        found = await seen(world, batch)
+        assert [(line["state"], line.get("reason")) for line in found["lines"]] == [
+            ("failed", "UnknownEventType"), ("reset", None), ("reset", None),
+        ]  # fmt: skip
+
+    async def test_a_list_is_frozen_as_of_its_moment(self, world: World) -> None:
+        """Even where clocks disagree: an account claimed after `as_of` is not touched."""
+        await three_claimed(world)
+        batch = await start(world, lines(0))
+        earlier = clock.now() - timedelta(hours=1)
+        await world.fetch("UPDATE reset_batch SET as_of = $1", earlier)
+        await world.work()
+        assert (await seen(world, batch))["lines"][0]["reason"] == "claimed_since"
