@@ -295,7 +295,7 @@ def _decode_json(raw: bytes, request: web.Request, route: Route) -> Any:
     surrogates."""
     _expect_type(request, route.content_types)
     try:
-        if b"\\u0000" in raw and _NUL.search(raw):
+        if route.body is not msgspec.Raw and b"\\u0000" in raw and _NUL.search(raw):
             raise Rejected("invalid_body", field="$", problem="a NUL character")
         return route.decoder.decode(raw)
     except msgspec.ValidationError as error:

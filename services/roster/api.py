@@ -20,6 +20,7 @@ from shared.messages import CloudEvent
 from shared.once import once
 from shared.problems import problem_of
 from shared.service import Kit
+from shared.text import control_character
 from shared.web import Body, Call, Reply, Route
 
 MAX_BATCH = 500
@@ -158,13 +159,9 @@ async def publish(call: Call[msgspec.Raw]) -> Reply:
 
 def _events(call: Call[msgspec.Raw]) -> tuple[list[CloudEvent | MalformedRecord], bool]:
     """The events of a request, and whether it is a batch. In plain JSON the ce- headers tell binary mode."""
-    headers, kind = call.request.headers, call.request.content_type
-    if kind == BINARY and "ce-specversion" in headers:
-        attributes = {
-            name[3:].lower(): unquote(value) for name, value in headers.items() if name.lower()[:3] == "ce-"
-        }
-        attributes["datacontenttype"] = headers[hdrs.CONTENT_TYPE]
-        return [_parse(lambda body: CloudEvent.of(attributes, body), call.raw)], False
+    kind = call.request.content_type
+    if kind == BINARY and "ce-specversion" in call.request.headers:
+        return [_parse(lambda body: _binary(call.request.headers, body), call.raw)], False
     if kind == ONE or (kind == BINARY and call.raw.lstrip()[:1] != b"["):
         return [_parse(CloudEvent.parse_structured, call.raw)], False
     try:
@@ -176,6 +173,16 @@ def _events(call: Call[msgspec.Raw]) -> tuple[list[CloudEvent | MalformedRecord]
     if len(items) > MAX_BATCH:
         raise Rejected("batch_too_large", limit=MAX_BATCH)
     return [_parse(CloudEvent.parse_structured, item) for item in items], True
+
+
+def _binary(headers: Mapping[str, str], body: bytes) -> CloudEvent:
+    """An event in the HTTP binding's binary mode. Raises MalformedRecord."""
+    attributes = {
+        name[3:].lower(): unquote(value) for name, value in headers.items() if name.lower()[:3] == "ce-"
+    }
+    if any(control_character(value) for value in attributes.values()):
+        raise MalformedRecord("a ce- header is not text in UTF-8, percent-encoded")
+    return CloudEvent.of(attributes | {"datacontenttype": headers[hdrs.CONTENT_TYPE]}, body)
 
 
 def _parse(parse: Callable[[Any], CloudEvent], body: bytes | msgspec.Raw) -> CloudEvent | MalformedRecord:

@@ -93,8 +93,9 @@ def understand(
     `baseline` is not the event's to say: an operator says it of a whole request.
     """
     _check_text("id", event.id)
+    _check_text("type", event.type)
     if event.type not in TYPES:
-        raise Rejected("type_unknown", type=event.type[:MAX_LENGTH], known=sorted(TYPES))
+        raise Rejected("type_unknown", type=event.type, known=sorted(TYPES))
     content = _content(event)
     said = _said(content, TYPES[event.type])
     for claimed in (said.district, event.extensions.get("district")):

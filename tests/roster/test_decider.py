@@ -40,7 +40,7 @@ def mark(hours: float, event_id: str = "") -> Mark:
 
 
 def enroll(hours: float = 0, enrollment_id: str = "e1", **said: Any) -> EnrollStudent:
-    told = {
+    told: dict[str, Any] = {
         "number": "0123456",
         "last_name": "De La Cruz",
         "first_name": "Mary-Ann",

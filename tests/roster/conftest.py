@@ -1,0 +1,114 @@
+"""Roster as its callers see it: its application, on a real PostgreSQL and Kafka."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from aiohttp.test_utils import TestClient
+from aiokafka import AIOKafkaProducer
+
+from services.roster.app import create_app
+from shared import clock
+from shared.keys import Signer, make_key
+from shared.messages import ingress_topic
+from shared.settings import Settings
+from tests.roster.given import DISTRICT, binary
+
+ISSUER = "https://auth.example.org"
+BASE = f"/v1/districts/{DISTRICT}"
+PATIENCE_S = 20
+
+
+class Roster:
+    """The running service, and a district's system and a help desk that talk to it."""
+
+    def __init__(self, client: Any, signer: Signer, producer: AIOKafkaProducer, topic: str) -> None:
+        self.client, self._signer, self.producer, self.topic = client, signer, producer, topic
+
+    def token(self, scope: str, district: str = DISTRICT) -> str:
+        now = int(clock.now().timestamp())
+        claims = {"iss": f"{ISSUER}/v1/districts/{district}", "aud": "homeroom", "sub": scope, "scope": scope}
+        return self._signer.sign("at+jwt", claims | {"district": district, "iat": now, "exp": now + 600})
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        scope: str = "roster:write",
+        headers: dict[str, str] | None = None,
+        **given: Any,
+    ) -> tuple[int, Any]:
+        sent = {"Authorization": f"Bearer {self.token(scope)}"} | (headers or {})
+        async with self.client.request(method, BASE + path, headers=sent, **given) as answer:
+            return answer.status, await answer.json(content_type=None)
+
+    async def publish(
+        self, body: Any, *, kind: str = "application/cloudevents+json", query: str = "", **given: Any
+    ) -> tuple[int, Any]:
+        data = body if isinstance(body, bytes) else msgspec.json.encode(body)
+        headers = {"Content-Type": kind} | given.pop("headers", {})
+        return await self.ask("POST", f"/enrollments{query}", data=data, headers=headers, **given)
+
+    async def produce(
+        self, event: dict[str, Any], *, key: str | None = None, structured: bool = False
+    ) -> None:
+        """Publish to the ingress topic, under the source_id unless a key is named."""
+        if structured:
+            value, headers = msgspec.json.encode(event), [("content-type", b"application/cloudevents+json")]
+        else:
+            value, headers = binary(event)
+        key = key if key is not None else event["data"]["source_id"]
+        await self.producer.send_and_wait(self.topic, value, key=key.encode(), headers=headers)
+
+    async def until(self, path: str, good: Callable[[int, Any], bool], *, scope: str = "roster:write") -> Any:
+        """Ask again until the answer is good; the answer."""
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                status, body = await self.ask("GET", path, scope=scope)
+                if good(status, body):
+                    return body
+                await asyncio.sleep(0.05)
+
+    async def became(self, event: dict[str, Any], state: str | None = None) -> Any:
+        """What became of an event, once roster has heard of it."""
+        return await self.until(
+            f"/enrollments/{event['id']}",
+            lambda status, body: status == 200 and state in (None, body["state"]),
+        )
+
+
+@pytest.fixture
+async def roster(
+    database: str,
+    topic_prefix: str,
+    kafka_bootstrap: str,
+    tmp_path: Path,
+    aiohttp_client: Callable[..., Awaitable[TestClient[Any, Any]]],
+) -> AsyncIterator[Roster]:
+    """Started, and ready."""
+    make_key("auth", tmp_path / "public", tmp_path / "auth", clock.now())
+    settings = Settings(
+        service="roster",
+        postgres=database,
+        kafka=kafka_bootstrap,
+        topic_prefix=topic_prefix,
+        partitions=3,
+        issuer=ISSUER,
+        key_dir=tmp_path / "public",
+    )
+    client = await aiohttp_client(create_app(settings))
+    async with asyncio.timeout(PATIENCE_S):
+        while (await client.get("/health/ready")).status != 200:
+            await asyncio.sleep(0.05)
+    signer = Signer(tmp_path / "auth", "auth")
+    signer.refresh()
+    producer = AIOKafkaProducer(bootstrap_servers=kafka_bootstrap, acks="all")
+    await producer.start()
+    try:
+        yield Roster(client, signer, producer, ingress_topic(topic_prefix, DISTRICT))
+    finally:
+        await producer.stop()
