@@ -234,7 +234,7 @@ RETURNING client_id
 
 -- name: expire_staging
 -- A while after the ticket's end, so that a repeat of the last step still finds what it did.
-DELETE FROM staging WHERE claim_id IN (SELECT claim_id FROM staging WHERE expires_at < $1 - interval '1 day' LIMIT $2)
+DELETE FROM staging WHERE claim_id IN (SELECT claim_id FROM staging WHERE expires_at < $1::timestamptz - interval '1 day' LIMIT $2)
 
 -- name: expire_session
 DELETE FROM session WHERE token_hash IN (SELECT token_hash FROM session WHERE expires_at < $1 LIMIT $2)
@@ -247,8 +247,8 @@ DELETE FROM recovery_code WHERE person_id IN (SELECT person_id FROM recovery_cod
 
 -- name: expire_wrong_password
 DELETE FROM wrong_password
-WHERE account IN (SELECT account FROM wrong_password WHERE last_at < $1 - interval '1 day' LIMIT $2)
+WHERE account IN (SELECT account FROM wrong_password WHERE last_at < $1::timestamptz - interval '1 day' LIMIT $2)
 
 -- name: expire_recovery_try
 DELETE FROM recovery_try
-WHERE (account, day) IN (SELECT account, day FROM recovery_try WHERE until < $1 - interval '1 day' LIMIT $2)
+WHERE (account, day) IN (SELECT account, day FROM recovery_try WHERE until < $1::timestamptz - interval '1 day' LIMIT $2)
