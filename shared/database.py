@@ -158,6 +158,10 @@ def unavailable_when_lost(connection: Connection) -> Iterator[None]:
         if not connection.is_closed():
             raise
         raise Unavailable("postgres") from error
+    except asyncpg.InternalClientError as error:
+        # The server ended the session while nobody used it, and the client stumbles over its farewell.
+        connection.terminate()
+        raise Unavailable("postgres") from error
 
 
 async def prepare_connection(connection: Connection) -> None:

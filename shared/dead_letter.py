@@ -276,6 +276,7 @@ _MAY_PASS: tuple[type[Exception], ...] = (
     asyncpg.UndefinedColumnError,
     asyncpg.InsufficientPrivilegeError,
     asyncpg.InvalidCatalogNameError,
+    asyncpg.InternalClientError,  # of a connection that the server has ended
 )
 
 

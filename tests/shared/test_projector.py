@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from shared.dead_letter import is_parked
 from shared.messages import partition_of
 from shared.projector import LiveProjection
-from tests.shared.kit import CODEC, Cleared, Counted, Removed
+from shared.runner import Runners
+from tests.shared.kit import Cleared, Counted, Removed
 from tests.shared.topics import (
     COUNTS,
     Scene,
@@ -103,7 +105,7 @@ async def test_what_cannot_be_read_holds_up_its_person_alone(scene: Scene) -> No
 
 
 async def test_what_the_table_does_not_take_is_found_among_the_others(scene: Scene) -> None:
-    await scene.execute("ALTER TABLE count ADD CHECK (total <> 13)")
+    await scene.execute("ALTER TABLE count ADD CHECK (total < 13)")
     good = [event(person(n), 1) for n in range(2, 40)]
     bad = event(person(1), 1, Counted(by=13))
     await scene.publish(*good[:20], bad, event(person(1), 2, Counted(by=1)), *good[20:])
@@ -130,7 +132,9 @@ async def test_a_discarded_event_is_passed_over(scene: Scene) -> None:
 
 
 async def test_garbage_without_a_person_blocks_nobody(scene: Scene) -> None:
-    await scene.send((0, None, None, []), (0, b"\xff\0", b"\0", [("ce_id", b"\0\xff")]), (0, b"x" * 5000, None, []))
+    await scene.send(
+        (0, b"", None, []), (0, b"\xff\0", b"\0", [("ce_id", b"\0\xff")]), (0, b"x" * 5000, None, [])
+    )
     here = next(n for n in range(100) if partition_of(person(n), 3) == 0)
     await scene.publish(event(person(here), 1))
     async with running(scene.settings, live(scene)):
@@ -160,14 +164,9 @@ async def gate_is(scene: Scene, n: int, version: int) -> bool:
 
 
 async def parked(scene: Scene, n: int) -> bool:
-    from shared.dead_letter import is_parked
-
     async with scene.db.connection() as conn:
         return await is_parked(conn, "count", person(n))
 
 
-async def diverged(process: object) -> bool:
-    return process.states["count"].startswith("diverged")  # type: ignore[attr-defined]
-
-
-__all__ = ["CODEC"]
+async def diverged(process: Runners) -> bool:
+    return process.states["count"].startswith("diverged")

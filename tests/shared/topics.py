@@ -2,11 +2,15 @@
 the other."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+import contextlib
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4, uuid5
+
+from aiokafka import ConsumerRecord
 
 from shared import kafka
 from shared.database import Database
@@ -32,7 +36,9 @@ class Scene:
 
     async def publish(self, *events: Recorded[Any], data: bytes | None = None) -> None:
         """Events in order, each into its person's partition."""
-        await self.send(*((partition_of(e.stream_id, self.settings.partitions), *wire(e, data)) for e in events))
+        await self.send(
+            *((partition_of(e.stream_id, self.settings.partitions), *wire(e, data)) for e in events)
+        )
 
     async def send(
         self,
@@ -42,7 +48,9 @@ class Scene:
         """Records as (partition, key, value, headers)."""
         async with kafka.producing(self.settings) as producer:
             sent = [
-                await producer.send(topic or self.topic, value, key=key, partition=part, headers=list(headers))
+                await producer.send(
+                    topic or self.topic, value, key=key, partition=part, headers=list(headers)
+                )
                 for part, key, value, headers in records
             ]
             await asyncio.gather(*sent)
@@ -75,7 +83,9 @@ class Scene:
 
 
 @asynccontextmanager
-async def scene_of(dsn: str, bootstrap: str, prefix: str, folder: Path, partitions: int = 3) -> AsyncIterator[Scene]:
+async def scene_of(
+    dsn: str, bootstrap: str, prefix: str, folder: Path, partitions: int = 3
+) -> AsyncIterator[Scene]:
     await migrated(dsn, folder)
     settings = settings_of(postgres=dsn, kafka=bootstrap, topic_prefix=prefix, partitions=partitions)
     db = Database(dsn, max_size=partitions + 4)
@@ -129,6 +139,52 @@ async def until(condition: Callable[[], Awaitable[Any]], patience_s: float = 20.
     """The first true answer."""
     deadline = asyncio.get_running_loop().time() + patience_s
     while not (answer := await condition()):
-        assert asyncio.get_running_loop().time() < deadline, f"not within {patience_s} s; last answer {answer!r}"
+        assert asyncio.get_running_loop().time() < deadline, (
+            f"not within {patience_s} s; last answer {answer!r}"
+        )
         await asyncio.sleep(0.05)
     return answer
+
+
+def record(part: int, offset: int, of: Recorded[Any]) -> ConsumerRecord:
+    """An event as Kafka would hand it over."""
+    key, value, headers = wire(of)
+    return ConsumerRecord(
+        topic="unread", partition=part, offset=offset, timestamp=0, timestamp_type=0, key=key, value=value,
+        checksum=None, serialized_key_size=len(key), serialized_value_size=len(value), headers=headers,
+    )  # fmt: skip
+
+
+class Interrupted:
+    """Awaits something, and cancels it where it waits for the nth time: a crash at every place where one can be."""
+
+    def __init__(self, work: Coroutine[Any, Any, Any], nth: int) -> None:
+        self._work = work
+        self._nth = nth
+        self.reached = False
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        inner = self._work.__await__()
+        step: Callable[[], Any] = lambda: inner.send(None)  # noqa: E731
+        for n in itertools.count():
+            try:
+                waits_for = step()
+            except StopIteration as stop:
+                return stop.value
+            if n == self._nth and waits_for is not None:
+                self.reached = True
+                waits_for.cancel()
+            try:
+                yield waits_for
+                step = lambda: inner.send(None)  # noqa: E731
+            except BaseException as error:
+                step = lambda error=error: inner.throw(error)  # type: ignore[misc]  # noqa: E731
+        return None
+
+
+async def interrupt(work: Coroutine[Any, Any, Any], nth: int) -> bool:
+    """Run with a cancellation at the nth wait; whether there was such a place."""
+    interrupted = Interrupted(work, nth)
+    with contextlib.suppress(asyncio.CancelledError):
+        await interrupted
+    return interrupted.reached
