@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
@@ -63,4 +64,6 @@ def add_routes(app: web.Application, kit: "Kit", described: Sequence[Route]) -> 
 def describe(name: str, package: str, routes: Sequence[Route]) -> dict[str, Any]:
     """The OpenAPI document of a service; its package's docstring says what it is for."""
     summary = (import_module(package).__doc__ or "").strip()
-    return openapi.document(name, summary, routes, load_reasons(package))
+    document = openapi.document(name, summary, routes, load_reasons(package))
+    plain: dict[str, Any] = msgspec.json.decode(encode(document))  # as it goes out: lists, not tuples
+    return plain

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 
@@ -34,11 +34,11 @@ def real(settings: Settings, database: str, kafka_bootstrap: str, topic_prefix: 
 
 
 @pytest.fixture
-async def client(real: Settings, aiohttp_client: Serve) -> AsyncIterator[Client]:
+async def client(real: Settings, aiohttp_client: Serve) -> Client:
     client = await aiohttp_client(create_app(SPEC, real))
     async with asyncio.timeout(30):
         await client.app[KIT].readiness.wait()  # type: ignore[union-attr]
-    yield client
+    return client
 
 
 def desk(token: Sign, **headers: str) -> dict[str, str]:
