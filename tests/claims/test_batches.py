@@ -152,8 +152,8 @@ class TestLines:
         await world.enroll("0000004", "New", "Pupil")
         pasted = [
             *lines(),
-            "Pupil New 0000004",
             "New Pupil 0000004",
+            "Pupil New 0000004",
             "No Body 7777777",
             "Li X 0000003",
             "X 3",
