@@ -110,28 +110,26 @@ async def test_a_repeat_under_the_same_key_is_given_the_same_reply(
     assert first[1].get("results", [{"state": "accepted"}])[0]["state"] == "accepted"
 
 
-@pytest.mark.parametrize(
-    ("body", "kind", "status", "reason"),
-    [
-        (b"[]", "application/cloudevents-batch+json", 422, "batch_empty"),
-        (b"{}", "application/cloudevents-batch+json", 422, "invalid_body"),
-        (b"[" + b"{}," * 500 + b"{}]", "application/cloudevents-batch+json", 413, "batch_too_large"),
-        (b"{}", "application/cloudevents+json", 422, "event_malformed"),
-        (b"[]", "application/cloudevents+json", 422, "event_malformed"),
-        (b"7", "application/json", 422, "event_malformed"),
-        (b"{", "application/cloudevents+json", 400, "malformed_json"),
-        (b"\xff", "application/json", 400, "malformed_json"),
-        (b"", "application/json", 400, "malformed_json"),
-        (b"[" * 200_000, "application/json", 400, "malformed_json"),
-        (b" " * 1_100_000, "application/json", 413, "body_too_large"),
-        (b"a,b", "text/csv", 415, "unsupported_media_type"),
-    ],
-)
-async def test_what_is_no_event_is_refused(
-    roster: Roster, body: bytes, kind: str, status: int, reason: str
-) -> None:
-    answer = await roster.publish(body, kind=kind)
-    assert (answer[0], answer[1]["reason"]) == (status, reason)
+UNUSABLE = [
+    (b"[]", "application/cloudevents-batch+json", 422, "batch_empty"),
+    (b"{}", "application/cloudevents-batch+json", 422, "invalid_body"),
+    (b"[" + b"{}," * 500 + b"{}]", "application/cloudevents-batch+json", 413, "batch_too_large"),
+    (b"{}", "application/cloudevents+json", 422, "event_malformed"),
+    (b"[]", "application/cloudevents+json", 422, "event_malformed"),
+    (b"7", "application/json", 422, "event_malformed"),
+    (b"{", "application/cloudevents+json", 400, "malformed_json"),
+    (b"\xff", "application/json", 400, "malformed_json"),
+    (b"", "application/json", 400, "malformed_json"),
+    (b"[" * 200_000, "application/json", 400, "malformed_json"),
+    (b" " * 1_100_000, "application/json", 413, "body_too_large"),
+    (b"a,b", "text/csv", 415, "unsupported_media_type"),
+]
+
+
+async def test_what_is_no_event_is_refused(roster: Roster) -> None:
+    for body, kind, status, reason in UNUSABLE:
+        answer = await roster.publish(body, kind=kind)
+        assert (answer[0], answer[1]["reason"]) == (status, reason), body[:50]
 
 
 async def test_a_nul_spoils_only_its_own_event(roster: Roster) -> None:

@@ -1,0 +1,149 @@
+"""Through Kafka: what the ingress topic brings becomes facts, and what cannot be taken holds up that pupil alone."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+
+from services.roster.consumer import _received_at
+from shared import clock, dead_letter
+from shared.messages import rfc3339
+from tests.roster.conftest import Roster
+from tests.roster.given import NOON, at, cloud_event, record
+
+LETTERS = "SELECT id, state, reason, detail, event_id, key, district, consumer FROM dead_letter ORDER BY id"
+
+
+async def wish(database: str, event: dict[str, Any], what: str) -> None:
+    """An operator asks for a retry or discards."""
+    conn = await asyncpg.connect(database)
+    letter_id = await conn.fetchval(
+        "SELECT id FROM dead_letter WHERE event_id = $1 AND state = 'parked'", event["id"]
+    )
+    assert await dead_letter.wish(conn, letter_id, what, by="operator", note=None, now=clock.now())
+    await conn.close()
+
+
+async def letters(database: str) -> list[asyncpg.Record]:
+    conn = await asyncpg.connect(database)
+    rows = await conn.fetch(LETTERS)
+    await conn.close()
+    return list(rows)
+
+
+@pytest.mark.parametrize("structured", [False, True], ids=["binary", "structured"])
+async def test_what_is_published_becomes_a_person(roster: Roster, structured: bool) -> None:
+    event = cloud_event(time=clock.now(), entered_at=rfc3339(clock.now() - timedelta(hours=25)))
+    await roster.produce(event, structured=structured)
+    told = await roster.became(event)
+    assert (told["state"], told["type"]) == ("accepted", "StudentEnrolled")
+    assert told["basis"] == event["data"]["entered_at"]
+    status, body = await roster.publish(event)
+    assert (status, body["unchanged"], body["results"][0]["person_id"]) == (202, 1, told["person_id"])
+
+
+async def test_the_wait_counts_from_the_brokers_time(roster: Roster) -> None:
+    before = clock.now() - timedelta(milliseconds=1)  # the broker counts whole ones
+    event = cloud_event(time=clock.now() - timedelta(days=3))
+    await roster.produce(event)
+    told = await roster.became(event)
+    assert before <= datetime.fromisoformat(told["basis"]) <= clock.now()
+
+
+def test_a_time_that_the_sender_wrote_proves_nothing() -> None:
+    event = cloud_event()
+    assert _received_at(record(event, appended_at=at(-5)), NOON) == at(-5)
+    assert _received_at(record(event, appended_at=at(-5), time_type=0), NOON) == NOON
+    assert _received_at(record(event, appended_at=at(5)), NOON) == NOON
+
+
+async def test_who_cannot_be_taken_waits_alone_until_it_is_mended(roster: Roster, database: str) -> None:
+    """The first stands parked with its reason, later ones of that pupil wait behind it in order, others go on."""
+    bad = cloud_event(source_id="p1", number="O123456", time=at(0))
+    good = cloud_event(source_id="p1", time=at(1))
+    correction = cloud_event("StudentCorrected", source_id="p1", first_name="Marianne", time=at(2))
+    other = cloud_event(source_id="p2")
+    for event in (bad, good, correction, other):
+        await roster.produce(event)
+    assert (await roster.became(other))["state"] == "accepted"
+    refused = await roster.became(bad, "refused")
+    assert (refused["reason"], refused["details"]) == (
+        "number_malformed",
+        {"hint": "number_letter_o", "digits": 7},
+    )
+    waiting = await roster.became(correction, "queued")
+    assert waiting["details"] == {"behind": bad["id"], "reason": "number_malformed"}
+
+    await wish(database, bad, "discard")
+    assert (await roster.became(correction, "accepted"))["person_id"]
+    assert (await roster.became(good))["state"] == "accepted"
+    assert (await roster.became(bad))["state"] == "discarded"
+    await roster.until(
+        "/persons?number=0123456",
+        lambda s, b: {p["first_name"] for p in b["persons"]} == {"Marianne", "Mary-Ann"},
+        scope="desk",
+    )
+
+
+async def test_a_retry_takes_what_can_be_taken_now(roster: Roster, database: str) -> None:
+    correction = cloud_event("StudentCorrected", first_name="Marianne", time=at(1))
+    await roster.produce(correction, structured=True)
+    assert (await roster.became(correction, "refused"))["reason"] == "person_unknown"
+    enrolled = cloud_event(time=at(0))
+    await roster.publish(enrolled)
+    await wish(database, correction, "retry")
+    await roster.became(correction, "accepted")
+    await roster.until(
+        "/persons?number=0123456",
+        lambda s, b: [p["first_name"] for p in b["persons"]] == ["Marianne"],
+        scope="desk",
+    )
+
+
+async def test_every_kind_of_unusable_record_gets_a_reason(roster: Roster, database: str) -> None:
+    """Whatever a stranger puts on the topic, the intake goes on."""
+    first = cloud_event(source_id="taken")
+    await roster.produce(first)
+    await roster.became(first)
+    await roster.produce(cloud_event(source_id="p1"), key="another")
+    await roster.produce(cloud_event(id="event 2", source_id="p2") | {"district": "elsewhere"})
+    await roster.produce(cloud_event("StaffEmployed", source_id="p3"))
+    await roster.produce(cloud_event(id=first["id"], source_id="p4"))
+    await roster.produce(cloud_event(source_id="p5", last_name="A\x00B"))
+    await roster.produce(cloud_event(source_id="p6", entered_at="2026-08-03"))
+    send = roster.producer.send_and_wait
+    await send(roster.topic, b"\xff\x00", key=b"\xfe", headers=[("ce_id", b"\xff")])
+    await send(
+        roster.topic, b"[" * 100_000, key=b"p8", headers=[("content-type", b"application/cloudevents+json")]
+    )
+    await send(roster.topic, None, key=b"p9")
+    await send(roster.topic, b"{}", headers=[])
+    last = cloud_event(source_id="last")
+    await roster.produce(last)
+    await roster.became(last)
+
+    await roster.until("/enrollments/event%202", lambda status, _: status == 200)
+    reasons: dict[str, int] = {}
+    for row in await letters(database):
+        assert (row["district"], row["consumer"], row["state"]) == ("ccps", "ingress.ccps", "parked")
+        assert row["detail"]
+        reasons[row["reason"]] = reasons.get(row["reason"], 0) + 1
+    assert reasons == {
+        "key_mismatch": 1,
+        "district_mismatch": 1,
+        "type_unknown": 1,
+        "event_id_reused": 1,
+        "field_control_character": 1,
+        "entry_time_ambiguous": 1,
+        "event_malformed": 4,
+    }
+
+
+async def test_an_id_that_was_taken_keeps_its_outcome(roster: Roster) -> None:
+    """Another event under the same id is a dead letter; who asks is told of both."""
+    event = cloud_event()
+    await roster.publish(event)
+    await roster.produce(cloud_event(id=event["id"], number="0999999"))
+    told = await roster.until(f"/enrollments/{event['id']}", lambda s, b: b["dead_letter"] is not None)
+    assert told["state"] == "accepted"
