@@ -262,6 +262,8 @@ async def _seal(
 
 def _check_staged(staged: Row | None, etags: frozenset[str]) -> None:
     """The answers are for the password that their sender saw accepted, not for another tab's."""
+    if staged is not None and staged["credential_id"]:  # sealed since the state was read
+        raise Rejected("claim_sealed")
     if staged is None or staged["password"] is None:
         raise Rejected("password_missing")
     if etags.isdisjoint(("*", staged["etag"])):

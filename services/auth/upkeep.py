@@ -21,6 +21,7 @@ ANNOUNCE_EVERY_S = 2.0
 ANNOUNCE_ROWS = 100
 LAST_TRY_MAY_TAKE = timedelta(seconds=5)
 BOOTSTRAP_EVERY_S = 10.0
+BOOTSTRAP_CLIENT = "bootstrap_client"
 
 _sql = queries(__package__)
 log = get_logger(__name__)
@@ -32,6 +33,8 @@ def workers(auth: Auth) -> list[Worker]:
         Worker("announce-rests", "projector", _repeatedly(ANNOUNCE_EVERY_S, lambda: announce(auth))),
     ]
     if auth.kit.settings.bootstrap_client_file is not None:
+        # Whoever finds auth ready may ask for the operator's token at once.
+        auth.kit.readiness.waits_for(BOOTSTRAP_CLIENT, "starting")
         found.append(Worker("bootstrap", "api", _repeatedly(BOOTSTRAP_EVERY_S, lambda: bootstrap(auth))))
     return found
 
@@ -69,5 +72,6 @@ async def bootstrap(auth: Auth) -> None:
     try:
         if await tokens.ensure_bootstrap_client(auth, file, clock.now()):
             log.info("bootstrap_client_made")
+        auth.kit.readiness.has(BOOTSTRAP_CLIENT)
     except (OSError, msgspec.MsgspecError) as error:
-        log.warning("bootstrap_file_unreadable", error=type(error).__name__)
+        auth.kit.readiness.waits_for(BOOTSTRAP_CLIENT, f"its file cannot be read: {type(error).__name__}")

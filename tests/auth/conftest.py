@@ -1,0 +1,308 @@
+"""An auth service over a real PostgreSQL, without Kafka: tests tell it what roster and claims would have told."""
+
+import asyncio
+import base64
+import contextlib
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import msgspec
+import pytest
+from aiohttp.test_utils import TestClient
+
+from services.auth import consumer
+from services.auth.app import SPEC
+from services.auth.consumer import AccountClaimed, AccountReset, ClaimRejected
+from services.auth.events import CredentialsSet
+from services.auth.handlers import Auth
+from services.auth.passwords import Hasher, HashPool, Peppers, Strength
+from services.auth.projections import PERSON, Identity, NumberChanged, StudentEnrolled, StudentWithdrawn
+from shared import clock, testing
+from shared.database import migrate
+from shared.keys import Signer, make_key
+from shared.messages import Event
+from shared.service import Kit, build_app, build_kit
+from shared.settings import from_environment
+
+ISSUER = "https://auth.example.org"
+D = "/v1/districts/ccps"
+LIGHT = Strength(memory_kib=64, passes=1)
+PASSWORD = "correct horse"
+ANSWERS = (("birth_month", "May"), ("birth_year", "2011"), ("favorite_season", "fall"))
+
+
+@dataclass
+class Answer:
+    status: int
+    body: Any
+    headers: Any
+
+    @property
+    def reason(self) -> tuple[int, str]:
+        return self.status, self.body["reason"]
+
+
+@dataclass
+class Pupil:
+    """Somebody of the roster, and what their browser holds."""
+
+    person_id: UUID
+    number: str
+    generation: int = 0
+    claim_id: UUID = field(default_factory=uuid4)
+    ticket: str = ""
+    etag: str = ""
+
+    @property
+    def username(self) -> str:
+        return f"S{self.number}"
+
+
+class World:
+    """Auth, and everybody around it: the roster, claims, pupils at their browsers, the help desk."""
+
+    def __init__(self, auth: Auth, http: TestClient[Any, Any], keys: Path) -> None:
+        self.auth, self.kit, self.http = auth, auth.kit, http
+        self._claims = Signer(keys / "claims", "claims")
+        self._claims.refresh()
+        self._versions: defaultdict[tuple[str, UUID], int] = defaultdict(int)
+        (self._reaction,) = consumer.reactions(auth)
+        self.late = timedelta(0)
+
+    # Time
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self.late
+
+    def later(self, **by: float) -> None:
+        """Lets time pass for everybody."""
+        self.late += timedelta(**by)
+
+    # The roster
+
+    async def enroll(self, number: str = "0123456", last: str = "O'Neil", first: str = "Mary-Ann") -> Pupil:
+        pupil = Pupil(uuid4(), number)
+        await self.roster(
+            pupil.person_id, StudentEnrolled(identity=Identity(number, last, first), current=True)
+        )
+        return pupil
+
+    async def withdraw(self, pupil: Pupil) -> None:
+        await self.roster(pupil.person_id, StudentWithdrawn())
+
+    async def renumber(self, pupil: Pupil, number: str) -> None:
+        await self.roster(pupil.person_id, NumberChanged(identity=Identity(number, "O'Neil", "Mary-Ann")))
+        pupil.number = number
+
+    async def roster(self, person_id: UUID, fact: Event) -> None:
+        async with self.kit.db.transaction() as conn:
+            await PERSON.apply(conn, [self._told("roster", person_id, fact)])
+
+    # claims
+
+    def open_claim(self, pupil: Pupil, minutes: float = 30, **differing: Any) -> str:
+        """A new claim of a pupil, with its ticket."""
+        pupil.claim_id, pupil.etag = uuid4(), ""
+        now = self.now()
+        claims = {
+            "iss": "homeroom-claims", "aud": ["claims", "auth"], "sub": str(pupil.person_id),
+            "jti": str(pupil.claim_id), "district": "ccps", "generation": pupil.generation,
+            "username": pupil.username, "iat": int(now.timestamp()),
+            "exp": int((now + timedelta(minutes=minutes)).timestamp()),
+        }  # fmt: skip
+        pupil.ticket = self._claims.sign("claim-ticket+jwt", claims | differing)
+        return pupil.ticket
+
+    async def decide(self, fact: Event, person_id: UUID) -> None:
+        """claims has decided, and auth hears of it."""
+        told = self._told("claims", person_id, fact)
+        async with self.kit.db.transaction() as conn:
+            await self._reaction.react(conn, told)
+        assert self._reaction.after is not None
+        self._reaction.after(told)
+
+    async def reset(self, pupil: Pupil) -> None:
+        pupil.generation += 1
+        await self.decide(AccountReset(generation=pupil.generation), pupil.person_id)
+
+    @contextlib.asynccontextmanager
+    async def answering(self, pupil: Pupil, reject: str = "", after_s: float = 0) -> AsyncIterator[None]:
+        """claims judges whatever is sealed for this pupil meanwhile."""
+
+        async def judge() -> None:
+            judged: set[UUID] = set()
+            while True:
+                for event in await self.events(pupil.person_id):
+                    if not isinstance(event, CredentialsSet) or event.credential_id in judged:
+                        continue
+                    judged.add(event.credential_id)
+                    await asyncio.sleep(after_s)
+                    names = {"claim_id": event.claim_id, "credential_id": event.credential_id}
+                    if reject:
+                        await self.decide(ClaimRejected(**names, reason=reject), pupil.person_id)
+                    else:
+                        claimed = AccountClaimed(**names, generation=event.generation)
+                        await self.decide(claimed, pupil.person_id)
+                await asyncio.sleep(0.01)
+
+        task = asyncio.create_task(judge())
+        try:
+            yield
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    def _told(self, service: str, person_id: UUID, fact: Event) -> Any:
+        self._versions[service, person_id] += 1
+        version = self._versions[service, person_id]
+        return testing.recorded(fact, version, at=self.now(), service=service, stream_id=person_id)
+
+    # Pupils
+
+    async def put_password(self, pupil: Pupil, password: str = PASSWORD) -> Answer:
+        answer = await self.ask(
+            "PUT", f"/claims/{pupil.claim_id}/password", {"password": password}, bearer=pupil.ticket
+        )
+        pupil.etag = answer.headers.get("ETag", pupil.etag)
+        return answer
+
+    async def put_answers(
+        self, pupil: Pupil, answers: Any = ANSWERS, etag: str | None = None, **more: Any
+    ) -> Answer:
+        return await self.ask(
+            "PUT",
+            f"/claims/{pupil.claim_id}/answers",
+            {"answers": typed(answers)},
+            bearer=pupil.ticket,
+            headers={"If-Match": pupil.etag if etag is None else etag},
+            **more,
+        )
+
+    async def standing(self, pupil: Pupil) -> Answer:
+        return await self.ask("GET", f"/claims/{pupil.claim_id}", bearer=pupil.ticket)
+
+    async def claim(self, pupil: Pupil, password: str = PASSWORD, answers: Any = ANSWERS) -> Pupil:
+        """Walks through a whole claim."""
+        self.open_claim(pupil)
+        assert (await self.put_password(pupil, password)).status == 200
+        async with self.answering(pupil):
+            answer = await self.put_answers(pupil, answers)
+        assert answer.status == 200, answer
+        return pupil
+
+    async def claimed(self, number: str = "0123456", password: str = PASSWORD, **who: Any) -> Pupil:
+        """A pupil who has claimed."""
+        return await self.claim(await self.enroll(number, **who), password)
+
+    async def sign_in(self, username: str, password: str = PASSWORD) -> Answer:
+        return await self.ask("POST", "/sessions", {"username": username, "password": password})
+
+    async def session(self, pupil: Pupil, password: str = PASSWORD) -> str:
+        answer = await self.sign_in(pupil.username, password)
+        assert answer.status == 201, answer
+        return str(answer.body["session"])
+
+    async def alive(self, session: str) -> bool:
+        return (await self.ask("GET", "/sessions/current", bearer=session)).status == 200
+
+    # The help desk
+
+    async def desk(
+        self, method: str, path: str, body: Any = None, scope: str = "desk", **more: Any
+    ) -> Answer:
+        return await self.ask(method, path, body, bearer=self.token(scope), **more)
+
+    def token(self, scope: str, sub: str = "desk-1") -> str:
+        now = int(self.now().timestamp())
+        claims = {
+            "iss": f"{ISSUER}{D}", "aud": "homeroom", "sub": sub, "client_id": sub, "iat": now, "exp": now + 600,
+            "district": "ccps", "scope": scope, "jti": "j",
+        }  # fmt: skip
+        return self.kit.signer.sign("at+jwt", claims)
+
+    async def truth(self, answer: Answer) -> Any:
+        """What the desk sees under the reference of a refusal."""
+        found = await self.desk("GET", f"/refusals/{answer.body['reference']}")
+        assert found.status == 200, found
+        return found.body
+
+    # What there is
+
+    async def events(self, person_id: UUID) -> list[Any]:
+        async with self.kit.db.connection() as conn:
+            return [recorded.data for recorded in await self.kit.store.load(conn, person_id)]
+
+    async def kinds(self, pupil: Pupil) -> list[str]:
+        return [type(event).__name__ for event in await self.events(pupil.person_id)]
+
+    async def fetch(self, statement: str, *args: Any) -> list[dict[str, Any]]:
+        async with self.kit.db.connection() as conn:
+            return [dict(row) for row in await conn.fetch(statement, *args)]
+
+    async def ask(
+        self, method: str, path: str, body: Any = None, *, bearer: str = "", headers: Any = None, **more: Any
+    ) -> Answer:
+        sent = dict(headers or {}) | ({"Authorization": f"Bearer {bearer}"} if bearer else {})
+        url = path if path.startswith("/v1/") else D + path
+        async with self.http.request(method, url, json=body, headers=sent, **more) as response:
+            raw = await response.read()
+            return Answer(response.status, msgspec.json.decode(raw) if raw else None, response.headers)
+
+
+def typed(answers: Any) -> list[dict[str, str]]:
+    return [{"question": question, "answer": answer} for question, answer in answers]
+
+
+def differing(kit: Kit, **rules: Any) -> None:
+    """Other rules for the district, from now on."""
+    kit.policies._policies["ccps"] = msgspec.structs.replace(kit.policies.get("ccps"), **rules)
+
+
+def write_peppers(file: Path, *names: str) -> Path:
+    file.write_text("".join(f"{n}:{base64.b64encode(n.encode() * 16).decode()}\n" for n in names))
+    return file
+
+
+@pytest.fixture
+async def kit(database: str, tmp_path: Path) -> AsyncIterator[Kit]:
+    for service in ("auth", "claims"):
+        make_key(service, tmp_path / "public", tmp_path / service, datetime(2026, 1, 1, tzinfo=UTC))
+    settings = from_environment(
+        {},
+        service="auth",
+        postgres=database,
+        kafka="127.0.0.1:9",
+        issuer=ISSUER,
+        key_dir=str(tmp_path / "public"),
+        signing_key_dir=str(tmp_path / "auth"),
+        pepper_file=str(write_peppers(tmp_path / "peppers", "p1")),
+    )
+    await migrate(database, Path(__file__).parents[2] / "services" / "auth" / "sql")
+    kit = build_kit(SPEC, settings)
+    kit.policies.refresh()
+    kit.keys.refresh()
+    kit.signer.refresh()
+    for ready in ("migrations", "history"):
+        kit.readiness.has(ready)
+    kit.own = Auth(kit, Hasher(Peppers.read(tmp_path / "peppers"), HashPool(2), LIGHT))
+    yield kit
+    kit.own.hasher.pool.close()
+    await kit.db.close()
+
+
+@pytest.fixture
+async def world(
+    kit: Kit,
+    tmp_path: Path,
+    aiohttp_client: Callable[..., Awaitable[TestClient[Any, Any]]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> World:
+    world = World(kit.own, await aiohttp_client(build_app(kit)), tmp_path)
+    monkeypatch.setattr(clock, "now", world.now)
+    return world
