@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import re
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -151,13 +151,21 @@ def unavailable_when_lost(connection: Connection) -> Iterator[None]:
         yield
     except _PASSING as error:
         # A statement that ran into its timeout may hang on the wire: closing politely would hang with it.
-        connection.terminate()
+        with suppress(asyncpg.InterfaceError):  # the pool has taken it back already, because it broke
+            connection.terminate()
         log.warning("postgres_lost", error=repr(error))
         raise Unavailable("postgres") from error
     except asyncpg.InterfaceError as error:
-        if not connection.is_closed():
+        if not _is_gone(connection):
             raise
         raise Unavailable("postgres") from error
+
+
+def _is_gone(connection: Connection) -> bool:
+    try:
+        return connection.is_closed()
+    except asyncpg.InterfaceError:  # the pool takes a connection back as soon as it is closed
+        return True
     except asyncpg.InternalClientError as error:
         # The server ended the session while nobody used it, and the client stumbles over its farewell.
         connection.terminate()
@@ -194,7 +202,8 @@ async def _release(
         await pool.release(connection, timeout=CONNECT_TIMEOUT_S)
     except (*_PASSING, asyncpg.InterfaceError) as error:
         log.warning("postgres_release_failed", error=repr(error))
-        connection.terminate()
+        with suppress(asyncpg.InterfaceError):
+            connection.terminate()
 
 
 class MigrationChanged(HomeroomError):

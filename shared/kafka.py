@@ -225,7 +225,10 @@ def _topic(settings: Settings, name: str, config: dict[str, str]) -> Topic:
 
 
 async def create_topics(settings: Settings, topics: Sequence[Topic]) -> list[str]:
-    """Make what is missing; answers the names. Raises Unavailable("kafka"), TopicRefused."""
+    """Make what is missing, and wait until it is seen; answers the names made here.
+
+    Raises Unavailable("kafka"), TopicRefused.
+    """
     async with administering(settings) as admin:
         with unavailable_when_lost():
             existing = set(await admin.list_topics())
@@ -236,8 +239,16 @@ async def create_topics(settings: Settings, topics: Sequence[Topic]) -> list[str
                 NewTopic(t.name, t.partitions, t.replication, topic_configs=dict(t.config)) for t in missing
             ]
             answer = await admin.create_topics(wanted)
+            made = _made(answer.topic_errors)
+            async with asyncio.timeout(START_TIMEOUT_S):
+                while not {topic.name for topic in missing} <= set(await admin.list_topics()):
+                    await asyncio.sleep(0.05)
+    return made
+
+
+def _made(topic_errors: Sequence[Sequence[Any]]) -> list[str]:
     made = []
-    for name, code, *message in answer.topic_errors:
+    for name, code, *message in topic_errors:
         if code == 0:
             made.append(name)
         elif for_code(code) is not TopicAlreadyExistsError:  # another process was faster
