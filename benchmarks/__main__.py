@@ -7,8 +7,8 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import claims, enrollments, history, memory, session_checks, sign_ins
-from benchmarks.district import district
+from benchmarks import claims, enrollments, memory, session_checks, sign_ins, uniform_time
+from benchmarks.district import backing, district
 from benchmarks.measure import Figure, machine
 
 ALL = {
@@ -16,18 +16,19 @@ ALL = {
     "sign-ins": sign_ins,
     "session-checks": session_checks,
     "claims": claims,
+    "uniform-time": uniform_time,
     "enrollments": enrollments,
-    "history": history,
 }
 
 
 async def main(names: list[str]) -> list[Figure]:
     """Each named benchmark on a district of its own; nothing of it stays."""
     found: list[Figure] = []
-    for name in names:
-        Console(stderr=True).print(f"measuring {name} …")
-        async with district() as fresh:
-            found += await ALL[name].figures(fresh)
+    async with backing() as servers:
+        for name in names:
+            Console(stderr=True).print(f"measuring {name} …")
+            async with district(servers) as fresh:
+                found += await ALL[name].figures(fresh)
     return found
 
 

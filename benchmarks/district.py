@@ -5,7 +5,7 @@ import contextlib
 import os
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -25,23 +25,33 @@ SOURCE = "/benchmarks"
 
 
 @asynccontextmanager
-async def backing(folder: Path) -> AsyncIterator[Json]:
+async def backing() -> AsyncIterator[Json]:
     """A PostgreSQL and a Kafka of the benchmarks' own (or those that HOMEROOM_TEST_BACKING names)."""
     if named := os.environ.get("HOMEROOM_TEST_BACKING"):
         yield msgspec.json.decode(Path(named).read_bytes())
         return
-    answer = folder / "backing.json"
-    running = asyncio.create_task(run_backing(folder / "backing", answer, os.getpid()))
-    try:
-        while not answer.exists():
-            await asyncio.sleep(0.1)
-            if running.done():
+    with _folder() as folder:
+        answer = folder / "backing.json"
+        running = asyncio.create_task(run_backing(folder / "backing", answer, os.getpid()))
+        try:
+            while not answer.exists():
+                await asyncio.sleep(0.1)
+                if running.done():
+                    await running
+            yield msgspec.json.decode(answer.read_bytes())
+        finally:
+            running.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
                 await running
-        yield msgspec.json.decode(answer.read_bytes())
-    finally:
-        running.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await running
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[Path]:
+    """A folder that is gone afterwards, and that PostgreSQL's unprivileged user can enter."""
+    with tempfile.TemporaryDirectory(prefix="homeroom-bench-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
 
 
 class District:
@@ -104,9 +114,7 @@ async def load(url: str, request: bytes, *, connections: int, seconds: float) ->
     return dict(msgspec.json.decode(output))
 
 
-def http_request(
-    method: str, path: str, headers: dict[str, str] | None = None, body: bytes = b""
-) -> bytes:
+def http_request(method: str, path: str, headers: dict[str, str] | None = None, body: bytes = b"") -> bytes:
     """The bytes of a keep-alive request."""
     lines = [f"{method} {path} HTTP/1.1", "Host: localhost", f"Content-Length: {len(body)}"]
     lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
@@ -114,15 +122,13 @@ def http_request(
 
 
 @asynccontextmanager
-async def district() -> AsyncIterator[District]:
-    """The services on databases and topics of their own, stopped and removed afterwards."""
-    with tempfile.TemporaryDirectory(prefix="homeroom-bench-") as name:
-        folder = Path(name)
-        async with backing(folder) as found:
-            fleet = Fleet(found, folder)
-            try:
-                await fleet.start()
-                async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as http:
-                    yield District(fleet, http)
-            finally:
-                await fleet.stop()
+async def district(found: Json) -> AsyncIterator[District]:
+    """The services on databases and topics of their own beside a backing, stopped and removed afterwards."""
+    with _folder() as folder:
+        fleet = Fleet(found, folder)
+        try:
+            await fleet.start()
+            async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as http:
+                yield District(fleet, http)
+        finally:
+            await fleet.stop()

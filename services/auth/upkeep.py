@@ -32,7 +32,7 @@ def workers(auth: Auth) -> list[Worker]:
         Worker("expire", "projector", _repeatedly(EXPIRE_EVERY_S, lambda: expire(auth))),
         Worker("announce-rests", "projector", _repeatedly(ANNOUNCE_EVERY_S, lambda: announce(auth))),
     ]
-    if auth.kit.settings.bootstrap_client_file is not None:
+    if auth.kit.settings.bootstrap_client_file is not None and "api" in auth.kit.settings.roles:
         # Whoever finds auth ready may ask for the operator's token at once.
         auth.kit.readiness.waits_for(BOOTSTRAP_CLIENT, "starting")
         found.append(Worker("bootstrap", "api", _repeatedly(BOOTSTRAP_EVERY_S, lambda: bootstrap(auth))))
