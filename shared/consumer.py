@@ -63,12 +63,17 @@ class Intake:
 
     It raises Unacceptable for what its sender has to mend. `key(record)` names the line that a record which cannot be
     taken holds up; None holds up nothing. `district` is the topic's, by the naming of ingress topics.
+
+    `check(record)` raises for what can be seen without the database. `handle_all(conn, records)` does for several what
+    `handle` does for one; when it raises, each is tried by itself.
     """
 
     name: str
     topic: str
     handle: Callable[[Connection, ConsumerRecord], Awaitable[None]]
     key: Callable[[ConsumerRecord], str | None]
+    check: Callable[[ConsumerRecord], object] = lambda record: None
+    handle_all: Callable[[Connection, Sequence[ConsumerRecord]], Awaitable[None]] | None = None
     batch: int = 100
 
     @property
@@ -315,13 +320,14 @@ class IntakeRunner(ConsumerRunner):
         self.batch = intake.batch
 
     def read(self, record: ConsumerRecord) -> Letter:
+        key = None
         try:
-            key = (
-                None if record.value is None else self.intake.key(record)
-            )  # a tombstone says nothing of anybody
-            return Letter(record, self.intake.district, line_of(key))
+            # A tombstone says nothing of anybody.
+            key = None if record.value is None else line_of(self.intake.key(record))
+            self.intake.check(record)
         except Exception as flaw:  # a stranger's bytes against our parsing: they are the record's fault
-            return Letter(record, self.intake.district, flaw=flaw)
+            return Letter(record, self.intake.district, key, flaw=flaw)
+        return Letter(record, self.intake.district, key)
 
     async def attempt(self, conn: Connection, letter: Letter) -> None:
         await self.intake.handle(conn, letter.record)
@@ -330,15 +336,19 @@ class IntakeRunner(ConsumerRunner):
         standing = await dead_letter.open_keys(
             conn, self.name, {letter.key for letter in letters if letter.key}
         )
+        handle_all = None if apart else self.intake.handle_all
         applied = []
         aside: list[Letter] = []
         for letter in letters:
-            if letter.flaw or letter.key in standing or not await self.attempts(conn, letter, apart):
+            fit = not letter.flaw and letter.key not in standing
+            if fit and (handle_all is not None or await self.attempts(conn, letter, apart)):
+                applied.append(letter)
+            else:
                 aside.append(letter)
                 if letter.key is not None:
                     standing.add(letter.key)
-            else:
-                applied.append(letter)
+        if handle_all is not None and applied:
+            await handle_all(conn, [letter.record for letter in applied])
         lines: defaultdict[object, list[Letter]] = defaultdict(list)
         for n, letter in enumerate(aside):
             lines[letter.key if letter.key is not None else n].append(letter)

@@ -1,5 +1,6 @@
 """The districts' ingress topics: whoever may write to one speaks for that district, and for no other."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from aiokafka import ConsumerRecord
@@ -24,15 +25,21 @@ def intakes(kit: Kit) -> list[Intake]:
 
 
 def intake(kit: Kit, district: str) -> Intake:
+    def check(record: ConsumerRecord) -> None:
+        _statement(record, district, kit.policies.get(district), clock.now())
+
     async def handle(conn: Connection, record: ConsumerRecord) -> None:
+        await handle_all(conn, [record])
+
+    async def handle_all(conn: Connection, records: Sequence[ConsumerRecord]) -> None:
         now, policy = clock.now(), kit.policies.get(district)
-        statement = _statement(record, district, policy, now)
-        [outcome] = await handlers.take(kit.store, conn, district, policy, [statement], now=now)
-        if outcome.reason is not None:
-            raise Rejected(outcome.reason, **outcome.details)
+        statements = [_statement(record, district, policy, now) for record in records]
+        for outcome in await handlers.take(kit.store, conn, district, policy, statements, now=now):
+            if outcome.reason is not None:
+                raise Rejected(outcome.reason, **outcome.details)
 
     topic = ingress_topic(kit.settings.topic_prefix, district)
-    return Intake(f"ingress.{district}", topic, handle, _key)
+    return Intake(f"ingress.{district}", topic, handle, _key, check, handle_all)
 
 
 def _key(record: ConsumerRecord) -> str | None:
