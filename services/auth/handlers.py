@@ -144,18 +144,23 @@ class Known:
     def standing(self, claim: Claim, now: datetime) -> Standing:
         stage = decider.claim_state(self.state, claim.claim_id)
         state: Literal["open", "completed", "rejected", "expired"] = "open"
+        reason = self.state.verdicts.get(claim.claim_id)
         if stage == "rejected":
             state = "rejected"
         elif stage == "completed" and self.person:  # without a number there is no username to sign in with
             state = "completed"
-        elif stage == "open" and now >= claim.expires_at:
-            state = "expired"
+        elif stage == "open":
+            try:
+                decider.still_open(self.state, claim, now)
+            except Rejected as over:  # never sealed, and it cannot be any more: another claim won, a reset, the time
+                state = "expired" if over.reason == "claim_expired" else "rejected"
+                reason = None if state == "expired" else over.details.get("cause", over.reason)
         return Standing(
             claim_id=claim.claim_id,
             state=state,
             username=claim.username,
             sealed=stage in ("sealed", "completed") and state == "open",
-            reason=self.state.verdicts.get(claim.claim_id),
+            reason=reason,
         )
 
 
