@@ -152,7 +152,9 @@ class Known:
         elif stage == "open":
             try:
                 decider.still_open(self.state, claim, now)
-            except Rejected as over:  # never sealed, and it cannot be any more: another claim won, a reset, the time
+            except (
+                Rejected
+            ) as over:  # never sealed, and it cannot be any more: another claim won, a reset, the time
                 state = "expired" if over.reason == "claim_expired" else "rejected"
                 reason = None if state == "expired" else over.details.get("cause", over.reason)
         return Standing(

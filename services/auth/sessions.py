@@ -80,7 +80,7 @@ async def find_account(auth: Auth, on: Occasion, username: str) -> Found:
     number = on.policy.number_of(username) or ""
     async with auth.kit.db.connection() as conn:
         rows = await conn.fetch(_sql.find_account, on.district, number, auth.account(on.policy, username))
-    failures = Failures(rows[0]["count"], rows[0]["last_at"]) if rows[0]["count"] is not None else None
+    failures = _failures(rows[0])
     persons = [row for row in rows if row["person_id"]]
     able = [row for row in persons if row["password"]]
     if len(able) > 1:  # a number that was given to somebody else: who has left makes room
@@ -214,35 +214,40 @@ async def change_password(
 
     async def one_try() -> None:
         async with auth.kit.db.connection() as conn:
-            row = await conn.fetchrow(_sql.find_live_verifier, session.person_id, session.credential_id, key)
-        assert row is not None
-        failures = Failures(row["count"], row["last_at"]) if row["count"] is not None else None
-        _check_pause(failures, on)
+            row = await conn.fetchrow(_sql.find_own_verifier, token_hash(token), key)
+        if row is None:
+            raise Rejected("token_invalid")
+        _check_pause(_failures(row), on)
         if await auth.hasher.matches("password", decider.composed(current), row["password"]):
-            return await _replace(auth, on, session, token, key, new)
+            return await _replace(auth, on, session.person_id, row["credential_id"], token, key, new)
         live = read_state(row["state"]).live
         repeated = live is not None and on.now - live.since < REPEATED_WITHIN
         if repeated and await auth.hasher.matches("password", decider.composed(new), row["password"]):
             return None
         await _count_wrong(auth, on, key)
-        raise Rejected(
-            "authentication_failed", secret={"cause": "wrong_password", "person_id": session.person_id}
-        )
+        raise _failed("wrong_password", session.person_id)
 
     await auth.turns.take(key, one_try)
 
 
-async def _replace(auth: Auth, on: Occasion, session: Session, token: str, key: bytes, new: str) -> None:
+async def _replace(
+    auth: Auth, on: Occasion, person_id: UUID, verified: UUID, token: str, key: bytes, new: str
+) -> None:
     async def keep_this_one(conn: Connection, credential_id: UUID) -> None:
-        await conn.execute(_sql.move_session, session.person_id, token_hash(token), credential_id)
+        await conn.execute(_sql.move_session, person_id, token_hash(token), credential_id)
         await conn.execute(_sql.forgive, key)
 
     try:
-        await replace_password(
-            auth, on, session.person_id, session.credential_id, new, "change", "self", keep_this_one
-        )
+        await replace_password(auth, on, person_id, verified, new, "change", "self", keep_this_one)
     except Rejected as refusal:
         if refusal.reason != "credential_replaced":
             raise
-        secret = {"cause": refusal.reason, "person_id": session.person_id}
-        raise Rejected("authentication_failed", secret=secret) from None
+        raise _failed(refusal.reason, person_id) from None
+
+
+def _failed(cause: str, person_id: UUID) -> Rejected:
+    return Rejected("authentication_failed", secret={"cause": cause, "person_id": person_id})
+
+
+def _failures(row: Row) -> Failures | None:
+    return Failures(row["count"], row["last_at"]) if row["count"] is not None else None

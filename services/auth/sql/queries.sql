@@ -129,12 +129,14 @@ WITH ended AS (
 )
 UPDATE session SET credential_id = $3 WHERE token_hash = $2
 
--- name: find_live_verifier
-SELECT v.password, c.state, w.count, w.last_at
-FROM (SELECT 1) AS one
-LEFT JOIN wrong_password w ON w.account = $3
-LEFT JOIN credential c ON c.person_id = $1 AND c.credential_id = $2 AND c.status = 'live'
-LEFT JOIN vault v ON v.credential_id = c.credential_id
+-- name: find_own_verifier
+-- Of the session ($1) as it stands now: another click may have changed the password since it was let in.
+SELECT v.password, c.credential_id, c.state, w.count, w.last_at
+FROM session s
+JOIN credential c ON c.person_id = s.person_id AND c.credential_id = s.credential_id AND c.status = 'live'
+JOIN vault v ON v.credential_id = c.credential_id
+LEFT JOIN wrong_password w ON w.account = $2
+WHERE s.token_hash = $1
 
 -- Recovery
 
