@@ -5,7 +5,7 @@ The demonstration and the journeys walk with it.
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 from uuid import uuid4
@@ -72,10 +72,11 @@ def cloud_event(kind: str, data: Json, *, source: str, now: datetime, event_id: 
     }
 
 
-def answers_for(policy: Json) -> list[Json]:
-    """Good answers to the first questions of the district's catalogue, as many as a claim needs."""
-    chosen = policy["questions"][: policy["questions_required"]]
-    return [{"question": question["id"], "answer": _good_answer(question["answer"])} for question in chosen]
+def answers_for(policy: Json, asked: Sequence[str] | None = None) -> list[Json]:
+    """Good answers to the questions that are asked, else to the first of the catalogue, as many as a claim needs."""
+    catalogue = {question["id"]: question["answer"] for question in policy["questions"]}
+    chosen = asked or list(catalogue)[: policy["questions_required"]]
+    return [{"question": question, "answer": _good_answer(catalogue[question])} for question in chosen]
 
 
 def _good_answer(answer: Json) -> str:

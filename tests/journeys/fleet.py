@@ -128,7 +128,7 @@ class Fleet:
 
     def _write_secrets(self) -> None:
         for service in ("claims", "auth"):
-            make_key(service, self.folder / "keys", self.folder / "private", clock.now())
+            make_key(service, self.folder / "keys", self.folder / "private" / service, clock.now())
         (self.folder / "pepper").write_text(f"1:{base64.b64encode(secrets.token_bytes(32)).decode()}\n")
         (self.folder / "bootstrap.json").write_bytes(msgspec.json.encode(self.bootstrap))
         shutil.copytree(ROOT / "policies", self.folder / "policies")
@@ -148,14 +148,25 @@ class Fleet:
                 "HOMEROOM_ISSUER": self.urls["auth"],
                 "HOMEROOM_POLICY_DIR": str(self.folder / "policies"),
                 "HOMEROOM_KEY_DIR": str(self.folder / "keys"),
-                "HOMEROOM_SIGNING_KEY_DIR": str(self.folder / "private"),
-                "HOMEROOM_PEPPER_FILE": str(self.folder / "pepper"),
-                "HOMEROOM_BOOTSTRAP_CLIENT_FILE": str(self.folder / "bootstrap.json"),
                 "HOMEROOM_ROLES": roles,
                 "HOMEROOM_LOG_FORMAT": "json",
             }
+            | self._own_to(service)
             | (self.detours.get(service, {}) if roles == "relay" else {})
         )
+
+    def _own_to(self, service: str) -> dict[str, str]:
+        """Secrets that no other service is given."""
+        given = {
+            "roster": {},
+            "claims": {"SIGNING_KEY_DIR": "private/claims"},
+            "auth": {
+                "SIGNING_KEY_DIR": "private/auth",
+                "PEPPER_FILE": "pepper",
+                "BOOTSTRAP_CLIENT_FILE": "bootstrap.json",
+            },
+        }
+        return {f"HOMEROOM_{name}": str(self.folder / path) for name, path in given[service].items()}
 
     async def ready(self, service: str, within_s: float = READY_WITHIN_S) -> None:
         """Wait until the service says that nothing is missing; TimeoutError with what it missed last."""

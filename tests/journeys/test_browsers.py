@@ -99,30 +99,32 @@ async def test_a_ticket_opens_its_own_claim_only(town: Town) -> None:
     path, body = f"/claims/{ann.claim['claim_id']}/password", {"password": new_password()}
     foreign = await town.homeroom.ask("PUT", "auth", path, body, headers=bearer(bob.claim["ticket"]))
     assert foreign.status in (401, 403, 404)
-    for ticket, reason in (
-        (ticket_of(town, ann, minutes=-1), "token_expired"),
-        (forged(town, ann), "token_invalid"),
+    person = (await town.person(ann))["person_id"]
+    for ticket, status, reason in (
+        (ticket_of(town, ann, person, minutes=-1), 409, "claim_expired"),
+        (ticket_of(town, ann, person, minutes=-61), 401, "token_expired"),
+        (forged(town, ann, person), 401, "token_invalid"),
     ):
         answer = await town.homeroom.ask("PUT", "auth", path, body, headers=bearer(ticket))
-        assert (answer.status, answer.body["reason"]) == (401, reason)
+        assert (answer.status, answer.body["reason"]) == (status, reason)
     none = await town.homeroom.ask("PUT", "auth", path, body)
     assert (none.status, none.body["reason"]) == (401, "token_missing")
 
 
-def ticket_of(town: Town, pupil: Pupil, *, minutes: int, folder: str = "private") -> str:
+def ticket_of(town: Town, pupil: Pupil, person: str, *, minutes: int, folder: str = "private/claims") -> str:
     """A ticket for the pupil's claim as claims writes it, with another end."""
     signer = Signer(town.fleet.folder / folder, "claims")
     signer.refresh()
     now = int(clock.now().timestamp())
     claims = {
         "iss": "homeroom-claims", "aud": ["claims", "auth"],
-        "sub": pupil.claim["claim_id"], "jti": pupil.claim["claim_id"],
-        "district": "ccps", "generation": 0, "username": pupil.username, "iat": now - 3600, "exp": now + minutes * 60,
+        "sub": person, "jti": pupil.claim["claim_id"],
+        "district": "ccps", "generation": 0, "username": pupil.username, "iat": now - 7200, "exp": now + minutes * 60,
     }  # fmt: skip
     return signer.sign(CLAIM_TYP, claims)
 
 
-def forged(town: Town, pupil: Pupil) -> str:
+def forged(town: Town, pupil: Pupil, person: str) -> str:
     """Signed with a key that only the forger knows."""
     make_key(
         "claims",
@@ -130,4 +132,4 @@ def forged(town: Town, pupil: Pupil) -> str:
         town.fleet.folder / "forger/private",
         clock.now() + timedelta(seconds=1),
     )
-    return ticket_of(town, pupil, minutes=30, folder="forger/private")
+    return ticket_of(town, pupil, person, minutes=30, folder="forger/private")
