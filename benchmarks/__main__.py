@@ -35,9 +35,8 @@ async def main(names: list[str]) -> list[Figure]:
 def show(found: list[Figure]) -> None:
     table = Table("", "median", "low", "high", "unit", "aim", title=machine())
     for figure in found:
-        table.add_row(
-            figure.name, *(f"{value:,.2f}" for value in (figure.median, figure.low, figure.high)), figure.unit, figure.aim
-        )  # fmt: skip
+        values = (f"{value:,.2f}" for value in (figure.median, figure.low, figure.high))
+        table.add_row(figure.name, *values, figure.unit, figure.aim)
     Console().print(table)
 
 

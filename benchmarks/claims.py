@@ -2,10 +2,12 @@
 
 import asyncio
 import time
+from collections.abc import Awaitable
 
 from benchmarks.district import PASSWORD, District
 from benchmarks.measure import Figure, quantile
 from services.auth.passwords import Hasher, HashPool, Peppers
+from services.cli.pupil import Pupil
 
 ROUNDS = 4
 CLAIMS = 40
@@ -23,9 +25,9 @@ async def figures(district: District) -> list[Figure]:
         mine = pupils[2 * n * CLAIMS : 2 * (n + 1) * CLAIMS]
         hashing += [await _timed(hasher.make("answers", "may\0witty mouse\0 2011")) for _ in range(CLAIMS)]
         for pupil in mine[:CLAIMS]:
-            alone.append(await _last_call(district, pupil))
+            alone.append(await _last_call(pupil))
         together += await asyncio.gather(
-            *(_later(i / A_SECOND, district, pupil) for i, pupil in enumerate(mine[CLAIMS:]))
+            *(_later(i / A_SECOND, pupil) for i, pupil in enumerate(mine[CLAIMS:]))
         )
     hash_ms = quantile(hashing, 0.5)
     return [
@@ -38,10 +40,7 @@ async def figures(district: District) -> list[Figure]:
     ]
 
 
-async def _last_call(district: District, pupil: object) -> float:
-    from services.cli.pupil import Pupil
-
-    assert isinstance(pupil, Pupil)
+async def _last_call(pupil: Pupil) -> float:
     for _ in range(100):
         if (await pupil.open_claim()).status == 201:
             break
@@ -54,12 +53,12 @@ async def _last_call(district: District, pupil: object) -> float:
     return 1000 * (time.perf_counter() - began)
 
 
-async def _later(seconds: float, district: District, pupil: object) -> float:
+async def _later(seconds: float, pupil: Pupil) -> float:
     await asyncio.sleep(seconds)
-    return await _last_call(district, pupil)
+    return await _last_call(pupil)
 
 
-async def _timed(work: object) -> float:
+async def _timed(work: Awaitable[object]) -> float:
     began = time.perf_counter()
-    await work  # type: ignore[misc]
+    await work
     return 1000 * (time.perf_counter() - began)

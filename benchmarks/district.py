@@ -105,9 +105,11 @@ async def load(url: str, request: bytes, *, connections: int, seconds: float) ->
     """Run `benchmarks.load` against a URL's host and port; its report."""
     address = urlsplit(url)
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "benchmarks.load", str(address.hostname), str(address.port), str(connections), str(seconds),
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-    )  # fmt: skip
+        *(sys.executable, "-m", "benchmarks.load"),
+        *map(str, (address.hostname, address.port, connections, seconds)),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
     output, _ = await process.communicate(request)
     if process.returncode:
         raise RuntimeError(f"the load generator ended with {process.returncode}")

@@ -1,4 +1,4 @@
-"""From `StudentEnrolled` on the ingress topic to a pupil who may claim: at rest, and while a district loads its pupils."""
+"""From `StudentEnrolled` on the ingress topic to a pupil who may claim: at rest, and beside a first load."""
 
 import asyncio
 import time

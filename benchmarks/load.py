@@ -1,7 +1,8 @@
-"""A load of one prepared HTTP request over keep-alive connections: `python -m benchmarks.load HOST PORT CONNECTIONS SECONDS`.
+"""A load of one prepared HTTP request over keep-alive connections.
 
-The request's bytes come on standard input; the answer is one JSON line {"requests", "seconds", "statuses", "p50_ms", "p99_ms"}. A process
-of its own, so that the measured server does not share its interpreter with what measures it. Loopback only.
+`python -m benchmarks.load HOST PORT CONNECTIONS SECONDS` with the request's bytes on standard input answers one
+JSON line {"requests", "seconds", "statuses", "p50_ms", "p99_ms"}. It is a process of its own, so that the measured
+server does not share its interpreter with what measures it. Loopback only.
 """
 
 import asyncio
