@@ -13,11 +13,12 @@ from uuid import UUID, uuid4
 import msgspec
 
 from services.roster import decider
-from services.roster.decider import Command, CorrectStudent, Said, State
+from services.roster.decider import Command, CorrectStudent, Said
 from services.roster.ingress import Statement
 from shared.database import Connection, Row, queries
 from shared.errors import Rejected, VersionConflict
 from shared.event_store import EventStore
+from shared.messages import Event, Recorded
 from shared.policy import Policy
 from shared.transact import Decider
 
@@ -38,13 +39,23 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Person:
-    """One person while a batch is decided."""
+    """One person while a batch is decided. The history is loaded when a decision needs it, and never of the newborn."""
 
-    def __init__(self, person_id: UUID, said: Said, state: State, version: int) -> None:
+    def __init__(self, person_id: UUID, said: Said, *, born: bool) -> None:
         self.person_id = person_id
         self.said = self.said_before = said
-        self.state = state
-        self.version = version
+        self.state = decider.initial
+        self.version = 0
+        self._loaded = born
+
+    async def load(self, store: EventStore, conn: Connection) -> None:
+        if not self._loaded:
+            for event in await store.load(conn, self.person_id):
+                self.advance(event)
+            self._loaded = True
+
+    def advance(self, event: Recorded[Event]) -> None:
+        self.state, self.version = decider.evolve(self.state, event), event.version
 
 
 async def take(
@@ -63,17 +74,18 @@ async def take(
     """
     if not statements:
         return []
-    persons = await _lock_persons(store, conn, district, statements)
+    persons = await _lock_persons(conn, district, statements)
     rows = await conn.fetch(_sql.earlier_outcomes, district, [s.event_id for s in statements])
     earlier = {row["event_id"]: (bytes(row["digest"]), _outcome(row)) for row in rows}
     fresh: dict[str, tuple[Statement, Outcome]] = {}
     outcomes = []
     for statement in statements:
-        outcome = _settled(earlier.get(statement.event_id), statement)
+        before = earlier.get(statement.event_id)
+        outcome = _settled(before, statement)
         if outcome is None:
-            person = persons.get(statement.command.source_id) or _Person(uuid4(), Said(), decider.initial, 0)
+            person = persons.get(statement.command.source_id) or _Person(uuid4(), Said(), born=True)
             outcome = await _record(store, conn, district, policy, person, statement, now)
-            if statement.event_id not in earlier or outcome.state == "accepted":
+            if before is None or before[1].state == "refused" or outcome.state == "accepted":
                 fresh[statement.event_id] = statement, outcome
             earlier[statement.event_id] = statement.digest, outcome
         outcomes.append(outcome)
@@ -82,25 +94,23 @@ async def take(
 
 
 async def _lock_persons(
-    store: EventStore, conn: Connection, district: str, statements: Sequence[Statement]
+    conn: Connection, district: str, statements: Sequence[Statement]
 ) -> dict[str, _Person]:
     """The persons spoken of, by source_id, locked. Whom nobody knew is given an id if a statement can begin them."""
     commands = [s.command for s in statements]
     born = {source_id: uuid4() for source_id in {c.source_id for c in commands if _begins(c)}}
     if born:
         await conn.execute(_sql.open_identities, district, list(born), list(born.values()))
-    persons = {}
-    for row in await conn.fetch(_sql.lock_identities, district, list({c.source_id for c in commands})):
-        person_id = row["person_id"]
-        # Whoever got the id that was just drawn for them is new: there is nothing to load.
-        history = [] if born.get(row["source_id"]) == person_id else await store.load(conn, person_id)
-        persons[row["source_id"]] = _Person(
-            person_id,
+    rows = await conn.fetch(_sql.lock_identities, district, list({c.source_id for c in commands}))
+    return {
+        row["source_id"]: _Person(
+            row["person_id"],
             msgspec.convert(row["said"], Said),
-            _DECIDER.state_after(history),
-            history[-1].version if history else 0,
+            born=born.get(row["source_id"])
+            == row["person_id"],  # the id that was just drawn for them is theirs
         )
-    return persons
+        for row in rows
+    }
 
 
 def _begins(command: Command) -> bool:
@@ -129,6 +139,7 @@ async def _record(
     statement: Statement,
     now: datetime,
 ) -> Outcome:
+    await person.load(store, conn)
     try:
         events = decider.decide(person.state, person.said, statement.command, policy)
     except Rejected as refusal:
@@ -138,7 +149,7 @@ async def _record(
         conn, district, person.person_id, person.version, events, now=now, cause=statement.cause
     )
     for event in recorded:
-        person.state, person.version = decider.evolve(person.state, event), event.version
+        person.advance(event)
     state: OutcomeState = "accepted" if recorded else "unchanged"
     return Outcome(event_id=statement.event_id, state=state, person_id=person.person_id)
 

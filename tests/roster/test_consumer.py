@@ -1,11 +1,13 @@
 """Through Kafka: what the ingress topic brings becomes facts, and what cannot be taken holds up that pupil alone."""
 
+import asyncio
 from datetime import datetime, timedelta
 from typing import Any
 
 import asyncpg
 import pytest
 
+from deploy.local import sample
 from services.roster.consumer import _received_at
 from shared import clock, dead_letter
 from shared.messages import rfc3339
@@ -147,3 +149,24 @@ async def test_an_id_that_was_taken_keeps_its_outcome(roster: Roster) -> None:
     await roster.produce(cloud_event(id=event["id"], number="0999999"))
     told = await roster.until(f"/enrollments/{event['id']}", lambda s, b: b["dead_letter"] is not None)
     assert told["state"] == "accepted"
+
+
+async def test_the_sample_district_is_taken_whole_and_once(
+    roster: Roster, database: str, kafka_bootstrap: str, topic_prefix: str
+) -> None:
+    """Published again within the hour, and again later: nothing is refused, and nothing is appended."""
+    conn = await asyncpg.connect(database)
+
+    async def taken(events: int) -> None:
+        moved = "SELECT coalesce(sum(next_offset), 0) FROM checkpoint WHERE topic = $1"
+        async with asyncio.timeout(60):
+            while await conn.fetchval(moved, roster.topic) < events:
+                await asyncio.sleep(0.05)
+
+    anchor = clock.now()
+    for n, published in enumerate((anchor, anchor, anchor + timedelta(minutes=90)), 1):
+        assert await sample.publish(kafka_bootstrap, topic_prefix, anchor=published) == sample.PUPILS
+        await taken(n * sample.PUPILS)
+        assert await conn.fetchval("SELECT count(*) FROM event") == sample.PUPILS
+        assert await conn.fetchval("SELECT count(*) FROM dead_letter") == 0
+    await conn.close()

@@ -157,6 +157,16 @@ async def test_what_was_refused_may_be_said_again(roster: Roster) -> None:
     assert (status.state, status.reason) == ("accepted", None)
 
 
+async def test_what_was_refused_and_says_nothing_new_now_is_no_longer_refused(roster: Roster) -> None:
+    correction = cloud_event("StudentCorrected", first_name="Mary-Ann", time=at(1))
+    assert await roster.states(correction) == ["person_unknown"]
+    await roster.take(cloud_event())
+    assert await roster.states(correction) == ["unchanged"]
+    status = await roster.status(correction)
+    assert status is not None
+    assert (status.state, status.reason) == ("unchanged", None)
+
+
 async def test_a_refusal_that_could_not_be_understood_never_hides_what_was_taken(roster: Roster) -> None:
     taken, never = cloud_event(), cloud_event()
     await roster.take(taken)
