@@ -1,16 +1,16 @@
 """A PostgreSQL and a Kafka that may be killed: of this test's own, never the ones that other tests share."""
 
 import asyncio
-import signal
+import shutil
 import tempfile
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from deploy.local import kafka, postgres
+from deploy.local.backing import Choice, make_kafka, make_postgres
 from deploy.local.processes import spawn
+from deploy.local.state import Files
 from services.cli.client import Json
 from tests.journeys.fleet import free_ports
-from tests.support.backing import parts
 
 BACK_WITHIN_S = 60
 
@@ -20,13 +20,14 @@ class Backing:
 
     def __init__(self) -> None:
         # Not the test's folder: the unprivileged account that PostgreSQL runs as has to reach it.
-        self.folder = Path(tempfile.mkdtemp(prefix="homeroom-faults-"))
-        self.folder.chmod(0o755)
-        server, broker = parts(self.folder)
-        ports = free_ports(3)
-        self.server = replace(server, port=ports[0])
-        self.broker = replace(broker, port=ports[1], controller_port=ports[2])
-        self.parts = {"postgres": self.server, "kafka": self.broker}
+        self.files = Files(Path(tempfile.mkdtemp(prefix="homeroom-faults-")))
+        self.files.make()
+        port, *ports = free_ports(3)
+        choice = Choice()
+        self.server = make_postgres(choice, self.files, port, "backing")
+        brokers = dict(zip(("kafka", "controller"), ports, strict=True))
+        self.broker = make_kafka(choice, self.files, brokers, lambda done, total: None)
+        self.parts: dict[str, Any] = {"postgres": self.server, "kafka": self.broker}
         self.processes: dict[str, asyncio.subprocess.Process] = {}
 
     @property
@@ -35,21 +36,17 @@ class Backing:
         return {"postgres": self.server.dsn, "kafka": self.broker.bootstrap}
 
     async def start(self) -> "Backing":
-        for part in self.parts.values():
-            await asyncio.to_thread(part.prepare)
         await asyncio.gather(*(self.launch(name) for name in self.parts))
         return self
 
     async def launch(self, name: str) -> None:
         """Start one part and wait until it answers; TimeoutError when it does not."""
-        part = self.parts[name]
-        log = self.folder / f"{name}.out"
+        part, log = self.parts[name], self.files.logs / f"{name}.out"
         self.processes[name] = await spawn(
             part.command(), log=log, env=part.environment(), account=part.account
         )
-        answers = postgres.answers if name == "postgres" else kafka.answers
         for _ in range(BACK_WITHIN_S * 4):
-            if await answers(self.addresses[name]):
+            if await part.answers():
                 return
             await asyncio.sleep(0.25)
         raise TimeoutError(f"{name} does not answer: {log.read_text()[-2000:]}")
@@ -60,8 +57,8 @@ class Backing:
         await self.processes[name].wait()
 
     async def stop(self) -> None:
-        signals = {"postgres": postgres.STOP_SIGNAL, "kafka": signal.SIGKILL}
         for name, process in self.processes.items():
             if process.returncode is None:
-                process.send_signal(signals[name])
+                process.send_signal(self.parts[name].stop_signal)
                 await process.wait()
+        shutil.rmtree(self.files.root, ignore_errors=True)

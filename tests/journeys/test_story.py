@@ -111,7 +111,7 @@ async def test_a_withdrawn_pupil_cannot_begin_a_claim(town: Town) -> None:
     await town.until(refused, "claims to hear of the withdrawal")
     answer = await pupil.open_claim()
     assert answer.body["reason"] == "claim_refused"
-    assert (await town.truth(answer))["detail"]["cause"] == "withdrawn"
+    assert (await town.truth(answer))["detail"]["reason"] == "withdrawn"
 
 
 async def test_swapped_numbers_are_facts(town: Town) -> None:
@@ -153,7 +153,7 @@ async def test_what_was_refused_is_explained_to_the_desk_only(town: Town) -> Non
         key: nobody.body[key] for key in ("reason", "status", "title")
     }
     truth = await town.truth(wrong)
-    assert truth["detail"]["cause"] == "names_differ"
+    assert truth["detail"]["reason"] == "names_differ"
     assert "ONeill-typed" not in str(truth)
     assert "O'Neill" in str(truth)
 
