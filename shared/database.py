@@ -46,6 +46,7 @@ _PASSING = (
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.LockNotAvailableError,
     asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.InternalClientError,  # the server ended an idle session; the client stumbles over its farewell
     OSError,  # TimeoutError among them
 )
 # While connecting, a missing database or role is one more dependency that is not there yet.
@@ -166,10 +167,6 @@ def _is_gone(connection: Connection) -> bool:
         return connection.is_closed()
     except asyncpg.InterfaceError:  # the pool takes a connection back as soon as it is closed
         return True
-    except asyncpg.InternalClientError as error:
-        # The server ended the session while nobody used it, and the client stumbles over its farewell.
-        connection.terminate()
-        raise Unavailable("postgres") from error
 
 
 async def prepare_connection(connection: Connection) -> None:

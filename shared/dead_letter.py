@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -70,8 +69,7 @@ class Gate(NamedTuple):
         return letter.version <= self.version
 
 
-@dataclass(slots=True)
-class Letter:
+class Letter(msgspec.Struct, eq=False):
     """A record on its way into a consumer: what is known of it, or the flaw for which nothing is."""
 
     record: ConsumerRecord
@@ -96,7 +94,7 @@ def read_event(record: ConsumerRecord, codec: EventCodec) -> Letter:
     except UnknownEventType as unknown:
         return Letter(record, unknown.district, None, unknown.stream_id, unknown.version, unknown.id)
     except (MalformedRecord, MalformedEvent) as flaw:
-        headers = dict(record.headers)
+        headers = {name: value or b"" for name, value in record.headers}
         sequence = headers.get("ce_sequence", b"")
         return Letter(
             record,
@@ -320,7 +318,9 @@ def record_of(row: Row) -> ConsumerRecord:
         checksum=None,
         serialized_key_size=-1 if key is None else len(key),
         serialized_value_size=-1 if value is None else len(value),
-        headers=tuple((name, base64.b64decode(content)) for name, content in row["headers"]),
+        headers=tuple(
+            (name, None if content is None else base64.b64decode(content)) for name, content in row["headers"]
+        ),
     )
 
 
@@ -420,6 +420,7 @@ def public(row: Any) -> dict[str, Any]:
             told[name] = None if told[name] is None else told[name].decode(errors="backslashreplace")
     if "headers" in told:
         told["headers"] = {
-            name: base64.b64decode(value).decode(errors="backslashreplace") for name, value in told["headers"]
+            name: None if value is None else base64.b64decode(value).decode(errors="backslashreplace")
+            for name, value in told["headers"]
         }
     return told

@@ -14,6 +14,7 @@ from aiokafka import ConsumerRecord
 from aiokafka.partitioner import murmur2
 
 from shared.errors import MalformedEvent, MalformedRecord, UnknownEventType
+from shared.text import control_character
 
 # An attribute of a CloudEvent from outside (id, source, type, …) may have this many characters.
 MAX_ATTRIBUTE_LENGTH = 1024
@@ -117,7 +118,7 @@ class EventCodec:
             for n in range(schema, current):
                 raw = self._upcasters[type, n](raw)
             return msgspec.convert(raw, self.types[type])
-        except (msgspec.MsgspecError, *_NOT_THERE) as error:
+        except (msgspec.MsgspecError, RecursionError, *_NOT_THERE) as error:
             raise MalformedEvent(f"{type} (schema {schema}): {error!r}") from error
 
 
@@ -253,6 +254,8 @@ class CloudEvent(msgspec.Struct, frozen=True, kw_only=True):
         for name, value in rest.items():
             if len(value) > MAX_ATTRIBUTE_LENGTH:
                 raise MalformedRecord(f"{name} has more than {MAX_ATTRIBUTE_LENGTH} characters")
+            if control_character(value):
+                raise MalformedRecord(f"{name} has a control character")
         if rest.pop("specversion", None) != "1.0":
             raise MalformedRecord("specversion is not 1.0")
         missing = [name for name in ("id", "source", "type") if not rest.get(name)]

@@ -8,15 +8,19 @@ from typing import Any
 
 import pytest
 from aiokafka import ConsumerRecord
+from confluent_kafka import Producer
 
 from shared import kafka
 from shared.consumer import Intake, Reaction, ReactionRunner, Unacceptable, runner_of
 from shared.database import Connection
+from shared.dead_letter import find, public
 from shared.errors import Rejected, Unavailable, VersionConflict
 from shared.messages import Recorded, partition_of
+from shared.projector import LiveProjection
 from shared.runner import Runner
 from tests.shared.kit import CODEC, SERVICE, Counted
 from tests.shared.topics import (
+    COUNTS,
     Scene,
     event,
     interrupt,
@@ -283,6 +287,31 @@ async def test_tombstones_and_records_without_a_key_block_nobody(scene: Scene, i
     async with running(scene.settings, intake(scene, ingress, Trouble())):
         await until(lambda: are(scene, nobody=["loose", "2"], a=["1"]))
     assert await scene.states() == [("empty", "parked")] * 2
+
+
+async def test_headers_without_a_value_stop_nobody(scene: Scene, ingress: str) -> None:
+    """Other clients can send them; aiokafka only receives them."""
+    await asyncio.to_thread(_put_null_headers, scene.settings.kafka, ingress, scene.topic)
+    events = LiveProjection(COUNTS, scene.settings, scene.db)
+    async with running(scene.settings, intake(scene, ingress, Trouble()), events):
+        await until(lambda: are(scene, a=["1"]))
+        await until(lambda: three(scene))
+    found = await scene.letters()
+    assert sorted(letter["reason"] for letter in found) == ["empty", "malformed_record", "malformed_record"]
+    async with scene.db.connection() as conn:
+        for letter in found:
+            whole = await find(conn, letter["id"])
+            assert whole is not None
+            assert public(whole)["headers"] == {"ce_id": None, "ce_sequence": None, "ce_source": None}
+
+
+def _put_null_headers(kafka: str, *topics: str) -> None:
+    producer = Producer({"bootstrap.servers": kafka})
+    for topic in topics:
+        for key, value in (("a", "1"), ("b", None)):
+            headers = [("ce_id", None), ("ce_sequence", None), ("ce_source", None)]
+            producer.produce(topic, value, key, partition=0, headers=headers)
+    assert producer.flush(10) == 0
 
 
 async def test_a_key_that_postgresql_cannot_hold_has_a_line_all_the_same(scene: Scene, ingress: str) -> None:
