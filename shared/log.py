@@ -9,7 +9,8 @@ import logging
 import re
 import sys
 from collections.abc import Mapping
-from typing import Any
+from datetime import datetime
+from typing import Any, TextIO
 
 import msgspec
 import structlog
@@ -30,6 +31,9 @@ _SECRET_VALUES = re.compile(
     r"|(?i:bearer|basic)\s+[\w+/=.~-]{8,}"
 )
 _MAX_TEXT, _MAX_DEPTH = 4000, 6
+
+_encode = msgspec.json.Encoder().encode
+_lines_go_to: TextIO | None = None  # where lines of requests go past structlog
 
 
 def redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
@@ -56,7 +60,7 @@ def _safe(key: str, value: Any, depth: int) -> Any:
 
 
 def _render_json(_: WrappedLogger, __: str, event: EventDict) -> str:
-    return msgspec.json.encode(event).decode()
+    return _encode(event).decode()
 
 
 def configure_logging(service: str, *, level: str = "INFO", form: str = "json") -> None:
@@ -83,6 +87,8 @@ def configure_logging(service: str, *, level: str = "INFO", form: str = "json") 
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, redact, last],
         )
     )
+    global _lines_go_to
+    _lines_go_to = sys.stdout if form == "json" and level in ("DEBUG", "INFO") else None
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
@@ -98,11 +104,34 @@ def get_logger(name: str) -> FilteringBoundLogger:
     return logger
 
 
-def access_line(method: str, route: str, status: int, reason: str | None, seconds: float) -> None:
+class AccessLine(msgspec.Struct):
     """One line for each request: its route's template, never its path, query or body."""
-    _requests.info(
-        "request", method=method, route=route, status=status, reason=reason, ms=round(seconds * 1000, 2)
-    )
+
+    service: str
+    time: datetime
+    district: str
+    correlation_id: str
+    method: str
+    route: str
+    status: int
+    ms: float
+    reason: str | None
+    event: str = "request"
+    level: str = "info"
 
 
-_requests = get_logger("shared.web")
+def access_line(line: AccessLine) -> None:
+    """Writes the line of a request, past structlog, whose way costs more than an empty request.
+
+    It leaves with the next line of another kind, or with `flush`, which a service calls each second.
+    """
+    if _lines_go_to is not None:
+        _lines_go_to.write(_encode(line).decode() + "\n")
+    else:
+        structlog.get_logger().info(**msgspec.structs.asdict(line))
+
+
+def flush() -> None:
+    """Sends lines of requests on their way."""
+    if _lines_go_to is not None:
+        _lines_go_to.flush()

@@ -1,6 +1,8 @@
 """What an operator needs first, for Prometheus: /metrics. Labels are route templates and reasons, never a
 person."""
 
+from functools import cache
+
 from prometheus_client import Counter, Gauge, Histogram
 
 _HTTP_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
@@ -11,7 +13,8 @@ requests = Counter(
 request_seconds = Histogram(
     "homeroom_http_request_seconds", "How long requests took.", ["method", "route"], buckets=_HTTP_SECONDS
 )
-in_flight = Gauge("homeroom_http_in_flight", "Requests being answered now.")
+in_flight = 0  # a plain number, moved by every request
+Gauge("homeroom_http_in_flight", "Requests being answered now.").set_function(lambda: in_flight)
 refusals = Counter("homeroom_refusals", "Refusals by route template and reason.", ["route", "reason"])
 
 missing = Gauge("homeroom_missing", "1 for each thing that this process waits for.", ["what"])
@@ -34,7 +37,13 @@ expired = Counter("homeroom_expired_rows", "Rows that were cleaned up.", ["table
 
 
 def observe_request(method: str, route: str, status: int, reason: str | None, seconds: float) -> None:
-    requests.labels(method, route, str(status)).inc()
-    request_seconds.labels(method, route).observe(seconds)
+    count, duration = _of_route(method, route, status)
+    count.inc()
+    duration.observe(seconds)
     if reason is not None:
         refusals.labels(route, reason).inc()
+
+
+@cache  # templates and statuses are few, and looking labels up costs more than counting
+def _of_route(method: str, route: str, status: int) -> tuple[Counter, Histogram]:
+    return requests.labels(method, route, str(status)), request_seconds.labels(method, route)

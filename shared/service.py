@@ -38,7 +38,7 @@ from shared.kafka import (
     unavailable_when_lost,
 )
 from shared.keys import KeyRing, Signer
-from shared.log import configure_logging
+from shared.log import configure_logging, flush
 from shared.messages import EventCodec, topic_of
 from shared.policy import Policies
 from shared.projection import Projection
@@ -260,6 +260,7 @@ async def _compare(kit: Kit) -> None:
 async def _refresh_for_ever(kit: Kit) -> None:
     while True:
         _refresh(kit)
+        flush()
         await asyncio.sleep(REFRESH_S)
 
 

@@ -1,0 +1,164 @@
+"""What a log line holds, and what it never does."""
+
+import io
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import asyncpg
+import msgspec
+import pytest
+import structlog
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.log import REDACTED, AccessLine, access_line, configure_logging, get_logger, redact
+
+JWT = "eyJhbGciOiJFZDI1NTE5In0.eyJzdWIiOiJ4In0.c2lnbmF0dXJl"
+ARGON2 = "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaGhhc2hoYXNo"
+
+
+@pytest.fixture
+def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Logging as a service has it; calling the fixture's value reads what was written."""
+    root, written = logging.getLogger(), io.StringIO()
+    handlers, level = root.handlers[:], root.level
+    monkeypatch.setattr(sys, "stdout", written)
+    configure_logging("claims", level="INFO")
+    yield lambda: [json.loads(line) for line in written.getvalue().splitlines()]
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def test_a_line_is_json_with_service_district_and_journey(lines: Any) -> None:
+    structlog.contextvars.bind_contextvars(district="ccps", correlation_id="j-1")
+    get_logger("here").info("claimed", version=3)
+    (line,) = lines()
+    assert line["service"] == "claims"
+    assert line["event"] == "claimed"
+    assert (line["district"], line["correlation_id"], line["version"]) == ("ccps", "j-1", 3)
+    assert line["level"] == "info"
+    assert line["time"].endswith("Z")
+
+
+def test_libraries_write_the_same_lines(lines: Any) -> None:
+    logging.getLogger("aiohttp.server").warning("odd %s", "thing")
+    logging.getLogger("aiokafka.client").error("broker away, again")
+    (line,) = lines()
+    assert (line["event"], line["service"], line["logger"]) == ("odd thing", "claims", "aiohttp.server")
+
+
+def test_below_the_level_nothing_is_written(lines: Any) -> None:
+    get_logger("here").debug("chatter")
+    assert lines() == []
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "password",
+        "new_password",
+        "passwordHash",
+        "secret",
+        "client_secret",
+        "token",
+        "access_token",
+        "ticket",
+        "Authorization",
+        "cookie",
+        "answer",
+        "answers",
+        "pepper",
+        "verifier",
+        "first_name",
+        "last_name",
+        "number",
+        "username",
+        "identity",
+        "body",
+        "dsn",
+    ],
+)
+def test_secrets_and_personal_data_are_blanked_by_their_key(key: str, lines: Any) -> None:
+    get_logger("here").info("x", **{key: "hunter2"}, inner={key: ["hunter2"]}, listed=[{key: "hunter2"}])
+    text = json.dumps(lines())
+    assert "hunter2" not in text
+    assert REDACTED in text
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        JWT,
+        f"Bearer {JWT}",
+        f"verify failed for {ARGON2}",
+        "postgresql://homeroom:hunter2@db/claims",
+        "Authorization: Basic aHVudGVyMg==aaaa",
+        "duplicate key\nDETAIL:  Key (number)=(hunter2) already exists.",
+    ],
+)
+def test_secrets_are_blanked_by_their_shape(value: str, lines: Any) -> None:
+    get_logger("here").info("x", detail=value, deep={"a": [value]})
+    text = json.dumps(lines())
+    for secret in ("hunter2", JWT, "aHVudGVyMg", "aGFzaGhhc2g"):
+        assert secret not in text
+
+
+def test_an_exceptions_row_is_not_quoted(lines: Any) -> None:
+    error = asyncpg.UniqueViolationError('duplicate key value violates unique constraint "x"')
+    error.detail = "Key (number)=(0123456) already exists."
+    try:
+        raise error
+    except asyncpg.PostgresError:
+        get_logger("here").exception("failed")
+    (line,) = lines()
+    assert "UniqueViolationError" in line["exception"]
+    assert "0123456" not in line["exception"]
+
+
+def test_structs_and_bytes_are_named_and_not_shown(lines: Any) -> None:
+    class Typed(msgspec.Struct):
+        anything: str
+
+    get_logger("here").info("x", typed=Typed("hunter2"), raw=b"hunter2", listed=[Typed("hunter2")])
+    assert "hunter2" not in json.dumps(lines())
+
+
+def test_a_desks_ticket_number_is_no_secret(lines: Any) -> None:
+    get_logger("here").info("reset", desk_ticket="INC-4711")
+    assert lines()[0]["desk_ticket"] == "INC-4711"
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+        max_leaves=20,
+    )
+)
+def test_whatever_is_logged_can_be_written(value: Any) -> None:
+    msgspec.json.encode(redact(None, "info", {"event": "x", "value": value}))
+
+
+def test_a_request_is_one_line(lines: Any) -> None:
+    access_line(
+        AccessLine(
+            service="claims",
+            time=datetime(2026, 1, 1, tzinfo=UTC),
+            district="ccps",
+            correlation_id="j-1",
+            method="GET",
+            route="/v1/districts/{district}/persons/{person_id}",
+            status=404,
+            ms=12.3,
+            reason="not_found",
+        )
+    )
+    (line,) = lines()
+    assert (line["event"], line["level"], line["correlation_id"]) == ("request", "info", "j-1")
+    assert (line["method"], line["status"], line["reason"], line["ms"]) == ("GET", 404, "not_found", 12.3)
