@@ -20,7 +20,6 @@ from shared.messages import CloudEvent
 from shared.once import once
 from shared.problems import problem_of
 from shared.service import Kit
-from shared.text import control_character
 from shared.web import Body, Call, Reply, Route
 
 MAX_BATCH = 500
@@ -180,8 +179,6 @@ def _binary(headers: Mapping[str, str], body: bytes) -> CloudEvent:
     attributes = {
         name[3:].lower(): unquote(value) for name, value in headers.items() if name.lower()[:3] == "ce-"
     }
-    if any(control_character(value) for value in attributes.values()):
-        raise MalformedRecord("a ce- header is not text in UTF-8, percent-encoded")
     return CloudEvent.of(attributes | {"datacontenttype": headers[hdrs.CONTENT_TYPE]}, body)
 
 

@@ -6,7 +6,7 @@ persons meanwhile, whichever way their statements come.
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 from uuid import UUID, uuid4
 
@@ -24,6 +24,8 @@ from shared.transact import Decider
 
 _sql = queries(__package__)
 _DECIDER = Decider(decider.initial, decider.evolve)
+
+OUTCOMES_KEPT = timedelta(days=400)  # a school year and its summer; Kafka keeps the events for 30 days
 
 OutcomeState = Literal["accepted", "unchanged", "refused"]
 
@@ -209,6 +211,15 @@ def _outcome(row: Row) -> Outcome:
         reason=row["reason"],
         details=row["details"],
     )
+
+
+async def forget_outcomes(conn: Connection, now: datetime, *, limit: int) -> int:
+    """Delete outcomes that nobody asks about any more, some at a time; how many.
+
+    An event that comes again after that is decided anew, and the rules find nothing new in it.
+    """
+    tag: str = await conn.execute(_sql.forget_outcomes, now - OUTCOMES_KEPT, limit)
+    return int(tag.rpartition(" ")[2])
 
 
 # --- What publishers ask

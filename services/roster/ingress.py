@@ -93,7 +93,6 @@ def understand(
     `baseline` is not the event's to say: an operator says it of a whole request.
     """
     _check_text("id", event.id)
-    _check_text("type", event.type)
     if event.type not in TYPES:
         raise Rejected("type_unknown", type=event.type, known=sorted(TYPES))
     content = _content(event)

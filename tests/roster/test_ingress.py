@@ -196,7 +196,7 @@ def test_an_unknown_type_is_told_the_known_ones() -> None:
 
 def test_the_id_has_to_be_storable() -> None:
     assert refusal(cloud_event(id="e" * 256)).details == {"field": "id", "limit": 255}
-    assert refusal(cloud_event(id="e\x00")).details == {"field": "id"}
+    assert refusal(cloud_event(id=" ")).details == {"field": "id"}
 
 
 def test_the_district_may_be_said_if_it_is_the_same() -> None:

@@ -26,6 +26,7 @@ CREATE TABLE ingress (
     decided_at  timestamptz NOT NULL,
     PRIMARY KEY (district, event_id)
 );
+CREATE INDEX ingress_decided_at ON ingress USING brin (decided_at);
 
 -- Read model: everybody the roster knows, filled by the projector.
 CREATE TABLE person (
