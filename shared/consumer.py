@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import random
 from abc import abstractmethod
-from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -25,16 +25,13 @@ from shared.database import Connection, Database, Row
 from shared.dead_letter import Gate, Letter, Unacceptable, curable, line_of, read_event, settle
 from shared.errors import Diverged, VersionConflict
 from shared.messages import EventCodec, Recorded, topic_of
-from shared.reader import Reader
-from shared.runner import Move, Runner, first_failure, sql
+from shared.runner import Move, Runner, sql
 from shared.settings import Settings
 
 __all__ = ["Intake", "Reaction", "Unacceptable", "runner_of"]
 
 log = structlog.get_logger(__name__)
 
-READ_AT_ONCE = 2000
-QUEUE_LIMIT = 1000  # records of one partition that may wait in this process before it is paused
 LONGEST_CONFLICT_PAUSE_S = 1.0
 
 _LOST_RACE = (VersionConflict, asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
@@ -90,44 +87,8 @@ def runner_of(
     return IntakeRunner(consumer, settings, db, wake)
 
 
-class _Queue:
-    """What waits for the worker of one partition. The reader is paused while there are too many records."""
-
-    def __init__(self, part: int, reader: Reader) -> None:
-        self.lines: list[Row] = []  # of which an operator wants something
-        self._part = part
-        self._reader = reader
-        self._records: deque[ConsumerRecord] = deque()
-        self._paused = False
-        self._filled = asyncio.Event()
-
-    def put(self, records: Iterable[ConsumerRecord]) -> None:
-        self._records.extend(records)
-        self._filled.set()
-        if len(self._records) > QUEUE_LIMIT and not self._paused:
-            self._paused = True
-            self._reader.pause(self._part)
-
-    def grant(self, line: Row) -> None:
-        self.lines.append(line)
-        self._filled.set()
-
-    async def take(self, limit: int) -> list[ConsumerRecord]:
-        """The next records, as soon as there are some; none when only a wish has come."""
-        if not self._records and not self.lines:
-            self._filled.clear()
-            await self._filled.wait()
-        taken = [self._records.popleft() for _ in range(min(limit, len(self._records)))]
-        if self._paused and len(self._records) < QUEUE_LIMIT // 2:
-            self._paused = False
-            self._reader.resume(self._part)
-        return taken
-
-
 class ConsumerRunner(Runner):
-    """Each partition has a worker of its own; one reader feeds them all."""
-
-    batch: int
+    """Each partition has a worker of its own."""
 
     def __init__(
         self, settings: Settings, db: Database, name: str, topic: str, wake: Callable[[], None]
@@ -135,27 +96,12 @@ class ConsumerRunner(Runner):
         super().__init__(settings, db, name, topic)
         self._wake = wake
 
-    async def work(self, reader: Reader) -> None:
-        queues = {part: _Queue(part, reader) for part in reader.parts}
+    def lanes(self, parts: Sequence[int]) -> list[Sequence[int]]:
+        return [[part] for part in parts]
 
-        async def feed() -> None:
-            while True:
-                for part, records in (await reader.read(READ_AT_ONCE, timeout_ms=500)).items():
-                    queues[part].put(records)
-                for line in await self.wishes():
-                    if not queues[line["part"]].lines:
-                        queues[line["part"]].grant(line)
-
-        workers = [self._work_on(part, queue) for part, queue in queues.items()]
-        await first_failure([asyncio.create_task(task) for task in (feed(), *workers)])
-
-    async def _work_on(self, part: int, queue: _Queue) -> None:
-        while True:
-            if records := await queue.take(self.batch):
-                await self._take(part, [self.read(record) for record in records])
-            while queue.lines:
-                await self._grant(part, queue.lines[0])
-                queue.lines.pop(0)
+    async def take(self, batch: Mapping[int, Sequence[ConsumerRecord]]) -> None:
+        for part, records in batch.items():
+            await self._take(part, [self.read(record) for record in records])
 
     async def _take(self, part: int, letters: Sequence[Letter]) -> None:
         """Apply letters in as few transactions as go well.
@@ -185,9 +131,9 @@ class ConsumerRunner(Runner):
                 letters = letters[len(chunk) :]
                 pause = 0.005
 
-    async def _grant(self, part: int, line: Row) -> None:
+    async def grant(self, line: Row) -> None:
         try:
-            async with self.stand(part) as conn:
+            async with self.stand(line["part"]) as conn:
                 await self.settle(conn, line["key"], (), line["id"])
         except _LOST_RACE:
             return  # the wish stands, and is found again

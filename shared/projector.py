@@ -19,19 +19,19 @@ from shared.database import Connection, Database, Row
 from shared.dead_letter import Gate, Letter, curable, read_event, settle
 from shared.messages import topic_of
 from shared.projection import Projection
-from shared.reader import Reader
 from shared.runner import Move, Runner
 from shared.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-BATCH = 2000
+LANES = 2  # while PostgreSQL writes the rows of one, Python reads the events of the other
 
 
 class LiveProjection(Runner):
     """Follows a projection's topic. `table` and `name` differ from the projection's while it is made anew."""
 
     kind = "projection"
+    batch = 2000
 
     def __init__(
         self,
@@ -55,15 +55,14 @@ class LiveProjection(Runner):
             f" LEFT JOIN {self.table} r ON r.person_id = s.stream_id"
         )
 
-    async def work(self, reader: Reader) -> None:
-        while True:
-            if batch := await reader.read(BATCH, timeout_ms=500):
-                await self._take(batch)
-            for line in await self.wishes():
-                async with self.stand(line["part"]) as conn:
-                    await self._settle(conn, UUID(line["key"]) if line["key"] else None, (), line["id"])
+    def lanes(self, parts: Sequence[int]) -> list[Sequence[int]]:
+        return [lane for n in range(LANES) if (lane := parts[n::LANES])]
 
-    async def _take(self, batch: Mapping[int, Sequence[ConsumerRecord]]) -> None:
+    async def grant(self, line: Row) -> None:
+        async with self.stand(line["part"]) as conn:
+            await self._settle(conn, UUID(line["key"]) if line["key"] else None, (), line["id"])
+
+    async def take(self, batch: Mapping[int, Sequence[ConsumerRecord]]) -> None:
         codec = self.projection.codec
         streams: defaultdict[UUID | None, list[Letter]] = defaultdict(list)
         for records in batch.values():

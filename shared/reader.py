@@ -42,7 +42,7 @@ Locate = Callable[[Mapping[int, int]], Awaitable[Mapping[int, Position]]]
 def identity(record: ConsumerRecord) -> str:
     """What tells a record from another that may lie at its offset in a topic made anew: its ce_id, or a digest."""
     for name, value in record.headers:
-        if name == "ce_id" and len(value) <= 100:
+        if name == "ce_id" and value is not None and len(value) <= 100:
             return str(value.decode(errors="backslashreplace")).replace("\0", "\\x00")
     digest = hashlib.blake2b(digest_size=16)
     for part in (str(record.timestamp).encode(), record.key or b"", record.value or b""):
@@ -90,12 +90,12 @@ class Reader:
             )
         return {partition.partition: records for partition, records in found.items()}
 
-    def pause(self, part: int) -> None:
-        """Read no more of a partition until `resume`."""
-        self._consumer.pause(TopicPartition(self.topic, part))
+    def pause(self, *parts: int) -> None:
+        """Read no more of these partitions until `resume`."""
+        self._consumer.pause(*(TopicPartition(self.topic, part) for part in parts))
 
-    def resume(self, part: int) -> None:
-        self._consumer.resume(TopicPartition(self.topic, part))
+    def resume(self, *parts: int) -> None:
+        self._consumer.resume(*(TopicPartition(self.topic, part) for part in parts))
 
     async def _seek(self, locate: Locate) -> None:
         # All metadata: asking for one topic by name would make the client wait for it to appear.

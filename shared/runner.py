@@ -14,6 +14,7 @@ import contextlib
 import math
 import zlib
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
@@ -35,6 +36,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 2.0
 DIVERGED_PAUSE_S = 15.0  # a repaired history is noticed
 WISH_INTERVAL_S = 1.0
 VERIFY_INTERVAL_S = 60.0
+READ_AT_ONCE = 2000
 _PRESENT = 1_000_000  # in place of a slot: the lock that says "this process takes part"
 
 sql = queries("shared", "consumer.sql")
@@ -56,10 +58,60 @@ class Move(NamedTuple):
         return cls(expected, records[-1].offset + 1, identity(records[-1]))
 
 
+class Lane:
+    """What waits for one worker. The reader is paused while that is too much."""
+
+    def __init__(self, parts: Sequence[int], reader: Reader, batch: int) -> None:
+        self.parts = parts
+        self._reader = reader
+        self._batch = batch
+        self._limit = max(4 * batch, 500)
+        self._records: dict[int, deque[ConsumerRecord]] = {part: deque() for part in parts}
+        self._lines: list[Row] = []
+        self._paused = False
+        self._filled = asyncio.Event()
+
+    @property
+    def _size(self) -> int:
+        return sum(map(len, self._records.values()))
+
+    def put(self, part: int, records: Sequence[ConsumerRecord]) -> None:
+        self._records[part].extend(records)
+        self._filled.set()
+        if not self._paused and self._size > self._limit:
+            self._paused = True
+            self._reader.pause(*self.parts)
+
+    def grant(self, line: Row) -> None:
+        if line not in self._lines:
+            self._lines.append(line)
+            self._filled.set()
+
+    async def take(self) -> dict[int, list[ConsumerRecord]]:
+        """The next records by partition, as soon as there are some; none when only a wish has come."""
+        if not self._size and not self._lines:
+            self._filled.clear()
+            await self._filled.wait()
+        room, taken = self._batch, {}
+        for part, records in self._records.items():
+            if count := min(room, len(records)):
+                taken[part] = [records.popleft() for _ in range(count)]
+                room -= count
+        if self._paused and self._size < self._limit // 2:
+            self._paused = False
+            self._reader.resume(*self.parts)
+        return taken
+
+    def wished(self) -> list[Row]:
+        lines, self._lines = self._lines, []
+        return lines
+
+
 class Runner(ABC):
     """One consumer or projection. `state` says for operators what it is doing: running, or why it is not."""
 
     kind: ClassVar[str]
+    batch: int  # records that are taken in one transaction
     versioned: ClassVar[bool] = True  # our own events, whose history is whole from offset 0 on
 
     def __init__(self, settings: Settings, db: Database, name: str, topic: str) -> None:
@@ -73,8 +125,16 @@ class Runner(ABC):
         self._asked_at = 0.0
 
     @abstractmethod
-    async def work(self, reader: Reader) -> None:
-        """Take what the reader reads, until cancelled. Whatever it raises, it is called again from the checkpoint."""
+    def lanes(self, parts: Sequence[int]) -> list[Sequence[int]]:
+        """The partitions of each worker: those of one lane are taken one after another, lanes side by side."""
+
+    @abstractmethod
+    async def take(self, batch: Mapping[int, Sequence[ConsumerRecord]]) -> None:
+        """The effect of a lane's next records. Whatever it raises, all begins again at the checkpoint."""
+
+    @abstractmethod
+    async def grant(self, line: Row) -> None:
+        """Take a line of which an operator wants something (part, key, id) as far as it goes."""
 
     async def run(self, slots: frozenset[int]) -> None:
         """Work on some slots until cancelled or something is wrong."""
@@ -84,7 +144,25 @@ class Runner(ABC):
             self.state = "running"
             if not self.positions:  # fewer partitions than slots
                 await asyncio.Event().wait()
-            await first_failure([asyncio.create_task(self.work(reader)), asyncio.create_task(self._verify())])
+            lanes = [Lane(parts, reader, self.batch) for parts in self.lanes(reader.parts)]
+            tasks = [self._feed(reader, lanes), self._verify(), *map(self._serve, lanes)]
+            await first_failure([asyncio.create_task(task) for task in tasks])
+
+    async def _feed(self, reader: Reader, lanes: Sequence[Lane]) -> None:
+        """Hand out what is read at once: records that stay in the client keep it from asking for others."""
+        lane_of = {part: lane for lane in lanes for part in lane.parts}
+        while True:
+            for part, records in (await reader.read(READ_AT_ONCE, timeout_ms=500)).items():
+                lane_of[part].put(part, records)
+            for line in await self._wishes():
+                lane_of[line["part"]].grant(line)
+
+    async def _serve(self, lane: Lane) -> None:
+        while True:
+            if batch := await lane.take():
+                await self.take(batch)
+            for line in lane.wished():
+                await self.grant(line)
 
     async def _positions(self, first: Mapping[int, int]) -> dict[int, Position]:
         """Where to go on in each of the topic's partitions that are ours; `first` are the topic's first offsets."""
@@ -134,7 +212,7 @@ class Runner(ABC):
                 raise NotOwner(f"{self.name}: checkpoint of {self.topic} [{part}]")
             yield conn
 
-    async def wishes(self) -> list[Row]:
+    async def _wishes(self) -> list[Row]:
         """Lines of ours of which an operator wants something; asked for now and then."""
         now = asyncio.get_running_loop().time()
         if now - self._asked_at < WISH_INTERVAL_S:
