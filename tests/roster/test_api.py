@@ -143,7 +143,7 @@ async def test_a_nul_spoils_only_its_own_event(roster: Roster) -> None:
     assert [r["reason"] for r in body["results"]] == [
         "field_control_character",
         None,
-        "field_control_character",
+        "event_malformed",
     ]
 
 
