@@ -138,12 +138,12 @@ class Projection(Generic[R]):
     async def apply(self, connection: Connection, events: Sequence[Recorded[Event]]) -> None:
         """Fold one person's new events into the table: what an append does with an inline projection.
 
-        The append holds the stream's lock, so nobody else writes this row meanwhile.
+        The append holds the stream's lock, so nobody else writes this row meanwhile. Who begins has none yet.
         """
         person = events[0].stream_id
-        rows = await self.load(connection, [person])
         known = [event for event in events if event.type in self.codec.types]
         if known:
+            rows = await self.load(connection, [person]) if events[0].version > 1 else {}
             await self.write(connection, {person: self.fold(rows.get(person), known)})
 
 
