@@ -47,10 +47,12 @@ class Account:
         )
 
     def reachable(self, folder: Path, probe: str, copies: Path) -> Path:
-        """`folder`, or a copy of it under `copies` when the account cannot read `folder/probe`
-        (an environment under root's home, or installed with a strict umask)."""
+        """`folder`, or a copy of it under `copies` when the account cannot read `folder/probe` (an environment under
+        root's home, or installed with a strict umask). Only for packages: their size is known."""
         if self.can_read(folder / probe):
             return folder
+        if not (folder / probe).exists():
+            raise FileNotFoundError(f"{folder / probe} is missing: is the environment complete?")
         copy = copies / folder.name
         if not self.can_read(copy / probe):
             copies.mkdir(parents=True, exist_ok=True)

@@ -55,12 +55,21 @@ class Choice:
             ) from None
 
 
+def named(setting: str, folder: Path, probe: str, account: Account) -> Path:
+    """The folder that a setting names, if the account can use it; it is never copied: who knows what is in it."""
+    if not account.can_read(folder / probe):
+        raise NotUsable(f"{setting}: {folder / probe} is missing, or closed to the account that is to run it")
+    return folder
+
+
 def make_postgres(choice: Choice, files: Files, port: int, password: str) -> postgres.Postgres:
     """A cluster of the stack's own, prepared. NotUsable: its binaries are not, or initdb failed."""
     account = choice.own_account()
     try:
-        install = Path(choice.postgres) if choice.postgres else postgres.bundled_binaries()
-        install = account.reachable(install, "bin/postgres", files.copies)
+        if choice.postgres:
+            install = named("HOMEROOM_LOCAL_POSTGRES", Path(choice.postgres), "bin/postgres", account)
+        else:
+            install = account.reachable(postgres.bundled_binaries(), "bin/postgres", files.copies)
         if (found := postgres.version(install)) < postgres.MINIMUM_VERSION:
             raise NotUsable(
                 f"PostgreSQL {found} in {install} is too old: {postgres.MINIMUM_VERSION} is needed"
@@ -94,7 +103,7 @@ def make_kafka(
     java = find_java(choice, files, account)
     try:
         if choice.kafka:
-            jars = account.reachable(Path(choice.kafka) / "libs", ".", files.copies)
+            jars = named("HOMEROOM_LOCAL_KAFKA", Path(choice.kafka), "libs", account) / "libs"
         else:
             jars = account.reachable(kafka.fetch_jars(kafka.jar_folder(), progress), "complete", files.copies)
         if not any(jars.glob("kafka*.jar")):

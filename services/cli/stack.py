@@ -126,9 +126,10 @@ def _follow_start(files: "Files") -> "Stack":
 
 
 def _start_failed(files: "Files") -> Failed:
-    for line in _last_lines(files.logs / "supervisor.log", SHOWN_OF_A_FAILED_LOG):
-        err.print(_pretty("supervisor", line), markup=False)
-    why = files.read().error or "the supervisor ended"
+    why = files.read().error
+    if not why:  # it ended before it could write anything down
+        err.print("\n".join(_last_lines(files.logs / "supervisor.log", SHOWN_OF_A_FAILED_LOG)), markup=False)
+        why = "the supervisor ended"
     return Failed("start_failed", f"{why}. `{_own_name()} doctor` looks for the cause; logs: {files.logs}")
 
 
