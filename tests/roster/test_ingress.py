@@ -4,12 +4,15 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from services.roster.api import REFUSALS
 from services.roster.decider import CorrectStudent, EnrollStudent, Mark, VoidEnrollment, WithdrawStudent
-from services.roster.ingress import Statement, understand
+from services.roster.ingress import TYPES, Statement, understand
 from shared.errors import Rejected
 from shared.messages import Cause
-from tests.roster.given import DISTRICT, NOON, POLICY, at, cloud_event, parsed
+from tests.roster.given import DISTRICT, ENROLLED, NOON, POLICY, at, cloud_event, parsed
 
 LONGEST = "n" * 255
 
@@ -222,3 +225,39 @@ def test_the_digest_is_of_what_is_said_not_of_how() -> None:
         one | {"source": "/other"},
     ):
         assert read(other).digest != read(one).digest
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+fields = st.sampled_from(
+    [*ENROLLED, "entered_at", "enrollment_id", "withdrawn_at", "school", "district", "reason"]
+)
+
+
+@given(
+    st.sampled_from(sorted(TYPES)),
+    st.dictionaries(fields, anything | st.sampled_from(["", " ", "2026-08-03"])),
+)
+def test_whatever_is_said_is_a_command_or_a_reason(type: str, said: dict[str, Any]) -> None:
+    """And the command holds only what PostgreSQL can hold."""
+    event = msgspec.structs.replace(parsed(cloud_event(type)), data=msgspec.json.encode(ENROLLED | said))
+    told: object
+    try:
+        told = understand(event, DISTRICT, POLICY, received_at=NOON, cause=Cause("journey")).command
+    except Rejected as refusal:
+        reason, told = refusal.reason, refusal.details
+    else:
+        reason = None
+    assert reason is None or reason in REFUSALS
+    assert b"\\u0000" not in msgspec.json.encode(told)
+
+
+@given(st.binary(max_size=200))
+def test_whatever_the_data_is_it_is_a_command_or_a_reason(data: bytes) -> None:
+    event = msgspec.structs.replace(parsed(cloud_event()), data=data)
+    with pytest.raises(Rejected) as refused:
+        understand(event, DISTRICT, POLICY, received_at=NOON, cause=Cause("journey"))
+    assert refused.value.reason in REFUSALS
