@@ -294,7 +294,23 @@ async def _watch_postgres(kit: Kit) -> None:
             kit.readiness.has("postgres")
         except Unavailable as error:
             kit.readiness.waits_for("postgres", str(error))
+        heed_relay(kit)
         await asyncio.sleep(HEARTBEAT_S)
+
+
+def heed_relay(kit: Kit) -> None:
+    """The relay compares store and topic whenever it begins anew: so also when a backup was restored, or a topic lost,
+    under a service that runs.
+    """
+    if kit.readiness.lacks("history"):
+        return
+    halted = kit.relay.halted
+    kit.diverged = {part: problem for part, problem in halted.items() if problem.ahead == "topic"}
+    if halted:
+        details = "; ".join(f"part {part}: {problem.detail}" for part, problem in sorted(halted.items()))
+        kit.readiness.waits_for("relay", details)
+    else:
+        kit.readiness.has("relay")
 
 
 async def _measure(kit: Kit, conn: Connection) -> None:

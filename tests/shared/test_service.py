@@ -131,6 +131,27 @@ class TestOnRealOnes:
         assert (await response.json(content_type=None))["reason"] == "history_diverged"
         assert "history" in (await (await again.get("/health/ready")).json())["missing"]
 
+    async def test_a_store_restored_under_a_running_service_stops_it(
+        self, client: Client, real: Settings, token: Sign
+    ) -> None:
+        """Restoring ends PostgreSQL's sessions, and the relay compares when it begins anew."""
+        kit = client.app[KIT]  # type: ignore[union-attr]
+        await note(kit)
+        async with kit.db.connection() as conn, asyncio.timeout(20):
+            while await conn.fetchval("SELECT count(*) FROM outbox"):
+                await asyncio.sleep(0.02)
+            await conn.execute("TRUNCATE stream, event, outbox, publication")
+            await conn.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        async with asyncio.timeout(20):
+            while not kit.diverged:
+                await asyncio.sleep(0.05)
+        response = await client.post(f"{D}/notes", json={"text": "x"}, headers=desk(token))
+        assert (await response.json(content_type=None))["reason"] == "history_diverged"
+        assert "relay" in (await (await client.get("/health/ready")).json())["missing"]
+
     async def test_what_expires_is_deleted_in_steps(
         self, client: Client, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -207,7 +207,7 @@ async def test_many_writers_of_one_stream_lose_nothing(
     kind: str, memory: MemoryStore, real: EventStore
 ) -> None:
     store, person = (memory if kind == "memory" else real), uuid4()
-    outcomes = await asyncio.gather(*(add(store, person, 1) for _ in range(16)))
+    outcomes = await asyncio.gather(*(add(store, person, 1, attempts=30) for _ in range(16)))
     assert sorted(outcome.state for outcome in outcomes) == list(range(1, 17))
     assert await total(store, person) == 16
 
