@@ -12,7 +12,7 @@ import msgspec
 
 from deploy.local.state import DISTRICT, SERVICES, Credentials, Files
 from deploy.prepare import OPERATOR, prepare
-from services.cli.client import Client, Homeroom, Site
+from services.cli.client import Client, Failed, Homeroom, Site
 
 CLIENTS = {"sis": ["roster:write"], "portal": ["introspect"], "desk": ["desk"]}
 CATCH_UP_POLL_S = 0.2
@@ -95,7 +95,10 @@ async def caught_up(homeroom: Homeroom, report: Callable[[str], None]) -> None:
 
 
 async def _behind(homeroom: Homeroom, service: str) -> int:
-    found = await homeroom.get(service, "/v1/operations/lag", role=OPERATOR)
+    try:
+        found = await homeroom.get(service, "/v1/operations/lag", role=OPERATOR)
+    except Failed:
+        return 0
     return sum(int(row["lag"]) for row in found["consumers"])
 
 

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from shutil import which
 from signal import SIGTERM
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,12 +28,12 @@ START_PATIENCE_S, STOP_PATIENCE_S = 300.0, 60.0
 POLL_S = 0.1
 LOG_POLL_S = 0.3
 SHOWN_OF_A_FAILED_LOG = 15
-NEXT = """
-What to try next:
-  {homeroom} demo          the whole story of a pupil's account, step by step
-  {homeroom} status        what runs, where, under which ports
-  {homeroom} logs claims   follow a part's log
-  make down                     stop it (make clean also forgets its data)"""
+NEXT = (
+    ("{homeroom} demo", "the whole story of a pupil's account, step by step"),
+    ("{homeroom} status", "what runs, where, under which ports"),
+    ("{homeroom} logs claims", "follow a part's log"),
+    ("make down", "stop it; make clean also forgets its data"),
+)
 
 AsJson = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON.")]
 Yes = Annotated[bool, Parameter(name="--yes", negative="", help="Do not ask.")]
@@ -79,12 +80,15 @@ def up() -> None:
     for name, url in stack.urls().items():
         out.print(f"  {name:<9} {url}")
     out.print(f"  {'kafka':<9} {stack.kafka}")
-    out.print(NEXT.format(homeroom=_own_name()))
+    out.print("\nWhat to try next:")
+    for command, why in NEXT:
+        out.print(f"  {command.format(homeroom=own_name()):<30} {why}")
 
 
-def _own_name() -> str:
-    name = Path(sys.argv[0])
-    return str(name.relative_to(Path.cwd())) if name.is_relative_to(Path.cwd()) else name.name
+def own_name() -> str:
+    """How this command is called from here."""
+    here = os.path.relpath(Path(sys.prefix) / "bin/homeroom")
+    return "homeroom" if which("homeroom") == os.path.abspath(here) else here
 
 
 def _start_supervisor(files: "Files") -> None:
@@ -130,7 +134,7 @@ def _start_failed(files: "Files") -> Failed:
     if not why:  # it ended before it could write anything down
         err.print("\n".join(_last_lines(files.logs / "supervisor.log", SHOWN_OF_A_FAILED_LOG)), markup=False)
         why = "the supervisor ended"
-    return Failed("start_failed", f"{why}. `{_own_name()} doctor` looks for the cause; logs: {files.logs}")
+    return Failed("start_failed", f"{why}. `{own_name()} doctor` looks for the cause; logs: {files.logs}")
 
 
 @app.command
