@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from shared.problems import KIT_REFUSALS
+from shared.problems import KIT_REFUSALS, status_of_form
 from shared.reasons import Reason
 from shared.web import Route
 
@@ -82,9 +82,11 @@ def _operation(
         if body is not None:
             schema = schema_of[id(body)] if _has_schema(body) else {}
             responses[str(status)]["content"] = {"application/json": {"schema": schema}}
-    for status, told in _by_status(refusals_of(route)).items():
-        lines = [f"- `{reason}`: {reasons[reason].meaning if reason in reasons else reason}" for reason in told]
-        responses[str(status)] = _problem_response(status, told, lines)
+    for status, told in _by_status(refusals_of(route), form=route.form).items():
+        lines = [
+            f"- `{reason}`: {reasons[reason].meaning if reason in reasons else reason}" for reason in told
+        ]
+        responses[str(status)] = _problem_response(status, told, lines, form=route.form)
     operation: dict[str, Any] = {
         "summary": route.summary,
         "operationId": operation_id(route),
@@ -139,20 +141,25 @@ def _query_parameters(
     ]
 
 
-def _by_status(refusals: Mapping[str, int]) -> dict[int, list[str]]:
+def _by_status(refusals: Mapping[str, int], *, form: bool) -> dict[int, list[str]]:
     found: dict[int, list[str]] = {}
     for reason, status in sorted(refusals.items(), key=lambda item: (item[1], item[0])):
-        found.setdefault(status, []).append(reason)
+        found.setdefault(status_of_form(status) if form else status, []).append(reason)
     return found
 
 
-def _problem_response(status: int, told: Iterable[str], lines: Sequence[str]) -> dict[str, Any]:
-    schema = {
-        "allOf": [{"$ref": "#/components/schemas/Problem"}, {"properties": {"reason": {"enum": list(told)}}}]
-    }
+def _problem_response(
+    status: int, told: Iterable[str], lines: Sequence[str], *, form: bool
+) -> dict[str, Any]:
+    own: dict[str, Any] = {"properties": {"reason": {"enum": list(told)}}}
+    if form:
+        own["properties"]["error"] = {"type": "string", "description": "As RFC 6749 has it."}
+        own["required"] = ["error"]
+    schema = {"allOf": [{"$ref": "#/components/schemas/Problem"}, own]}
+    kind = "application/json" if form else "application/problem+json"
     response: dict[str, Any] = {
         "description": "\n".join(lines),
-        "content": {"application/problem+json": {"schema": schema}},
+        "content": {kind: {"schema": schema}},
     }
     if status in (429, 503):
         response["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}

@@ -101,6 +101,11 @@ _OAUTH_ERRORS = {
 } | {"scope_missing": "insufficient_scope"}
 
 
+def status_of_form(status: int) -> int:
+    """RFC 6749, 5.2: a request that is understood and wrong is a 400."""
+    return 400 if status == 422 else status
+
+
 def _oauth_error(status: int) -> str:
     return {401: "invalid_client", 500: "server_error", 503: "temporarily_unavailable"}.get(
         status, "invalid_request"

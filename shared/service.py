@@ -373,13 +373,14 @@ def main(spec: ServiceSpec) -> None:
     hold."""
     try:
         settings = from_environment(service=spec.name)
+        configure_logging(spec.name, level=settings.log_level, form=settings.log_format)
+        if misspelt := unknown_variables(os.environ):
+            log.warning("settings_unknown", variables=misspelt)
+        gc.set_threshold(*GC_THRESHOLDS)
+        uvloop.run(_serve(spec, settings))
     except SettingsInvalid as error:
-        sys.exit(f"homeroom {spec.name}: {error}")
-    configure_logging(spec.name, level=settings.log_level, form=settings.log_format)
-    if misspelt := unknown_variables(os.environ):
-        log.warning("settings_unknown", variables=misspelt)
-    gc.set_threshold(*GC_THRESHOLDS)
-    uvloop.run(_serve(spec, settings))
+        print(f"homeroom {spec.name}: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 async def _serve(spec: ServiceSpec, settings: Settings) -> None:

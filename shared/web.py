@@ -28,7 +28,7 @@ from shared.errors import Rejected
 from shared.log import AccessLine, access_line
 from shared.messages import Cause
 from shared.policy import Policy
-from shared.problems import Problem, problem_of
+from shared.problems import Problem, problem_of, status_of_form
 from shared.references import record_refusal
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ _CORS_ALLOWED = "Authorization, Content-Type, If-Match, Idempotency-Key, Homeroo
 _CORS_EXPOSED = "ETag, Location, Retry-After, Homeroom-Correlation-Id, Idempotency-Replayed"
 
 log = structlog.get_logger(__name__)
+_names = random.Random()  # of our own: whoever seeds the module's would have journeys share their names
 encode_json = msgspec.json.Encoder().encode
 B = TypeVar("B")
 
@@ -359,9 +360,8 @@ def respond(reply: Reply) -> web.Response:
 def respond_problem(problem: Problem, *, form: bool = False) -> web.Response:
     if not form:
         body, kind, status = problem.body, "application/problem+json", problem.status
-    else:  # RFC 6749, 5.2: a request that is understood and wrong is a 400
-        body, kind = problem.oauth_body, "application/json"
-        status = 400 if problem.status == 422 else problem.status
+    else:
+        body, kind, status = problem.oauth_body, "application/json", status_of_form(problem.status)
     return web.Response(
         status=status, body=encode_json(body), headers=dict(problem.headers), content_type=kind
     )
@@ -371,9 +371,9 @@ def begin_journey(traceparent: str | None) -> Cause:
     """The journey that a request is part of: the caller's (W3C trace context), or a new one."""
     match = _TRACEPARENT.fullmatch(traceparent) if traceparent else None
     # Names that must differ, not secrets: the system's randomness costs ten times as much.
-    trace, flags = (match[1], match[2]) if match else (f"{random.getrandbits(128):032x}", "00")
+    trace, flags = (match[1], match[2]) if match else (f"{_names.getrandbits(128):032x}", "00")
     correlation_id = f"{trace[:8]}-{trace[8:12]}-{trace[12:16]}-{trace[16:20]}-{trace[20:]}"
-    return Cause(correlation_id, None, f"00-{trace}-{random.getrandbits(64):016x}-{flags}")
+    return Cause(correlation_id, None, f"00-{trace}-{_names.getrandbits(64):016x}-{flags}")
 
 
 @web.middleware
