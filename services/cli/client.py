@@ -157,14 +157,18 @@ class Homeroom:
     ) -> Answer:  # fmt: skip
         """Ask as `role`; a path that does not begin with /v1 is the district's. Refusals are raised as `Failed`."""
         if role not in self._tokens:
-            self._tokens[role] = await self._token(self.site.client(role))
+            self._tokens[role] = await self.token(role)
         bearer = {"Authorization": f"Bearer {self._tokens[role]}", **(headers or {})}
         answer = await self.ask(method, service, path, body, query=query, headers=bearer)
         if answer.status == 401:  # ten minutes have gone by: once more with a fresh token
-            self._tokens[role] = await self._token(self.site.client(role))
+            self._tokens[role] = await self.token(role)
             bearer["Authorization"] = f"Bearer {self._tokens[role]}"
             answer = await self.ask(method, service, path, body, query=query, headers=bearer)
         return raise_for(answer)
+
+    async def token(self, role: str) -> str:
+        """A fresh access token of the client of that role."""
+        return await self._token(self.site.client(role))
 
     async def _token(self, client: Client) -> str:
         form = {"grant_type": "client_credentials"}

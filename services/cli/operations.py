@@ -362,6 +362,13 @@ async def list_clients(*, json: AsJson = False) -> None:
         show((await homeroom.get("auth", CLIENTS, role="operator"))["clients"], json)
 
 
+@client.command(name="token")
+async def show_token(role: str) -> None:
+    """A bearer token of a configured client (sis, desk, operator, …) for other programs; good for ten minutes."""
+    async with connect() as homeroom:
+        out.print(await homeroom.token(role), markup=False)
+
+
 @client.command
 async def rotate(client_id: str, *, json: AsJson = False) -> None:
     """Give a client a new secret, shown once, here."""

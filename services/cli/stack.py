@@ -5,6 +5,7 @@ wrote down. An image carries no local stack; there these commands say so.
 """
 
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -185,11 +186,20 @@ def clean(*, yes: Yes = False) -> None:
 
 
 @app.command
-def status(*, json: AsJson = False) -> None:
-    """What runs: services, ports, parts, and the credentials of the sample clients (only with --json)."""
+def status(
+    *,
+    json: AsJson = False,
+    shell: Annotated[
+        bool, Parameter(negative="", help="Print shell variables: ROSTER, KAFKA, SIS_ID, SIS_SECRET, …")
+    ] = False,
+) -> None:
+    """What runs: services, ports, parts. The credentials of the sample clients only with --json or --shell."""
     found = read_status()
     if json:
         show(found or {"state": "stopped", "services": {}, "parts": []}, True)
+        return
+    if shell:
+        out.print("\n".join(_shell_variables(found)), markup=False)
         return
     if not found:
         out.print("Homeroom never ran here: make up")
@@ -203,6 +213,17 @@ def status(*, json: AsJson = False) -> None:
         out.print(f"  {'postgres':<9} {address.get('host')}:{address.get('port')}")
     out.print(f"  {'state':<9} {found['state_dir']}\n")
     table(found["parts"], ("name", "state", "pid", "restarts", "log"))
+
+
+def _shell_variables(found: dict[str, Any]) -> Iterator[str]:
+    """Addresses and credentials of a running stack, for `eval` in a POSIX shell."""
+    if not found.get("services"):
+        raise Failed("not_running", "start the local stack with `make up`")
+    named = {name: url for name, url in found["services"].items() if url} | {"kafka": found["kafka"]}
+    for client, secret in found["clients"].items():
+        named |= {f"{client}_id": secret["id"], f"{client}_secret": secret["secret"]}
+    for name, value in named.items():
+        yield f"export {name.upper()}={shlex.quote(value)}"
 
 
 @app.command
