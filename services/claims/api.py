@@ -267,7 +267,8 @@ def routes(kit: Kit) -> list[Route]:
         ),
         Route(
             "POST", f"{DISTRICT}/claims", open_claim,
-            summary="Begin to claim an account with the names and number that the SIS has.",
+            summary="Begin to claim an account with the names and number that the SIS has; a repeat under the same"
+            " Idempotency-Key finds its claim again.",
             caller=PUBLIC, body=ClaimBody, success={201: ClaimTicket},
             refusals={
                 "number_letter_o": 422, "number_length": 422, "number_leading_s": 422, "number_malformed": 422,

@@ -104,11 +104,11 @@ async def find_accounts(conn: Connection, username: str, policy: Policy, now: da
 
 async def show_account(conn: Connection, person_id: UUID, policy: Policy, now: datetime) -> AccountSeen:
     """One account. Raises Rejected `person_unknown`."""
+    parked = await conn.fetchrow(sql.parked, person_id)  # first: what is read after it is at least as new
     row = (await ADMISSION.load(conn, [person_id])).get(person_id)
     if row is None or row.district != policy.district or not row.number:
         raise Rejected("person_unknown")
     account = (await ACCOUNT.load(conn, [person_id])).get(person_id, decider.initial)
-    parked = await conn.fetchrow(sql.parked, person_id)
     others = await conn.fetch(
         sql.others_enrolled_under, policy.district, row.number, person_id, UNDER_ONE_NUMBER
     )
