@@ -207,7 +207,7 @@ class Api:
         return Reply(204)
 
     async def end_sessions(self, call: Call[None]) -> Reply:
-        await sessions.end_sessions(self.auth, _occasion(call), call.uuid("person_id"))
+        await sessions.end_sessions(self.auth, _occasion(call), call.uuid("person_id"), _actor(call))
         return Reply(204)
 
     async def change_password(self, call: Call[ChangeBody]) -> Reply:

@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from services.auth import decider
 from services.auth.decider import Answer, Claim, State
-from services.auth.passwords import Hasher, common_passwords
+from services.auth.passwords import First, Hasher, common_passwords
 from services.auth.projections import PERSON, Person
 from shared import text
 from shared.database import Connection, Row, queries
@@ -192,20 +192,17 @@ async def put_password(auth: Auth, on: Occasion, claim: Claim, typed: str) -> st
     if staged["password"] and await auth.hasher.matches("password", password, staged["password"]):
         return str(staged["etag"])
     decider.stage_password(known.state, claim, staged["taken"] or 0, on.policy, on.now)
-    remembered = decider.remembered(known.state, on.policy, on.now)
     async with auth.kit.db.connection() as conn:
-        if not await conn.fetchval(
-            _sql.count_password,
-            claim.claim_id,
-            on.district,
-            claim.person_id,
-            claim.generation,
-            claim.expires_at,
-            on.policy.claim_passwords,
-        ):
-            raise Rejected("claim_passwords_used_up", passwords=on.policy.claim_passwords)
-        used = await _verifiers(conn, remembered)
-    verifier = await auth.hasher.make_unused(password, used)
+        used = await _verifiers(conn, decider.remembered(known.state, on.policy, on.now))
+
+    async def count() -> None:
+        limit = on.policy.claim_passwords
+        row = (claim.claim_id, on.district, claim.person_id, claim.generation, claim.expires_at, limit)
+        async with auth.kit.db.connection() as conn:
+            if not await conn.fetchval(_sql.count_password, *row):
+                raise Rejected("claim_passwords_used_up", passwords=limit)
+
+    verifier = await auth.hasher.make_unused(password, used, first=count)
     if verifier is None:
         raise used_before(on.policy)
     etag = secrets.token_hex(8)
@@ -377,9 +374,10 @@ async def revoke(auth: Auth, conn: Connection, on: Occasion, person_id: UUID, ge
         return await conn.fetchval(_sql.count_sessions, person_id, on.now)
 
     async def void(conn: Connection, outcome: Outcome[State]) -> None:
-        live = outcome.state.live
-        await conn.execute(_sql.void, person_id, generation, live.credential_id if live else None)
-        await forget(conn, on, person_id, outcome)
+        if outcome.events:
+            live = outcome.state.live
+            await conn.execute(_sql.void, person_id, generation, live.credential_id if live else None)
+            await forget(conn, on, person_id, outcome)
 
     await transact(
         auth.kit.store,
@@ -417,16 +415,17 @@ async def replace_password(
     cause: Literal["change", "recovery"],
     actor: str,
     then: Callable[[Connection, UUID], Awaitable[None]],
+    first: First | None = None,
 ) -> None:
-    """Gives a person a new credential in place of the one that was `verified`. `then(conn, new credential)`
-    runs within the same transaction. Raises Rejected: the password's reasons; credential_replaced when
-    somebody was faster."""
+    """Gives a person a new credential in place of the one that was `verified`. `first` runs before the history is
+    asked, `then(conn, new credential)` within the transaction. Raises Rejected: the password's reasons;
+    credential_replaced when somebody was faster."""
     async with auth.kit.db.connection() as conn:
         person, state = await find_person(conn, on.district, person_id)
         used = await _verifiers(conn, decider.remembered(state, on.policy, on.now))
     username = on.policy.username(person.number)
     password = decider.accept_password(typed, person.own_words(username), common_passwords(), on.policy)
-    verifier = await auth.hasher.make_unused(password, used)
+    verifier = await auth.hasher.make_unused(password, used, first=first)
     if verifier is None:
         raise used_before(on.policy)
     credential_id = uuid4()

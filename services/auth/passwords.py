@@ -14,8 +14,9 @@ import hashlib
 import hmac
 import os
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -25,15 +26,19 @@ from argon2 import Parameters, extract_parameters
 from argon2.exceptions import VerifyMismatchError
 from argon2.low_level import ARGON2_VERSION, Type, hash_secret, verify_secret
 from msgspec import Struct
+from prometheus_client import Gauge
 
 from shared.errors import Unavailable
 from shared.settings import SettingsInvalid
 
 T = TypeVar("T")
 Purpose: TypeAlias = Literal["password", "answers"]
+First: TypeAlias = Callable[[], Awaitable[None]]
 
 PEPPER_MIN_BYTES = 16
 WAITING_PER_THREAD = 50  # hashes that wait for each thread: about a second at the usual 15 to 25 ms
+
+_pending = Gauge("homeroom_hashes_pending", "Password hashes that are being made or wait for a thread.")
 
 
 class PepperInvalid(SettingsInvalid):
@@ -116,15 +121,22 @@ class HashPool:
         self.pending = 0
         self._executor = ThreadPoolExecutor(self.threads, thread_name_prefix="hash")
 
-    async def run(self, work: Callable[[], T], hashes: int = 1) -> T:
-        """Do work of so many hashes in a thread. Raises Unavailable when too much waits already."""
+    @contextmanager
+    def reserve(self, hashes: int = 1) -> Iterator[None]:
+        """A place for so many hashes. Raises Unavailable when too much waits already: before anything was counted."""
         if self.pending + hashes > self.limit:
             raise Unavailable("hash_pool", retry_after_s=2)
         self.pending += hashes
+        _pending.inc(hashes)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+            yield
         finally:
             self.pending -= hashes
+            _pending.dec(hashes)
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Do work that has its place in a thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
     def close(self) -> None:
         self._executor.shutdown(wait=False, cancel_futures=True)
@@ -141,21 +153,33 @@ class Hasher:
 
     async def make(self, purpose: Purpose, secret: str) -> str:
         """A verifier with the present pepper and strength."""
-        return await self.pool.run(lambda: self._make(purpose, secret))
+        with self.pool.reserve():
+            return await self.pool.run(lambda: self._make(purpose, secret))
 
-    async def matches(self, purpose: Purpose, secret: str, verifier: str | None) -> bool:
-        """Whether the secret is the one; None costs the same and is never right."""
-        return await self.pool.run(lambda: self._matches(purpose, secret, verifier or self._dummy))
+    async def matches(
+        self, purpose: Purpose, secret: str, verifier: str | None, *, first: First | None = None
+    ) -> bool:
+        """Whether the secret is the one; None costs the same and is never right. `first` is what must be done before
+        anything is compared, and in vain if there is no place to do so (counting tries)."""
+        with self.pool.reserve():
+            if first is not None:
+                await first()
+            return await self.pool.run(lambda: self._matches(purpose, secret, verifier or self._dummy))
 
-    async def make_unused(self, password: str, used: Sequence[str]) -> str | None:
-        """A verifier for a new password; None if it is one of those used before."""
+    async def make_unused(
+        self, password: str, used: Sequence[str], *, first: First | None = None
+    ) -> str | None:
+        """A verifier for a new password; None if it is one of those used before. `first` as for `matches`."""
 
         def work() -> str | None:
             if any(self._matches("password", password, verifier) for verifier in used):
                 return None
             return self._make("password", password)
 
-        return await self.pool.run(work, hashes=1 + len(used))
+        with self.pool.reserve(1 + len(used)):
+            if first is not None:
+                await first()
+            return await self.pool.run(work)
 
     def outdated(self, verifier: str) -> bool:
         """Whether it has an older pepper or another strength than is used now."""

@@ -107,15 +107,17 @@ async def answer(auth: Auth, on: Occasion, recovery_id: UUID, answers: Sequence[
     if row["opened_by"]:
         return
     secret = decider.read_answers(answers, len(row["questions"]), on.policy)
-    allowed = on.policy.recovery.tries_a_day
-    async with auth.kit.db.connection() as conn:
-        counted = await conn.fetchval(
-            _sql.count_try, row["account"], day, allowed, on.district, row["person_id"], on.now, until
-        )
-    if counted is None:
-        raise refused({"cause": "resting", "until": until, "person_id": row["person_id"]})
-    if not await auth.hasher.matches("answers", secret, row["answers"]):
-        raise refused({"cause": _why(row), "try": counted, "person_id": row["person_id"]})
+    secretly = {"person_id": row["person_id"]}
+
+    async def count() -> None:
+        allowed = on.policy.recovery.tries_a_day
+        one_try = (row["account"], day, allowed, on.district, row["person_id"], on.now, until)
+        async with auth.kit.db.connection() as conn:
+            if not await conn.fetchval(_sql.count_try, *one_try):
+                raise refused({"cause": "resting", "until": until} | secretly)
+
+    if not await auth.hasher.matches("answers", secret, row["answers"], first=count):
+        raise refused({"cause": _why(row)} | secretly)
     async with auth.kit.db.connection() as conn:
         await conn.execute(_sql.open_by_answers, recovery_id, row["account"], day)
 
@@ -146,10 +148,11 @@ async def put_password(auth: Auth, on: Occasion, recovery_id: UUID, typed: str) 
         raise refused({"cause": "not_opened", "person_id": row["person_id"]})
     if row["new_credential_id"]:
         return await _check_repeat(auth, row, typed)
-    async with auth.kit.db.connection() as conn:
-        # The history answers no more questions here than in a claim.
-        if not await conn.fetchval(_sql.count_recovery_password, recovery_id, on.policy.claim_passwords):
-            raise refused({"cause": "too_many_passwords", "person_id": row["person_id"]})
+
+    async def count() -> None:  # the history answers no more questions here than in a claim
+        async with auth.kit.db.connection() as conn:
+            if not await conn.fetchval(_sql.count_recovery_password, recovery_id, on.policy.claim_passwords):
+                raise refused({"cause": "too_many_passwords", "person_id": row["person_id"]})
 
     async def close(conn: Connection, credential_id: UUID) -> None:
         await conn.execute(_sql.move_session, row["person_id"], None, credential_id)
@@ -157,7 +160,15 @@ async def put_password(auth: Auth, on: Occasion, recovery_id: UUID, typed: str) 
 
     try:
         await replace_password(
-            auth, on, row["person_id"], row["credential_id"], typed, "recovery", row["opened_by"], close
+            auth,
+            on,
+            row["person_id"],
+            row["credential_id"],
+            typed,
+            "recovery",
+            row["opened_by"],
+            close,
+            count,
         )
     except Rejected as refusal:
         if refusal.reason != "credential_replaced":

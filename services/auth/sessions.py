@@ -14,13 +14,7 @@ from msgspec import Struct
 
 from services.auth import decider
 from services.auth.decider import Failures
-from services.auth.handlers import (
-    Auth,
-    Occasion,
-    find_person,
-    read_state,
-    replace_password,
-)
+from services.auth.handlers import Auth, Occasion, find_person, read_state, replace_password
 from services.auth.passwords import token_hash
 from shared.database import Connection, Row, queries
 from shared.errors import Rejected, Unavailable
@@ -197,12 +191,12 @@ async def end_session(auth: Auth, district: str, token: str) -> None:
         await conn.execute(_sql.end_session, token_hash(token), district)
 
 
-async def end_sessions(auth: Auth, on: Occasion, person_id: UUID) -> int:
-    """Signs a person out everywhere; answers how many sessions that ended."""
+async def end_sessions(auth: Auth, on: Occasion, person_id: UUID, actor: str) -> None:
+    """Signs a person out everywhere. Raises Rejected person_unknown."""
     async with auth.kit.db.connection() as conn:
         await find_person(conn, on.district, person_id)
         ended = await conn.execute(_sql.end_sessions, person_id, on.district)
-    return int(ended.rpartition(" ")[2])
+    log.info("sessions_ended", person_id=str(person_id), actor=actor, ended=int(ended.rpartition(" ")[2]))
 
 
 async def change_password(

@@ -267,7 +267,16 @@ async def test_a_pupils_life_and_no_secret_of_it_anywhere(
     for where, content in written.items():
         for secret in secrets:
             assert secret.casefold() not in content.casefold(), f"{secret!r} is in {where}"
-    assert written.keys() >= {"event", "outbox", "vault", "staging", "session", "refusal", "command", "recovery"}
+    assert written.keys() >= {
+        "event",
+        "outbox",
+        "vault",
+        "staging",
+        "session",
+        "refusal",
+        "command",
+        "recovery",
+    }
     assert "sessions" in written["log"]
     assert "argon2" not in "".join(content for where, content in written.items() if where != "vault")
 

@@ -77,15 +77,38 @@ def test_keyed_hashes_outlast_a_rotation() -> None:
 
 async def test_too_much_work_is_shed_and_what_waits_is_done() -> None:
     pool, gate = HashPool(threads=1), threading.Event()
-    accepted = [asyncio.create_task(pool.run(gate.wait)) for _ in range(pool.limit)]
+
+    async def wait() -> bool:
+        with pool.reserve():
+            return await pool.run(gate.wait)
+
+    accepted = [asyncio.create_task(wait()) for _ in range(pool.limit)]
     await asyncio.sleep(0)
     with pytest.raises(Unavailable) as caught:
-        await pool.run(gate.wait)
+        await wait()
     assert caught.value.retry_after_s == 2
     gate.set()
     assert all(await asyncio.gather(*accepted))
     assert pool.pending == 0
     pool.close()
+
+
+async def test_nothing_is_counted_of_what_finds_no_place() -> None:
+    vault, counted = hasher(), []
+
+    async def count() -> None:
+        counted.append(1)
+
+    assert not await vault.matches("answers", "x", None, first=count)
+    assert await vault.make_unused("new one", [], first=count)
+    with vault.pool.reserve(vault.pool.limit):
+        for work in (
+            vault.matches("answers", "x", None, first=count),
+            vault.make_unused("x", [], first=count),
+        ):
+            with pytest.raises(Unavailable):
+                await work
+    assert len(counted) == 2
 
 
 @pytest.mark.parametrize("content", ["", "# nothing\n", "p1", "p1:%%%", "p1:AAAA", ":" + "A" * 44])
