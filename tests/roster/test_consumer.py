@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import asyncpg
+import msgspec
 import pytest
 
 from deploy.local import sample
@@ -140,6 +141,27 @@ async def test_every_kind_of_unusable_record_gets_a_reason(roster: Roster, datab
         "entry_time_ambiguous": 1,
         "event_malformed": 4,
     }
+
+
+async def test_a_district_sees_its_own_dead_letters(roster: Roster) -> None:
+    bad, behind = cloud_event(number="O123456"), cloud_event()
+    await roster.produce(bad)
+    await roster.produce(behind)
+    await roster.became(behind, "queued")
+    status, body = await roster.ask("GET", "/dead-letters")
+    assert (status, body["next_after"]) == (200, None)
+    told = [(d["event_id"], d["key"], d["state"], d["reason"]) for d in body["dead_letters"]]
+    assert told == [(bad["id"], "p1", "parked", "number_malformed"), (behind["id"], "p1", "queued", "behind")]
+    number = body["dead_letters"][0]["id"]
+    status, one = await roster.ask("GET", f"/dead-letters/{number}")
+    assert (status, one["reason"], one["headers"]["ce_id"]) == (200, "number_malformed", bad["id"])
+    assert msgspec.json.decode(one["value"]) == bad["data"]
+    assert (await roster.ask("GET", "/dead-letters?state=queued"))[1]["dead_letters"] == body["dead_letters"][
+        1:
+    ]
+    assert (await roster.ask("GET", "/dead-letters", scope="desk"))[0] == 403
+    for unknown in ("99999", "x", "9" * 30):
+        assert (await roster.ask("GET", f"/dead-letters/{unknown}"))[0] == 404
 
 
 async def test_an_id_that_was_taken_keeps_its_outcome(roster: Roster) -> None:
