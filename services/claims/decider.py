@@ -9,7 +9,7 @@ reason in `Rejected.secret` for the help desk: which field differed and what is 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -183,22 +183,22 @@ def identify(typed: Typed, found: Sequence[Pupil], policy: Policy) -> Pupil:
 
 def admit(account: Account, pupil: Pupil, policy: Policy, now: datetime) -> None:
     """An identified pupil may claim: an account that is free, after the wait, and not for ever anew in one day."""
-    if account.claimed:
-        raise matched(policy, pupil, "account_claimed", username=policy.username(pupil.number))
+    if account.claimed_at:
+        told: dict[str, Any] = {"username": policy.username(pupil.number)}
+        raise matched(policy, pupil, "account_claimed", told, claimed_at=rfc3339(account.claimed_at))
     opens = eligible_at(pupil, policy)
-    if opens is None:
+    if opens is None or pupil.basis is None:
         raise uniform("enrollment_voided", person_id=pupil.person_id)
     if not may_claim_at(now, account, pupil, policy):
-        raise matched(policy, pupil, "waiting_period", **moment("eligible_at", opens, policy))
+        told = moment("eligible_at", opens, policy)
+        raise matched(policy, pupil, "waiting_period", told, basis=rfc3339(pupil.basis))
     bound = min(policy.claims_a_day, CLAIMS_KEPT)
     this_time = [claim.opened_at for claim in account.claims if claim.generation == account.generation]
     lately = sorted(at for at in this_time if at > now - DAY)[-bound:]
     if len(lately) == bound:
         again = whole_second(lately[0] + DAY)
-        wait_s = math.ceil((again - now).total_seconds())
-        raise matched(
-            policy, pupil, "claims_exhausted", retry_after_s=wait_s, **moment("retry_at", again, policy)
-        )
+        told = moment("retry_at", again, policy) | {"retry_after_s": math.ceil((again - now).total_seconds())}
+        raise matched(policy, pupil, "claims_exhausted", told)
 
 
 def open_claim(account: Account, pupil: Pupil, policy: Policy, now: datetime, claim_id: UUID) -> list[Event]:
@@ -359,13 +359,14 @@ def uniform(true_reason: str, **secret: Any) -> Rejected:
     return Rejected("claim_refused", secret={"reason": true_reason, **secret})
 
 
-def matched(policy: Policy, pupil: Pupil, reason: str, **details: Any) -> Rejected:
-    """A refusal to somebody who has shown the exact names and number: told why, unless the district says otherwise."""
-    truth = uniform(reason, person_id=pupil.person_id, **details)
-    return truth if policy.claim_refusals == "uniform" else Rejected(reason, secret=truth.secret, **details)
+def matched(policy: Policy, pupil: Pupil, reason: str, told: Mapping[str, Any], **also: Any) -> Rejected:
+    """A refusal to somebody who has shown the exact names and number: told why, unless the district says otherwise.
+    The help desk finds what was `told`, and what `also` is so."""
+    truth = uniform(reason, person_id=pupil.person_id, **told, **also)
+    return truth if policy.claim_refusals == "uniform" else Rejected(reason, secret=truth.secret, **told)
 
 
-def moment(name: str, at: datetime, policy: Policy) -> dict[str, str]:
+def moment(name: str, at: datetime, policy: Policy) -> dict[str, Any]:
     """A moment as a refusal shows it: in UTC, and as the district's clocks say it."""
     return {
         name: rfc3339(at),

@@ -164,6 +164,7 @@ class TestTheWait:
             "eligible_at_local": "2026-11-22T07:00:00-05:00",
             "time_zone": "America/New_York",
         }
+        assert caught.value.secret["basis"] == "2026-11-21T12:00:00Z"
 
     def test_a_fraction_of_a_second_is_never_early_and_what_is_shown_is_when_it_opens(self) -> None:
         who = pupil(basis=NOON - 24 * HOUR - timedelta(microseconds=999_999))
@@ -205,6 +206,7 @@ class TestOpening:
         with pytest.raises(Rejected) as caught:
             decider.open_claim(account(opened(), claimed()), pupil(), CCPS, NOON, some("next"))
         assert (caught.value.reason, caught.value.details) == ("account_claimed", {"username": "S0123456"})
+        assert caught.value.secret["claimed_at"] == "2026-11-22T12:00:00Z"
 
     def test_unless_it_was_reset(self) -> None:
         state = account(opened(), claimed(), was_reset())
