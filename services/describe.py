@@ -13,11 +13,11 @@ from tempfile import NamedTemporaryFile
 
 import msgspec
 
-from shared import settings, timeline
+from shared import settings
 from shared.health import describe
 from shared.problems import KIT_REFUSALS
 from shared.reasons import Reason, load_reasons
-from shared.service import SERVICES, ServiceSpec, build_kit
+from shared.service import SERVICES, ServiceSpec, all_routes, build_kit
 from shared.web import Route
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -39,7 +39,7 @@ def described(service: str) -> Described:
             {}, service=service, postgres="postgresql:///", kafka="localhost:9092", pepper_file=pepper.name
         )
         kit = build_kit(spec, nowhere)
-        return Described(spec, [*spec.routes(kit), *timeline.routes(kit)])
+        return Described(spec, all_routes(kit))
 
 
 def documents() -> dict[Path, str]:

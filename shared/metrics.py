@@ -18,6 +18,9 @@ Gauge("homeroom_http_in_flight", "Requests being answered now.").set_function(la
 refusals = Counter("homeroom_refusals", "Refusals by route template and reason.", ["route", "reason"])
 
 missing = Gauge("homeroom_missing", "1 for each thing that this process waits for.", ["what"])
+invalid_policies = Gauge(
+    "homeroom_invalid_policies", "Policy files that do not hold; what held before is in force."
+)
 worker_failures = Counter(
     "homeroom_worker_failures", "How often a part of the process failed and was started again.", ["worker"]
 )

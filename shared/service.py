@@ -7,6 +7,7 @@ Retry-After.
 """
 
 import asyncio
+import contextlib
 import gc
 import os
 import signal
@@ -61,6 +62,7 @@ CLEANUP_ROWS = 1000
 COMMANDS_KEPT = timedelta(hours=48)
 CLEANUP_PAUSE_S = 0.1
 RETRY_S = 1.0
+RELAY_PATIENCE_S = 2.0
 KAFKA_HEARTBEAT_S = 2.0
 KAFKA_PATIENCE_S = 6.0
 LARGEST_BODY_BYTES = 8 * 1024 * 1024
@@ -155,12 +157,20 @@ def build_app(kit: Kit) -> web.Application:
     """The routes of a service over its kit, with nothing running beside them."""
     app = web.Application(middlewares=[boundary], client_max_size=LARGEST_BODY_BYTES)
     app[KIT] = kit
-    routes = timeline.routes(kit)
-    if "api" in kit.settings.roles:
-        routes = [*kit.spec.routes(kit), *routes]
+    routes = all_routes(kit) if "api" in kit.settings.roles else kit_routes(kit)
     add_routes(app, routes)
     health.add_routes(app, kit, routes)
     return app
+
+
+def all_routes(kit: Kit) -> list[Route]:
+    """A service's own table of routes and the kit's."""
+    return [*kit.spec.routes(kit), *kit_routes(kit)]
+
+
+def kit_routes(kit: Kit) -> list[Route]:
+    """What every service answers the help desk and operators, whatever the roles of this process."""
+    return [*timeline.routes(kit)]
 
 
 async def _run(app: web.Application) -> AsyncIterator[None]:
@@ -170,6 +180,12 @@ async def _run(app: web.Application) -> AsyncIterator[None]:
     tasks = [asyncio.create_task(supervise(w), name=w.name) for w in _background(kit)]
     yield
     kit.relay.stop()
+    with contextlib.suppress(
+        TimeoutError
+    ):  # cut off in the middle it sends again: duplicates, which readers drop
+        async with asyncio.timeout(RELAY_PATIENCE_S):
+            while kit.relay.parts:
+                await asyncio.sleep(0.01)
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -267,6 +283,7 @@ async def _refresh_for_ever(kit: Kit) -> None:
 def _refresh(kit: Kit) -> None:
     """Reads policies and keys again if their files changed, and says what is wrong with them."""
     if kit.policies.refresh():
+        metrics.invalid_policies.set(len(kit.policies.problems))
         for district, problems in kit.policies.problems.items():
             log.error("policy_invalid", district=district, problems=problems)
         log.info("policies_read", districts=kit.policies.districts)

@@ -10,15 +10,14 @@ from shared.health import describe
 from shared.openapi import refusals_of
 from shared.problems import KIT_REFUSALS
 from shared.reasons import load_reasons
-from shared.service import SERVICES, Kit
-from shared.timeline import routes as kit_routes
+from shared.service import SERVICES, Kit, all_routes
 from tests.shared.toy import SPEC
 
 
 class TestOfAToy:
     @pytest.fixture
     def document(self, kit: Kit) -> dict[str, Any]:
-        return describe("toy", SPEC.package, [*SPEC.routes(kit), *kit_routes(kit)])
+        return describe("toy", SPEC.package, all_routes(kit))
 
     def test_it_is_valid(self, document: dict[str, Any]) -> None:
         OpenAPIV31SpecValidator(document).validate()

@@ -1,11 +1,16 @@
 """A service's life: what it waits for, what it answers meanwhile, and how it comes and goes."""
 
 import asyncio
+import json
+import os
+import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
+import aiohttp
 import asyncpg
 import msgspec
 import pytest
@@ -212,6 +217,69 @@ async def note(kit: Kit, text: str = "x", version: int = 0) -> None:
             conn, "ccps", PERSON, version, [Noted(text=text)], now=clock.now(), cause=Cause.new()
         )
     kit.store.wake()
+
+
+class TestProcess:
+    """A process of its own, without PostgreSQL and Kafka."""
+
+    @pytest.fixture
+    async def process(self, settings: Settings, tmp_path: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+        run = "from shared.service import main; from tests.shared.toy import SPEC; main(SPEC)"
+        given = {
+            "POSTGRES": settings.postgres,
+            "KAFKA": settings.kafka,
+            "HTTP_PORT": "0",
+            "KEY_DIR": str(settings.key_dir),
+            "DRAIN_SECONDS": "2",
+        }
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-c",
+            run,
+            env=os.environ | {f"HOMEROOM_{name}": value for name, value in given.items()},
+            stdout=asyncio.subprocess.PIPE,
+        )
+        yield process
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+    async def line(self, process: asyncio.subprocess.Process, event: str) -> dict[str, Any]:
+        assert process.stdout is not None
+        async with asyncio.timeout(20):
+            while written := await process.stdout.readline():
+                found: dict[str, Any] = json.loads(written)  # every line is JSON
+                if found["event"] == event:
+                    return found
+        raise AssertionError(f"it ended without saying {event}")
+
+    async def test_it_answers_at_once_and_ends_well_when_told(
+        self, process: asyncio.subprocess.Process
+    ) -> None:
+        listening = await self.line(process, "listening")
+        url = f"http://127.0.0.1:{listening['port']}"
+        async with aiohttp.ClientSession() as session:
+            assert (await session.get(f"{url}/health/live")).status == 200
+            assert (await session.get(f"{url}/health/ready")).status == 503
+            process.terminate()
+            await self.line(process, "draining")
+        await self.line(process, "stopped")
+        async with asyncio.timeout(10):
+            assert await process.wait() == 0
+
+    async def test_what_is_missing_does_not_end_it(self, process: asyncio.subprocess.Process) -> None:
+        await self.line(process, "listening")
+        await asyncio.sleep(2)
+        assert process.returncode is None
+
+
+async def test_a_process_that_is_not_configured_says_so() -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "services.claims", stderr=asyncio.subprocess.PIPE
+    )
+    _, told = await process.communicate()
+    assert process.returncode == 2
+    assert told.decode() == "homeroom claims: not set: HOMEROOM_POSTGRES, HOMEROOM_KAFKA\n"
 
 
 class TestSupervision:
