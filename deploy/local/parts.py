@@ -12,7 +12,7 @@ from typing import Protocol
 import structlog
 
 from deploy.local.account import Account
-from deploy.local.processes import ProcessRecord, spawn
+from deploy.local.processes import PortTaken, ProcessRecord, port_is_free, spawn
 from deploy.local.state import PartState
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 15.0
@@ -29,6 +29,8 @@ class Program(Protocol):
 
     @property
     def name(self) -> str: ...
+    @property
+    def port(self) -> int: ...
     @property
     def stop_signal(self) -> int: ...
     @property
@@ -49,15 +51,18 @@ class Part:
         self._process: asyncio.subprocess.Process | None = None
         self._task: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
-        self._answers = asyncio.Event()
+        self._answers, self._port_taken = asyncio.Event(), False
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name=self.program.name)
 
     async def wait_ready(self, patience_s: float) -> None:
-        """TimeoutError: it did not answer in time."""
+        """TimeoutError: it did not answer in time. PortTaken: it cannot."""
         async with asyncio.timeout(patience_s):
-            await self._answers.wait()
+            while not self._answers.is_set():
+                if self._port_taken:
+                    raise PortTaken(f"{self.program.name} cannot have port {self.program.port}: it is taken")
+                await asyncio.sleep(READY_POLL_S)
 
     async def stop(self, patience_s: float = STOP_PATIENCE_S) -> None:
         """End the process: asked to for `patience_s`, then by force."""
@@ -79,9 +84,10 @@ class Part:
         while not self._stopping.is_set():
             began = time.monotonic()
             code = await self._live()
-            self._answers.clear()
             if self._stopping.is_set():
                 return
+            self._port_taken = not self._answers.is_set() and not port_is_free(self.program.port)
+            self._answers.clear()
             if time.monotonic() - began > STEADY_S:
                 pause_s = FIRST_PAUSE_S
             self.state.restarts += 1
@@ -113,10 +119,13 @@ class Part:
             watching.cancel()
 
     async def _watch(self) -> None:
-        while not await self.program.answers():
+        while not (await self.program.answers() and self._listens()):
             await asyncio.sleep(READY_POLL_S)
         self._answers.set()
         self._set("running")
+
+    def _listens(self) -> bool:
+        return self.state.process is not None and self.state.process.listens_on(self.program.port)
 
     def _set(self, state: str) -> None:
         self.state.state = state

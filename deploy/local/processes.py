@@ -40,6 +40,14 @@ class ProcessRecord(msgspec.Struct, frozen=True):
         except psutil.NoSuchProcess:
             return False
 
+    def listens_on(self, port: int) -> bool:
+        """Whether it is this process that answers there, not a stranger that was quicker."""
+        try:
+            connections = psutil.Process(self.pid).net_connections("tcp")
+        except psutil.Error:
+            return False
+        return any(each.status == psutil.CONN_LISTEN and each.laddr.port == port for each in connections)
+
     def send(self, number: int) -> None:
         if self.alive():
             with contextlib.suppress(ProcessLookupError):
@@ -81,6 +89,10 @@ async def spawn(
             start_new_session=True,
             **(account or Account()).spawn_options(),
         )
+
+
+class PortTaken(Exception):
+    """Somebody took the port between its choice and its use."""
 
 
 def port_is_free(port: int) -> bool:

@@ -28,6 +28,10 @@ class Service:
     stop_signal: ClassVar = signal.SIGTERM
     account: ClassVar = Account()
 
+    @property
+    def port(self) -> int:
+        return self.ports[self.name]
+
     def command(self) -> list[str | Path]:
         return [sys.executable, "-m", f"services.{self.name}"]
 
@@ -38,7 +42,7 @@ class Service:
             "PYTHONPATH": str(PROJECT),
             "HOMEROOM_POSTGRES": self.dsn,
             "HOMEROOM_KAFKA": self.kafka,
-            "HOMEROOM_HTTP_PORT": str(self.ports[self.name]),
+            "HOMEROOM_HTTP_PORT": str(self.port),
             "HOMEROOM_ISSUER": f"http://127.0.0.1:{self.ports['auth']}",
             "HOMEROOM_KEY_DIR": str(self.files.keys),
         }
@@ -51,7 +55,7 @@ class Service:
 
     async def answers(self) -> bool:
         """Whether it is ready: its database is migrated, its topics are there, its roles run."""
-        url = f"http://127.0.0.1:{self.ports[self.name]}/health/ready"
+        url = f"http://127.0.0.1:{self.port}/health/ready"
         try:
             async with aiohttp.ClientSession() as http, http.get(url, timeout=_PATIENCE) as response:
                 return response.status == 200

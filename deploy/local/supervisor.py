@@ -21,7 +21,7 @@ import structlog
 
 from deploy.local import backing, provision
 from deploy.local.parts import Part, Program, rotate
-from deploy.local.processes import ProcessRecord, free_port
+from deploy.local.processes import PortTaken, ProcessRecord, free_port
 from deploy.local.service import Service
 from deploy.local.state import SERVICES, Files, PartState, Step, state_dir
 from shared.log import configure_logging
@@ -35,6 +35,7 @@ WANTED_PORTS = {
     "auth": 8103,
 }
 READY_PATIENCE_S = 60.0
+TRIES = 4
 TEND_EVERY_S = 5.0
 OPEN_FILES = 65536
 
@@ -53,7 +54,9 @@ class Supervisor:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Start everything, watch it until told to stop, stop everything. Raises what made the start fail."""
-        tasks = [asyncio.create_task(work) for work in (self._start(), stopping.wait(), self._tend())]
+        tasks = [
+            asyncio.create_task(work) for work in (self._start_somewhere(), stopping.wait(), self._tend())
+        ]
         starting, told, _ = tasks
         try:
             await asyncio.wait([starting, told], return_when=asyncio.FIRST_COMPLETED)
@@ -71,7 +74,8 @@ class Supervisor:
             await asyncio.wait(tasks)
             await self._stop()
 
-    async def _start(self) -> None:
+    async def _start_somewhere(self) -> None:
+        """Start, and begin again on other ports when somebody was quicker to take one."""
         leftovers = self.stack.leftovers()
         self.stack.supervisor = ProcessRecord.of(os.getpid())
         self.stack.steps, self.stack.error = [], None
@@ -79,6 +83,17 @@ class Supervisor:
         if leftovers:
             async with self._step("end what an earlier supervisor left running"):
                 await asyncio.to_thread(stop_leftovers, leftovers)
+        for attempt in range(1, TRIES + 1):
+            try:
+                await self._start()
+                return
+            except* PortTaken as taken:
+                if attempt == TRIES:
+                    raise
+                log.warning("port_taken", error=str(taken.exceptions[0]))
+                await self._stop_parts()
+
+    async def _start(self) -> None:
         self.stack.parts = []
         self.stack.ports = choose_ports(self.stack.ports)
         self.stack.kafka = self.choice.kafka_bootstrap or f"127.0.0.1:{self.stack.ports['kafka']}"
@@ -151,12 +166,16 @@ class Supervisor:
                 raise TimeoutError(why) from None
 
     async def _stop(self) -> None:
-        """The services first, so that they can drain; then what they stand on."""
         self._become("stopping")
+        await self._stop_parts()
+        self._become("failed" if self.stack.error else "stopped")
+
+    async def _stop_parts(self) -> None:
+        """The services first, so that they can drain; then what they stand on."""
         services = [part for part in self.parts if part.program.name in SERVICES]
         await asyncio.gather(*(part.stop() for part in services))
         await asyncio.gather(*(part.stop() for part in self.parts if part not in services))
-        self._become("failed" if self.stack.error else "stopped")
+        self.parts = []
 
     async def _tend(self) -> None:
         """Keep every log bounded."""
@@ -179,7 +198,11 @@ class Supervisor:
         step, began = Step(name), time.monotonic()
         self.stack.steps.append(step)
         self._write()
-        yield step
+        try:
+            yield step
+        except PortTaken:
+            self.stack.steps.remove(step)
+            raise
         step.seconds = round(time.monotonic() - began, 2)
         self._write()
         log.info("step_done", step=name, seconds=step.seconds)

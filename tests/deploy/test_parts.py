@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -13,11 +14,16 @@ import pytest
 from deploy.local import parts
 from deploy.local.account import Account
 from deploy.local.parts import Part, rotate
-from deploy.local.processes import ProcessRecord
+from deploy.local.processes import PortTaken, ProcessRecord, free_port
 
-SLEEPS = "import time; print('here', flush=True); time.sleep(60)"
+SERVES = """
+import socket, time
+listening = socket.create_server(("127.0.0.1", {port}))
+print("here", flush=True)
+time.sleep(60)
+"""
+DEAF = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + SERVES
 DIES = "import sys; print('gone', flush=True); sys.exit(7)"
-DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
 
 
 class Program:
@@ -26,10 +32,10 @@ class Program:
     name, stop_signal, account = "program", signal.SIGTERM, Account()
 
     def __init__(self, code: str, logs: Path) -> None:
-        self.code, self.log = code, logs / "program.log"
+        self.code, self.log, self.port = code, logs / "program.log", free_port(45000)
 
     def command(self) -> list[str | Path]:
-        return [sys.executable, "-c", self.code]
+        return [sys.executable, "-c", self.code.format(port=self.port)]
 
     def environment(self) -> dict[str, str]:
         return dict(os.environ)
@@ -55,7 +61,7 @@ async def until(holds: Callable[[], bool], patience_s: float = 10) -> None:
 
 
 async def test_a_part_that_is_killed_is_started_again(tmp_path: Path) -> None:
-    async with running(SLEEPS, tmp_path) as part:
+    async with running(SERVES, tmp_path) as part:
         await part.wait_ready(10)
         assert part.state.process
         first = part.state.process
@@ -99,9 +105,21 @@ async def test_a_part_that_does_not_hear_is_ended_by_force(tmp_path: Path) -> No
     assert part.state.restarts == 0
 
 
+async def test_a_stranger_on_its_port_is_not_taken_for_the_part(tmp_path: Path) -> None:
+    """Another stack may be quicker to take a port, and would answer the same questions."""
+    program = Program(SERVES, tmp_path)
+    (tmp_path / "program.log").write_text("as if it answered")
+    part = Part(program, tmp_path, lambda: None)
+    with socket.create_server(("127.0.0.1", program.port)):
+        part.start()
+        with pytest.raises(PortTaken, match=str(program.port)):
+            await part.wait_ready(10)
+    await part.stop()
+
+
 async def test_every_change_of_a_part_is_told(tmp_path: Path) -> None:
     told: list[str] = []
-    part = Part(Program(SLEEPS, tmp_path), tmp_path, lambda: told.append(part.state.state))
+    part = Part(Program(SERVES, tmp_path), tmp_path, lambda: told.append(part.state.state))
     part.start()
     await part.wait_ready(10)
     await part.stop()
@@ -116,7 +134,7 @@ def test_a_process_is_known_by_its_start_time_too() -> None:
 
 
 def test_a_process_that_ended_is_not_alive() -> None:
-    pid = os.spawnv(os.P_NOWAIT, sys.executable, [sys.executable, "-c", SLEEPS])
+    pid = os.spawnv(os.P_NOWAIT, sys.executable, [sys.executable, "-c", "import time; time.sleep(60)"])
     record = ProcessRecord.of(pid)
     assert record.alive()
     record.send(signal.SIGKILL)
