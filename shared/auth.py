@@ -49,8 +49,7 @@ def Scope(*scopes: str) -> Access:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """An authenticated caller. `subject` is a client's id, a person's, or a recovery's; `claims` the token's
-    own."""
+    """An authenticated caller. `subject` is a client's id, a person's, or a recovery's; `claims` the token's own."""
 
     subject: str
     kind: Kind
@@ -89,8 +88,7 @@ class _Verified:
 
 
 class Tokens:
-    """Verifies JWTs: exactly one algorithm, the signer that its `typ` belongs to, issuer, audience, time,
-    district.
+    """Verifies JWTs: exactly one algorithm, the signer that its `typ` belongs to, issuer, audience, time, district.
 
     Verifying costs twice an empty request (105 µs), and machines repeat the same token: what was verified is
     remembered while the keys stay as they are. Time and district are looked at each time.
@@ -118,8 +116,7 @@ class Tokens:
         return _caller(found, "ticket")
 
     async def recovery(self, token: str, district: str, now: datetime) -> Caller:
-        """A recovery's ticket: the subject is the recovery. It does not say whose it is, or whether
-        anybody's."""
+        """A recovery's ticket: the subject is the recovery. It does not say whose it is, or whether anybody's."""
         found = self._verify(token, RECOVERY_TYP, "auth", now)
         _check(found.claims, self._service, district)
         return _caller(found, "recovery")

@@ -1,5 +1,4 @@
-"""Signing keys as configuration: a folder of public keys that everybody reads, and each signer's own private
-ones.
+"""Signing keys as configuration: a folder of public keys that everybody reads, and each signer's own private ones.
 
 Files are JWKs named `<service>-<kid>.public.json` and `<service>-<kid>.private.json`. Both folders are read
 again when they change, so keys are rotated without a restart: old and new stand side by side until the old is
@@ -27,8 +26,7 @@ log = structlog.get_logger(__name__)
 
 
 class _Folder:
-    """The keys of one folder whose names end alike. A file that does not hold is reported once, and left
-    out."""
+    """The keys of one folder whose names end alike. A file that does not hold is reported once, and left out."""
 
     def __init__(self, folder: Path, ending: str) -> None:
         self.folder, self.ending = folder, ending
@@ -129,8 +127,7 @@ class Signer:
 
 
 def make_key(service: str, public_dir: Path, private_dir: Path, now: datetime) -> str:
-    """Makes a key pair and answers its kid. The public part comes first: a key that signs is already
-    known."""
+    """Makes a key pair and answers its kid. The public part comes first: a key that signs is already known."""
     kid = f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
     key = OKPKey.generate_key("Ed25519", {"kid": kid, "alg": ALGORITHM, "use": "sig"})
     public_dir.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,4 @@
-"""Structured logs: one JSON object a line on stdout, with the service, the district and the correlation id in
-each.
+"""Structured logs: one JSON object a line on stdout, with the service, the district and the correlation id in each.
 
 Secrets and personal data do not belong in a log call. `redact` is the last defence for the day that one slips
 in.
@@ -64,8 +63,7 @@ def _render_json(_: WrappedLogger, __: str, event: EventDict) -> str:
 
 
 def configure_logging(service: str, *, level: str = "INFO", form: str = "json") -> None:
-    """Sets up structlog and the standard library's logging (aiohttp, aiokafka, asyncio) to write the same
-    lines."""
+    """Sets up structlog and the standard library's logging (aiohttp, aiokafka, asyncio) to write the same lines."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,

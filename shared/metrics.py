@@ -1,5 +1,4 @@
-"""What an operator needs first, for Prometheus: /metrics. Labels are route templates and reasons, never a
-person."""
+"""What an operator needs first, for Prometheus: /metrics. Labels are route templates and reasons, never a person."""
 
 from functools import cache
 

@@ -22,8 +22,7 @@ _sql = queries("shared", "web.sql")
 async def once(
     call: Call[Any], db: Database, work: Callable[[Connection], Awaitable[Reply]], *, shown_once: bool = False
 ) -> Reply:
-    """Runs `work` in one transaction, together with the row that remembers its reply; wakes the relay after
-    it.
+    """Runs `work` in one transaction, together with the row that remembers its reply; wakes the relay after it.
 
     A repeat (same caller, route and key) is given that reply. Raises Rejected `request_in_progress` while the
     first still runs, `idempotency_key_reused` for another request under the same key. Without the header, or

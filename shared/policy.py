@@ -1,5 +1,4 @@
-"""A district's rules as data: what a policy file may say, how it is checked, and how what pupils type is read
-by it.
+"""A district's rules as data: what a policy file may say, how it is checked, and how what pupils type is read by it.
 
 Everything but `Policies` (the folder's reader) is pure, so deciders may use all of it. The files are in
 `policies/`; `policies/ccps.toml` explains each key and shows how a second district is added.
@@ -51,15 +50,13 @@ class Texts(_Part, frozen=True):
 
 
 class NumberRule(_Part, frozen=True):
-    """What a student's number looks like: `digits` long, and matching `pattern` as a whole. It is never an
-    integer."""
+    """What a student's number looks like: `digits` long, and matching `pattern` as a whole. It is never an integer."""
 
     digits: Annotated[int, Meta(ge=3, le=20)]
     pattern: Line
 
     def problem(self, typed: str, prefix: str) -> str | None:
-        """The reason why this is no number, as exact as the input alone allows; None if it is one (already
-        trimmed)."""
+        """The reason why this is no number, as exact as the input alone allows; None if it is one (already trimmed)."""
         if len(typed) == self.digits and re.fullmatch(self.pattern, typed):
             return None
         rest = typed[len(prefix) :] if typed.casefold().startswith(prefix.casefold()) else ""
@@ -111,8 +108,7 @@ class RecoveryRule(_Part, frozen=True):
 
 
 class MonthAnswer(_Part, frozen=True, tag_field="kind", tag="month"):
-    """A month by its English or Spanish name, an abbreviation of it (three letters or more), or its
-    number."""
+    """A month by its English or Spanish name, an abbreviation of it (three letters or more), or its number."""
 
     def fold(self, typed: str) -> str | None:
         word = text.folded(typed).rstrip(".")
@@ -179,8 +175,7 @@ class Question(_Part, frozen=True):
         return self.answer.fold(typed)
 
     def accept(self, typed: str, now: datetime) -> str:
-        """A new answer in the form that is hashed, or Rejected `answer_invalid` with the question and a
-        hint."""
+        """A new answer in the form that is hashed, or Rejected `answer_invalid` with the question and a hint."""
         hint = "control_character" if text.control_character(typed) else self.answer.problem(typed, now)
         if hint is not None:
             raise Rejected("answer_invalid", question=self.id, hint=hint)
@@ -252,8 +247,7 @@ class Policy(_Part, frozen=True, kw_only=True):
         return self.username_prefix + number
 
     def number_of(self, username: str) -> str | None:
-        """The number in a username as somebody typed it, in whatever case; None if it is not of that
-        shape."""
+        """The number in a username as somebody typed it, in whatever case; None if it is not of that shape."""
         typed = unicodedata.normalize("NFKC", text.plain(username))
         number = typed[len(self.username_prefix) :]
         if typed[: len(self.username_prefix)].casefold() != self.username_prefix.casefold():
@@ -287,8 +281,7 @@ def validate(file: Path) -> list[str]:
 
 
 def _stated(file: Path, depth: int) -> dict[str, Any]:
-    """A file's content laid over the one that it extends. Tables are merged key by key, lists are
-    replaced."""
+    """A file's content laid over the one that it extends. Tables are merged key by key, lists are replaced."""
     try:
         own = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -368,8 +361,7 @@ def read_folder(folder: Path) -> tuple[dict[str, Policy], dict[str, list[str]]]:
 
 
 class Policies:
-    """The policies of a folder, one for each district. `refresh` reads again what changed; `get` only looks
-    up."""
+    """The policies of a folder, one for each district. `refresh` reads again what changed; `get` only looks up."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -1,5 +1,4 @@
-"""What goes wrong, as RFC 9457 problems: a stable `reason`, a status, safe details, and nothing of our
-insides."""
+"""What goes wrong, as RFC 9457 problems: a stable `reason`, a status, safe details, and nothing of our insides."""
 
 import secrets
 from collections.abc import Mapping

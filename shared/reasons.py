@@ -1,5 +1,4 @@
-"""What each reason of a refusal means and what to do next, in words: one text for people who build on
-Homeroom.
+"""What each reason of a refusal means and what to do next, in words: one text for people who build on Homeroom.
 
 The kit's own are in shared/reasons.toml, a service's in its package's reasons.toml. They feed the OpenAPI
 documents and docs/reasons.md; what a pupil reads is the front end's catalogue, not these.

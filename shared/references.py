@@ -1,5 +1,4 @@
-"""Reference codes: the true reason of a refusal, kept for the help desk under the code that the refused
-person sees."""
+"""Reference codes: the true reason of a refusal, kept for the help desk under the code that the refused person sees."""
 
 from collections.abc import Mapping
 from datetime import datetime

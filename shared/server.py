@@ -44,8 +44,7 @@ class _Handler(web.RequestHandler):
 
 @asynccontextmanager
 async def listening(app: web.Application, host: str, port: int, *, drain_s: float) -> AsyncIterator[int]:
-    """Serves an application, and yields the port. At the end: no new connections, running requests get
-    `drain_s`."""
+    """Serves an application, and yields the port. At the end: no new connections, running requests get `drain_s`."""
     limits: dict[str, Any] = {
         "access_log": None,
         "keepalive_timeout": KEEPALIVE_S,

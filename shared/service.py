@@ -1,5 +1,4 @@
-"""Composition: what a service states about itself (`ServiceSpec`), what it is given (`Kit`), and how it
-lives.
+"""Composition: what a service states about itself (`ServiceSpec`), what it is given (`Kit`), and how it lives.
 
 A service never exits because something is missing. Migrations, topics and the comparison of store and topic
 are tried until they succeed; meanwhile /health/ready says what is awaited and the API answers 503 with
@@ -228,8 +227,7 @@ def _runners(kit: Kit) -> Runners:
 
 
 async def _prepare(kit: Kit) -> None:
-    """Brings about what the service stands on, each in its turn. Never gives up, and is done when all is
-    there."""
+    """Brings about what the service stands on, each in its turn. Never gives up, and is done when all is there."""
     folder = Path(str(files(kit.spec.package))) / "sql"
     await _until_done(kit, "migrations", lambda: migrate(kit.settings.postgres, folder))
     await _until_done(kit, "topics", lambda: _create_topics(kit))
@@ -261,8 +259,7 @@ async def _create_topics(kit: Kit) -> None:
 
 
 async def _compare(kit: Kit) -> None:
-    """Holds the store against the topic (architecture: store and log must agree). Raises Diverged,
-    Unavailable."""
+    """Holds the store against the topic (architecture: store and log must agree). Raises Diverged, Unavailable."""
     topic = topic_of(kit.settings.topic_prefix, kit.spec.name)
     async with kit.db.connection() as conn, consuming(kit.settings) as consumer:
         found = await history.compare(conn, consumer, topic, range(kit.settings.partitions))
@@ -386,8 +383,7 @@ def _nothing() -> None:
 
 
 def main(spec: ServiceSpec) -> None:
-    """A service's process: `python -m services.claims`. Ends with status 2 when the environment does not
-    hold."""
+    """A service's process: `python -m services.claims`. Ends with status 2 when the environment does not hold."""
     try:
         settings = from_environment(service=spec.name)
         configure_logging(spec.name, level=settings.log_level, form=settings.log_format)

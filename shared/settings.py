@@ -27,8 +27,7 @@ def _doc(text: str, **bounds: Any) -> Meta:
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """Field `http_port` is the variable HOMEROOM_HTTP_PORT. Passwords and keys come from files, or within the
-    DSN."""
+    """Field `http_port` is the variable HOMEROOM_HTTP_PORT. Passwords and keys come from files, or within the DSN."""
 
     service: Annotated[str, _doc("Name of the service; set by the service's own `__main__`.")]
     postgres: Annotated[

@@ -1,5 +1,4 @@
-"""The parts of a process that run for ever, started again when they fail; and what the process is waiting
-for."""
+"""The parts of a process that run for ever, started again when they fail; and what the process is waiting for."""
 
 import asyncio
 import random

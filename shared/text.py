@@ -36,13 +36,11 @@ def folded(typed: str) -> str:
 
 
 def same_name(typed: str, on_file: str, *, fold_case: bool = False) -> bool:
-    """Whether a name was typed exactly as it is on file; `fold_case` lets letter case differ, and nothing
-    else."""
+    """Whether a name was typed exactly as it is on file; `fold_case` lets letter case differ, and nothing else."""
     a, b = plain(typed), plain(on_file)
     return a.casefold() == b.casefold() if fold_case else a == b
 
 
 def control_character(text: str) -> str | None:
-    """The first character that no name, number or answer may hold (controls, NUL, lone surrogates), or
-    None."""
+    """The first character that no name, number or answer may hold (controls, NUL, lone surrogates), or None."""
     return next((c for c in text if unicodedata.category(c) in ("Cc", "Cs")), None)

@@ -1,5 +1,4 @@
-"""What every service tells the help desk: a person's history as it recorded it, and why something was
-refused."""
+"""What every service tells the help desk: a person's history as it recorded it, and why something was refused."""
 
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,8 +20,7 @@ _sql = queries("shared", "web.sql")
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """`reason` is what the caller was told, `detail` the truth: which field differed, never what was
-    typed."""
+    """`reason` is what the caller was told, `detail` the truth: which field differed, never what was typed."""
 
     reference: str
     district: str

@@ -65,8 +65,7 @@ B = TypeVar("B")
 
 
 class Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of request bodies and queries. What is not known is refused: a misspelt `dry_run` must not reset
-    pupils."""
+    """Base of request bodies and queries. What is not known is refused: a misspelt `dry_run` must not reset pupils."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +118,7 @@ class Call(Generic[B]):
         return value
 
     async def remote(self) -> str:
-        """The caller's address: as a front end of ours saw it (it shows its own token), else the
-        connection's."""
+        """The caller's address: as a front end of ours saw it (it shows its own token), else the connection's."""
         token = self.request.headers.get(FRONT_END_HEADER)
         if token is not None:
             try:
@@ -137,8 +135,7 @@ Handler = Callable[[Call[Any]], Awaitable[Reply]]
 
 @dataclass(frozen=True)
 class Route:
-    """One line of a service's table of routes. `refusals` are the reasons that it may answer with, beside the
-    kit's.
+    """One line of a service's table of routes. `refusals` are the reasons that it may answer with, beside the kit's.
 
     `body` and `query` are Structs (or any type msgspec decodes; `msgspec.Raw` leaves the bytes alone). `form`
     takes OAuth's form bodies and answers problems as OAuth clients read them. `needs_store=False` is for what
@@ -293,8 +290,7 @@ async def _read(request: web.Request, limit: int) -> bytes:
 
 
 def _decode_json(raw: bytes, request: web.Request, route: Route) -> Any:
-    """Strict JSON. NUL characters are refused, which PostgreSQL cannot store; msgspec refuses lone
-    surrogates."""
+    """Strict JSON. NUL characters are refused, which PostgreSQL cannot store; msgspec refuses lone surrogates."""
     _expect_type(request, route.content_types)
     try:
         if route.body is not msgspec.Raw and b"\\u0000" in raw and _NUL.search(raw):
