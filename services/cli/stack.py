@@ -20,7 +20,7 @@ from cyclopts import Parameter
 from rich.status import Status
 
 from services.cli import app
-from services.cli.client import Failed, confirm, err, out, show, table
+from services.cli.client import Failed, confirm, err, out, show
 
 if TYPE_CHECKING:
     from deploy.local.state import Files, Stack
@@ -212,7 +212,9 @@ def status(
         out.print(f"  {'kafka':<9} {found['kafka']}")
         out.print(f"  {'postgres':<9} {address.get('host')}:{address.get('port')}")
     out.print(f"  {'state':<9} {found['state_dir']}\n")
-    table(found["parts"], ("name", "state", "pid", "restarts", "log"))
+    for part in found["parts"]:
+        pid, again = part["pid"] or "-", f"restarted {part['restarts']} times" if part["restarts"] else ""
+        out.print(f"  {part['name']:<9} {part['state']:<12} {pid:<8} {part['log']}  {again}".rstrip())
 
 
 def _shell_variables(found: dict[str, Any]) -> Iterator[str]:
