@@ -15,9 +15,10 @@ import msgspec
 
 from shared import settings
 from shared.health import describe
+from shared.life import SERVICES
 from shared.problems import KIT_REFUSALS
 from shared.reasons import Reason, load_reasons
-from shared.service import SERVICES, ServiceSpec, all_routes, build_kit
+from shared.service import ServiceSpec, all_routes, build_kit
 from shared.web import Route
 
 PROJECT = Path(__file__).resolve().parents[1]

@@ -33,8 +33,9 @@ from shared import clock
 from shared.database import migrate
 from shared.health import describe
 from shared.keys import Signer, make_key
+from shared.life import SERVICES
 from shared.server import listening
-from shared.service import SERVICES, build_app, build_kit
+from shared.service import build_app, build_kit
 from shared.settings import from_environment
 
 ISSUER = "https://auth.example.org"

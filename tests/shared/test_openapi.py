@@ -7,10 +7,11 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from services.describe import PROJECT, described, documents
 from shared.health import describe
+from shared.life import SERVICES
 from shared.openapi import refusals_of
 from shared.problems import KIT_REFUSALS
 from shared.reasons import load_reasons
-from shared.service import SERVICES, Kit, all_routes
+from shared.service import Kit, all_routes
 from tests.shared.toy import SPEC
 
 

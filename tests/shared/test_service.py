@@ -16,7 +16,7 @@ import msgspec
 import pytest
 from aiohttp.test_utils import TestClient
 
-from shared import clock, service
+from shared import clock, life
 from shared.messages import Cause
 from shared.service import Kit, build_app, create_app
 from shared.settings import Settings
@@ -160,7 +160,7 @@ class TestOnRealOnes:
     async def test_what_expires_is_deleted_in_steps(
         self, client: Client, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(service, "CLEANUP_ROWS", 3)
+        monkeypatch.setattr(life, "CLEANUP_ROWS", 3)
         kit = client.app[KIT]  # type: ignore[union-attr]
         old, new = clock.now() - timedelta(days=31), clock.now()
         async with kit.db.connection() as conn:
@@ -173,7 +173,7 @@ class TestOnRealOnes:
                 )
                 command = ("me", "r", str(number), b"", 200, {}, b"", old if number < 7 else new)
                 await conn.execute("INSERT INTO command VALUES ($1, $2, $3, $4, $5, $6, $7, $8)", *command)
-            await service._clean_up(kit)
+            await life.clean_up(kit)
             assert await conn.fetchval("SELECT count(*) FROM refusal") == 3
             assert await conn.fetchval("SELECT count(*) FROM command") == 3
 
