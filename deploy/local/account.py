@@ -53,14 +53,19 @@ class Account:
             return folder
         if not (folder / probe).exists():
             raise FileNotFoundError(f"{folder / probe} is missing: is the environment complete?")
-        copy = copies / folder.name
+        copy = copies / folder.parent.name / folder.name
         if not self.can_read(copy / probe):
-            copies.mkdir(parents=True, exist_ok=True)
-            copies.chmod(0o755)
-            shutil.rmtree(copy, ignore_errors=True)
-            shutil.copytree(folder, copy, symlinks=True)
-            for path in [copy, *copy.rglob("*")]:
-                if not path.is_symlink():
-                    mode = path.stat().st_mode
-                    path.chmod(0o755 if path.is_dir() or mode & 0o100 else 0o644)
+            _copy_readable(folder, copy)
+            # Where a wheel's own shared libraries lie; its programs look for them at this place beside their package.
+            libraries = folder.parent.with_name(f"{folder.parent.name}.libs")
+            if libraries.exists():
+                _copy_readable(libraries, copies / libraries.name)
         return copy
+
+
+def _copy_readable(source: Path, target: Path) -> None:
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(source, target, symlinks=True)
+    for path in [*target.rglob("*"), target]:
+        if not path.is_symlink():
+            path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)

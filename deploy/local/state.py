@@ -97,6 +97,7 @@ class Files:
 
     def make(self) -> None:
         """The folders. Others may pass through the root (the database's account must), and see no secret."""
+        os.umask(0o022)  # whatever the caller's: what is private is made so by name
         self.root.mkdir(parents=True, exist_ok=True)
         self.root.chmod(0o711)
         for folder in (self.logs, self.keys):
