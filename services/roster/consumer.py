@@ -25,16 +25,22 @@ def intakes(kit: Kit) -> list[Intake]:
 
 
 def intake(kit: Kit, district: str) -> Intake:
+    known = kit.policies.get(district)
+
+    def policy() -> Policy:
+        """The rules as they are now; those known last while the district is being taken away."""
+        return kit.policies.get(district) if district in kit.policies.districts else known
+
     def check(record: ConsumerRecord) -> None:
-        _statement(record, district, kit.policies.get(district), clock.now())
+        _statement(record, district, policy(), clock.now())
 
     async def handle(conn: Connection, record: ConsumerRecord) -> None:
         await handle_all(conn, [record])
 
     async def handle_all(conn: Connection, records: Sequence[ConsumerRecord]) -> None:
-        now, policy = clock.now(), kit.policies.get(district)
-        statements = [_statement(record, district, policy, now) for record in records]
-        for outcome in await handlers.take(kit.store, conn, district, policy, statements, now=now):
+        now, rules = clock.now(), policy()
+        statements = [_statement(record, district, rules, now) for record in records]
+        for outcome in await handlers.take(kit.store, conn, district, rules, statements, now=now):
             if outcome.reason is not None:
                 raise Rejected(outcome.reason, **outcome.details)
 

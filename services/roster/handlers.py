@@ -5,12 +5,14 @@ for each pupil that changes. The rows of `identity` are locked first, in order, 
 persons meanwhile, whichever way their statements come.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Literal
 from uuid import UUID, uuid4
 
 import msgspec
+import structlog
 
 from services.roster import decider
 from services.roster.decider import Command, CorrectStudent, Said
@@ -21,6 +23,8 @@ from shared.event_store import EventStore
 from shared.messages import Event, Recorded
 from shared.policy import Policy
 from shared.transact import Decider
+
+log = structlog.get_logger(__name__)
 
 _sql = queries(__package__)
 _DECIDER = Decider(decider.initial, decider.evolve)
@@ -92,6 +96,7 @@ async def take(
             earlier[statement.event_id] = statement.digest, outcome
         outcomes.append(outcome)
     await _remember(conn, district, persons, list(fresh.values()), now)
+    log.info("statements_taken", district=district, outcomes=dict(Counter(o.state for o in outcomes)))
     return outcomes
 
 
