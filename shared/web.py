@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
-from urllib.parse import parse_qsl
 from uuid import UUID
 
 import msgspec
@@ -24,11 +23,13 @@ from multidict import CIMultiDict
 
 from shared import clock, metrics
 from shared.auth import PUBLIC, Access, Caller, bearer, forwarded_for, permit
+from shared.cors import allow_origin, preflight
 from shared.errors import Rejected
 from shared.log import AccessLine, access_line
 from shared.messages import Cause
 from shared.policy import Policy
 from shared.problems import Problem, problem_of, status_of_form
+from shared.reading import decode_form, decode_json, read_body, read_query
 from shared.references import record_refusal
 
 if TYPE_CHECKING:
@@ -39,15 +40,11 @@ _ROUTE: "web.RequestKey[Route]" = web.RequestKey("route")
 _CAUSE = web.RequestKey("cause", Cause)
 
 BODY_LIMIT_BYTES = 16 * 1024
-BODY_TIMEOUT_S = 10.0
-MAX_FORM_FIELDS = 50
 CORRELATION_HEADER = "Homeroom-Correlation-Id"
 FRONT_END_HEADER = "Homeroom-Client"
 
 _JSON_TYPES = ("application/json",)
-_FORM_TYPE = "application/x-www-form-urlencoded"
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})(?:-.*)?")
-_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _HEADERS = (
     ("Cache-Control", "no-store"),
     ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
@@ -55,8 +52,6 @@ _HEADERS = (
     ("Server", "homeroom"),
     ("X-Content-Type-Options", "nosniff"),
 )
-_CORS_ALLOWED = "Authorization, Content-Type, If-Match, Idempotency-Key, Homeroom-Client, traceparent"
-_CORS_EXPOSED = "ETag, Location, Retry-After, Homeroom-Correlation-Id, Idempotency-Replayed"
 
 log = structlog.get_logger(__name__)
 _names = random.Random()  # of our own: whoever seeds the module's would have journeys share their names
@@ -217,11 +212,11 @@ async def _run(call: Call[Any]) -> Reply:
         token = bearer(request.headers.getall(hdrs.AUTHORIZATION, []))
         call.caller = await authenticator(token, call.district, call.now)
         permit(call.caller, route.caller)
-    call.query = _query(request, route)
+    call.query = read_query(request, route)
     if route.body is not None:
-        call.raw = await _read(request, route.body_limit)
+        call.raw = await read_body(request, route.body_limit)
         call.body = (
-            _decode_form(call.raw, request, route) if route.form else _decode_json(call.raw, request, route)
+            decode_form(call.raw, request, route) if route.form else decode_json(call.raw, request, route)
         )
     return await route.handler(call)
 
@@ -241,102 +236,6 @@ async def _record(call: Call[Any], refusal: Rejected) -> str:
             now=call.now,
             person_id=person_id,
         )
-
-
-def _query(request: web.Request, route: Route) -> Any:
-    if route.query is None:
-        if request.query_string:
-            raise Rejected("invalid_query", field="?", problem="this route takes no parameters")
-        return None
-    given = request.query
-    raw: dict[str, str] = {}
-    for name, value in given.items():
-        if name in raw or "\0" in value:
-            raise Rejected(
-                "invalid_query", field=_shown(name), problem="given twice, or with a NUL character"
-            )
-        kind = str(route.flags.get(name))
-        if "bool" in kind and value == "":
-            value = "true"
-        elif "datetime" in kind:
-            value = value.replace(" ", "+")  # an offset's plus sign that nobody percent-encoded
-        raw[name] = value
-    try:
-        return msgspec.convert(raw, route.query, strict=False)
-    except msgspec.ValidationError as error:
-        raise _invalid("invalid_query", error) from None
-
-
-async def _read(request: web.Request, limit: int) -> bytes:
-    """The body, bounded in size and in the time that it may take to arrive."""
-    if (request.content_length or 0) > limit:
-        raise Rejected("body_too_large", limit_bytes=limit)
-    if request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
-        raise Rejected("unsupported_media_type", accepted=["identity"])
-    chunks: list[bytes] = []
-    size = 0
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            async for chunk in request.content.iter_any():
-                size += len(chunk)
-                if size > limit:
-                    raise Rejected("body_too_large", limit_bytes=limit)
-                chunks.append(chunk)
-    except TimeoutError:
-        raise Rejected("request_timeout") from None
-    except (web.RequestPayloadError, ConnectionError):
-        raise Rejected("malformed_request") from None
-    return b"".join(chunks)
-
-
-def _decode_json(raw: bytes, request: web.Request, route: Route) -> Any:
-    """Strict JSON. NUL characters are refused, which PostgreSQL cannot store; msgspec refuses lone surrogates."""
-    _expect_type(request, route.content_types)
-    try:
-        if route.body is not msgspec.Raw and b"\\u0000" in raw and _NUL.search(raw):
-            raise Rejected("invalid_body", field="$", problem="a NUL character")
-        return route.decoder.decode(raw)
-    except msgspec.ValidationError as error:
-        raise _invalid("invalid_body", error) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise Rejected("malformed_json") from None
-
-
-def _decode_form(raw: bytes, request: web.Request, route: Route) -> Any:
-    _expect_type(request, (_FORM_TYPE,))
-    try:
-        pairs = parse_qsl(
-            raw.decode(), keep_blank_values=True, errors="strict", max_num_fields=MAX_FORM_FIELDS
-        )
-    except ValueError:
-        raise Rejected("malformed_request") from None
-    form = dict(pairs)
-    if len(form) != len(pairs) or "\0" in "".join(form.values()):
-        raise Rejected("malformed_request")  # RFC 6749: no parameter more than once
-    try:
-        return msgspec.convert(form, route.body, strict=False)
-    except msgspec.ValidationError as error:
-        raise _invalid("invalid_body", error) from None
-
-
-def _expect_type(request: web.Request, accepted: tuple[str, ...]) -> None:
-    charset = (request.charset or "utf-8").lower()
-    if (
-        request.headers.get(hdrs.CONTENT_TYPE) is None
-        or request.content_type not in accepted
-        or charset != "utf-8"
-    ):
-        raise Rejected("unsupported_media_type", accepted=list(accepted))
-
-
-def _invalid(reason: str, error: msgspec.ValidationError) -> Rejected:
-    """msgspec's message is safe to show to who sent the body: "Expected `str`, got `int` - at `$.number`"."""
-    problem, _, where = str(error).partition(" - at `")
-    return Rejected(reason, field=where.rstrip("`") or "$", problem=problem[:200])
-
-
-def _shown(text: str) -> str:
-    return text[:50].encode("ascii", "replace").decode()
 
 
 def encode(body: Any) -> bytes:
@@ -391,7 +290,7 @@ async def boundary(
         route = request.get(_ROUTE)
         problem = problem_of(error, kit.settings.service, route.refusals if route else {})
         reason = problem.reason
-        response = _preflight(request, kit, error) or respond_problem(
+        response = preflight(request, kit.policies, error) or respond_problem(
             problem, form=route is not None and route.form
         )
     finally:
@@ -402,7 +301,7 @@ async def boundary(
             headers[name] = value
     headers[CORRELATION_HEADER] = cause.correlation_id
     if hdrs.ORIGIN in request.headers:
-        _allow_origin(request, response, kit)
+        allow_origin(request, response, kit.policies)
     _observe(request, cause, district, response.status, reason, time.perf_counter() - started)
     return response
 
@@ -427,39 +326,3 @@ def _observe(
             reason=reason,
         )
     )
-
-
-def _preflight(request: web.Request, kit: "Kit", error: Exception) -> web.Response | None:
-    """The answer to a browser that asks before it calls, if the district lists its origin."""
-    wanted = request.headers.get(hdrs.ACCESS_CONTROL_REQUEST_METHOD)
-    if (
-        request.method != hdrs.METH_OPTIONS
-        or not isinstance(error, web.HTTPMethodNotAllowed)
-        or wanted is None
-    ):
-        return None
-    if not _origin_listed(request, kit) or wanted not in error.allowed_methods:
-        return None
-    return web.Response(
-        status=204,
-        headers={
-            "Access-Control-Allow-Methods": ", ".join(sorted(error.allowed_methods)),
-            "Access-Control-Allow-Headers": _CORS_ALLOWED,
-            "Access-Control-Max-Age": "600",
-        },
-    )
-
-
-def _allow_origin(request: web.Request, response: web.StreamResponse, kit: "Kit") -> None:
-    response.headers.add("Vary", "Origin")
-    if _origin_listed(request, kit):
-        response.headers["Access-Control-Allow-Origin"] = request.headers[hdrs.ORIGIN]
-        response.headers["Access-Control-Expose-Headers"] = _CORS_EXPOSED
-
-
-def _origin_listed(request: web.Request, kit: "Kit") -> bool:
-    # On a request that matched no method there are no path variables: the district is the path's third part.
-    parts = request.path.split("/")
-    district = parts[3] if parts[1:3] == ["v1", "districts"] and len(parts) > 3 else ""
-    policy = kit.policies.find(district)
-    return policy is not None and request.headers.get(hdrs.ORIGIN) in policy.origins

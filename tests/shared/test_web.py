@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as bounds
 from hypothesis import strategies as st
 
-from shared import web as kit_web
+from shared import reading
 from shared.service import Kit, build_app
 
 D = "/v1/districts/ccps"
@@ -84,7 +84,7 @@ class TestBodies:
     async def test_a_body_that_does_not_arrive_is_given_up(
         self, client: Client, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(kit_web, "BODY_TIMEOUT_S", 0.05)
+        monkeypatch.setattr(reading, "BODY_TIMEOUT_S", 0.05)
 
         async def slow() -> Any:
             yield b'{"text":'
