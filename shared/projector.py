@@ -60,7 +60,7 @@ class LiveProjection(Runner):
 
     async def grant(self, line: Row) -> None:
         async with self.stand(line["part"]) as conn:
-            await self._settle(conn, UUID(line["key"]) if line["key"] else None, (), line["id"])
+            await self.settle(conn, UUID(line["key"]) if line["key"] else None, (), line["id"])
 
     async def take(self, batch: Mapping[int, Sequence[ConsumerRecord]]) -> None:
         codec = self.projection.codec
@@ -74,7 +74,7 @@ class LiveProjection(Runner):
         async with self.step(moves) as conn:
             await self._apply(conn, streams)
             for letter in nobodys:
-                await self._settle(conn, None, [letter])
+                await self.settle(conn, None, [letter])
 
     async def _apply(self, conn: Connection, streams: Mapping[UUID | None, list[Letter]]) -> None:
         """Fold the events of many streams; those of which something is not in order are settled one by one."""
@@ -102,7 +102,7 @@ class LiveProjection(Runner):
             del gates[stream]
         await self.move_gates(conn, gates)
         for stream in aside:
-            await self._settle(conn, stream, streams[stream])
+            await self.settle(conn, stream, streams[stream])
         metrics.consumed.labels(self.name, "applied").inc(done)
 
     def _row(self, found: Row) -> Any:
@@ -129,7 +129,7 @@ class LiveProjection(Runner):
             return first + await self._write(conn, {stream: rows[stream] for stream in streams[half:]})
         return []
 
-    async def _settle(
+    async def settle(
         self, conn: Connection, stream: UUID | None, arrivals: Sequence[Letter], letter_id: int | None = None
     ) -> None:
         """One stream, event by event, with what waits in its line."""

@@ -166,27 +166,39 @@ class Runner(ABC):
 
     async def _positions(self, first: Mapping[int, int]) -> dict[int, Position]:
         """Where to go on in each of the topic's partitions that are ours; `first` are the topic's first offsets."""
-        ours = [part for part in first if part % self.settings.partitions in self.slots]
-        mine = {part: 0 if self.versioned else first[part] for part in ours}
-        async with self.db.connection() as conn:
-            await conn.execute(sql.begin_checkpoints, self.name, self.topic, list(mine), list(mine.values()))
-            rows = await conn.fetch(sql.checkpoints, self.name, self.topic, list(mine))
-        found = {row["part"]: Position(row["next_offset"], row["last_id"]) for row in rows}
+        ours = {
+            part: 0 if self.versioned else offset
+            for part, offset in first.items()
+            if part % self.settings.partitions in self.slots
+        }
+        await self._begin(ours)
+        found = await self._checkpoints(ours)
         self.positions = {part: position.next_offset for part, position in found.items()}
         return found
 
+    async def _begin(self, first: Mapping[int, int]) -> None:
+        """Make the checkpoints that are missing."""
+        async with self.db.connection() as conn:
+            await conn.execute(
+                sql.begin_checkpoints, self.name, self.topic, list(first), list(first.values())
+            )
+
+    async def _checkpoints(self, parts: Iterable[int]) -> dict[int, Position]:
+        async with self.db.connection() as conn:
+            rows = await conn.fetch(sql.checkpoints, self.name, self.topic, list(parts))
+        return {row["part"]: Position(row["next_offset"], row["last_id"]) for row in rows}
+
     async def _verify(self) -> None:
         """A topic made anew while it is read goes on at our offset as if nothing were: compare now and then."""
+
+        async def present(_: Mapping[int, int]) -> dict[int, Position]:
+            return await self._checkpoints(self.positions)
+
         while True:
             await asyncio.sleep(VERIFY_INTERVAL_S)
             with contextlib.suppress(Unavailable):
-                async with Reader.open(self.settings, self.name, self.topic, self._recorded):
+                async with Reader.open(self.settings, self.name, self.topic, present):
                     pass
-
-    async def _recorded(self, first: Mapping[int, int]) -> dict[int, Position]:
-        async with self.db.connection() as conn:
-            rows = await conn.fetch(sql.checkpoints, self.name, self.topic, list(self.positions))
-        return {row["part"]: Position(row["next_offset"], row["last_id"]) for row in rows}
 
     @contextlib.asynccontextmanager
     async def step(self, moves: Mapping[int, Move]) -> AsyncIterator[Connection]:

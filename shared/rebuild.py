@@ -1,0 +1,431 @@
+"""A read model made anew beside the running one, from the whole history; compared, switched to, or dropped.
+
+`building`: child processes read the topic's partitions from the beginning, fold, and COPY rows and gates, one
+partition in one transaction; begun again after a crash, they do what is not done. `following`: the projector keeps
+the new table up like any other. Then an operator may `compare` (rows at equal versions), `switch` (the tables change
+names, in one transaction with checkpoints and gates; the old one is kept) and `drop` (the table that is not served).
+A *replay* is a rebuild that is compared and dropped. Only projections are run again, never consumers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import structlog
+from aiokafka import TopicPartition
+
+from shared import clock, kafka
+from shared.builder import BuildFailed, Job, run_child
+from shared.database import Connection, Database, Row, connect, queries, unavailable_when_lost
+from shared.dead_letter import curable
+from shared.errors import HomeroomError, Unavailable
+from shared.event_store import EventStore
+from shared.messages import topic_of
+from shared.projection import Projection
+from shared.projector import LiveProjection
+from shared.runner import Runner
+from shared.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+TICK_S = 0.5
+RETRY_S = 2.0
+LONG_S = 600.0  # for statements over whole tables
+LOCK_S = 2.0  # who wants to switch waits no longer for readers, since others wait behind it
+COMPARE_ROUNDS = 6  # what is on its way while the first one looks is compared by a later one
+EXAMPLES = 20
+SWITCH_PATIENCE_S = 5.0
+MOST_BEHIND = 2000  # streams that a switch of an inline projection may catch up while appends wait
+NEW, OLD = "new", "old"
+
+_sql = queries("shared", "rebuild.sql")
+
+
+class NotNow(HomeroomError):
+    """A rebuild cannot do what is asked of it at the moment; the message says why. Asking again later may help."""
+
+
+def consumer_of(projection: str, which: str) -> str:
+    """The name under which gates and checkpoints of a table beside the running one are kept."""
+    return f"{projection}@{which}"
+
+
+def table_of(projection: str, which: str) -> str:
+    return f"{projection}__{which}"
+
+
+class Follower(LiveProjection):
+    """Keeps a new table up. Its checkpoints are made by the build and gone after a switch or drop."""
+
+    kind = "rebuild"
+
+    def __init__(self, projection: Projection[Any], settings: Settings, db: Database) -> None:
+        super().__init__(
+            projection,
+            settings,
+            db,
+            name=consumer_of(projection.name, NEW),
+            table=table_of(projection.name, NEW),
+        )
+
+    async def _begin(self, first: Mapping[int, int]) -> None:
+        if (await self._checkpoints(first)).keys() != first.keys():
+            raise Unavailable(f"rebuild of {self.projection.name}")
+
+
+# ------------------------------------------------------------------ what operators ask for
+
+
+async def start(conn: Connection, projection: str, purpose: str, *, by: str, now: datetime) -> Row | None:
+    """Begin one; None when one is open already."""
+    return await conn.fetchrow(_sql.start, uuid4(), projection, purpose, by, now)
+
+
+async def find(conn: Connection, rebuild_id: UUID) -> Row | None:
+    return await conn.fetchrow(_sql.find, rebuild_id)
+
+
+async def all_of(conn: Connection, projection: str | None = None) -> list[Row]:
+    """Newest first."""
+    return list(await conn.fetch(_sql.list, projection))
+
+
+async def wish(conn: Connection, rebuild_id: UUID, what: str, now: datetime) -> Row | None:
+    """Ask for `compare`, `switch` or `drop`; None when the rebuild is finished. The rebuilder does it."""
+    return await conn.fetchrow(_sql.wish, rebuild_id, what, now)
+
+
+# ------------------------------------------------------------------ the one who does it
+
+
+class Rebuilder:
+    """Does a service's rebuilds, in one process at a time. `source` is where a child process finds the projections:
+    "module:attribute" of a service's description."""
+
+    _conn: Connection  # holds the lock that makes this process the one
+
+    def __init__(
+        self,
+        settings: Settings,
+        db: Database,
+        store: EventStore,
+        projections: Iterable[Projection[Any]],
+        source: str,
+    ) -> None:
+        self._settings = settings
+        self._db = db
+        self._store = store
+        self._projections = {projection.name: projection for projection in projections}
+        self._source = source
+        self._followed: dict[str, Follower] = {}
+
+    @property
+    def followers(self) -> list[Runner]:
+        """What the projector of this process has to run for rebuilds."""
+        return list(self._followed.values())
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            try:
+                await self._session()
+            except Unavailable as error:
+                log.warning("rebuilder_waits", error=str(error))
+            await asyncio.sleep(RETRY_S)
+
+    async def _session(self) -> None:
+        name = f"homeroom-{self._settings.service}-rebuilder"
+        self._conn = await connect(self._settings.postgres, application_name=name, idle_session_timeout="30s")
+        try:
+            with unavailable_when_lost(self._conn):
+                mine = False
+                while True:
+                    opened = await self._conn.fetch(_sql.open)
+                    self._follow(opened)
+                    mine = mine or await self._conn.fetchval("SELECT pg_try_advisory_lock($1, 0)", _LOCK)
+                    if mine:
+                        for rebuild in opened:
+                            await self._advance(rebuild)
+                    await asyncio.sleep(TICK_S)
+        finally:
+            self._conn.terminate()
+
+    def _follow(self, opened: Sequence[Row]) -> None:
+        following = {row["projection"] for row in opened if row["state"] == "following"}
+        self._followed = {
+            name: self._followed.get(name) or Follower(self._projections[name], self._settings, self._db)
+            for name in following & self._projections.keys()
+        }
+
+    async def _advance(self, rebuild: Row) -> None:
+        """Do what is next; what goes wrong is written down, or tried again when trying may help."""
+        state, wished = rebuild["state"], rebuild["wish"]
+        projection = self._projections.get(rebuild["projection"])
+        try:
+            if projection is None:
+                raise BuildFailed(f"this service has no projection {rebuild['projection']}")
+            if wished == "drop":
+                await self._drop(rebuild, projection)
+            elif wished is not None and state != "following":
+                raise NotNow(f"it is {state}")
+            elif state == "building":
+                await self._build(rebuild, projection)
+            elif wished == "switch":
+                await self._switch(rebuild, projection)
+            elif wished == "compare" or (state == "following" and "compared" not in rebuild["report"]):
+                await self._compare(rebuild, projection)
+        except NotNow as error:
+            await self._enter(rebuild, state, error=str(error))
+        except Exception as error:
+            if curable(error):
+                raise
+            log.error("rebuild_failed", projection=rebuild["projection"], exc_info=error)
+            failed = state == "building"
+            if failed:
+                await self._remove(rebuild["projection"], NEW)
+            said = f"{type(error).__name__}: {error}"
+            await self._enter(rebuild, "failed" if failed else state, error=said, finished=failed)
+
+    async def _enter(
+        self, rebuild: Row, state: str, *, error: str | None = None, finished: bool = False, **report: Any
+    ) -> None:
+        await self._conn.execute(_sql.enter, rebuild["id"], state, error, report, finished)
+        log.info("rebuild", projection=rebuild["projection"], state=state, error=error)
+
+    # building
+
+    async def _build(self, rebuild: Row, projection: Projection[Any]) -> None:
+        ends = await self._ends(projection)
+        if not rebuild["total"]:
+            await self._prepare(projection)
+        name, total = consumer_of(projection.name, NEW), max(1, sum(ends.values()))
+        built = await self._checkpoints(name)
+        left = [(part, end) for part, end in ends.items() if part not in built]
+        processes = min(os.cpu_count() or 1, len(left))
+        jobs = [
+            Job(
+                settings=self._settings,
+                source=self._source,
+                projection=projection.name,
+                rebuild_id=rebuild["id"],
+                consumer=name,
+                table=table_of(projection.name, NEW),
+                ends=dict(left[n::processes]),
+            )
+            for n in range(processes)
+        ]
+        done = [0] * processes
+        children = [
+            asyncio.create_task(run_child(job, partial(done.__setitem__, n))) for n, job in enumerate(jobs)
+        ]
+        try:
+            while True:
+                count = sum(built.values()) + sum(done)
+                if await self._conn.fetchval(_sql.progress, rebuild["id"], count, total) is not None:
+                    return  # an operator wants something else
+                if all(child.done() for child in children):
+                    break
+                await asyncio.wait(children, timeout=TICK_S, return_when=asyncio.FIRST_EXCEPTION)
+                for child in children:
+                    if child.done():
+                        child.result()
+            for child in children:
+                child.result()
+        finally:
+            for child in children:
+                child.cancel()
+            await asyncio.gather(*children, return_exceptions=True)
+        seconds = (clock.now() - rebuild["started_at"]).total_seconds()
+        await self._enter(rebuild, "following", seconds=round(seconds, 3), rate=round(total / seconds))
+
+    async def _ends(self, projection: Projection[Any]) -> dict[int, int]:
+        """Where the history of each partition ends now."""
+        topic = topic_of(self._settings.topic_prefix, projection.source)
+        async with kafka.consuming(self._settings) as consumer:
+            with kafka.unavailable_when_lost():
+                async with asyncio.timeout(kafka.START_TIMEOUT_S):
+                    cluster = await consumer._client.fetch_all_metadata()
+                    parts = sorted(cluster.partitions_for_topic(topic) or ())
+                    ends = await consumer.end_offsets([TopicPartition(topic, part) for part in parts])
+        if not ends:
+            raise Unavailable(f"kafka topic {topic}")
+        return {tp.partition: end for tp, end in ends.items()}
+
+    async def _prepare(self, projection: Projection[Any]) -> None:
+        """An empty table like the running one; nothing left of an earlier attempt."""
+        await self._remove(projection.name, NEW)
+        table, name = table_of(projection.name, NEW), consumer_of(projection.name, NEW)
+        async with self._conn.transaction():
+            await self._conn.execute(f"CREATE TABLE {table} (LIKE {projection.name} INCLUDING ALL)")
+            await self._conn.execute(_sql.copy_discarded, projection.name, name)
+
+    async def _remove(self, projection: str, which: str) -> None:
+        async with self._conn.transaction():
+            await self._conn.execute(f"DROP TABLE IF EXISTS {table_of(projection, which)}")
+            await self._forget(consumer_of(projection, which))
+
+    async def _forget(self, consumer: str) -> None:
+        for statement in (_sql.forget_checkpoints, _sql.forget_gates, _sql.forget_letters):
+            await self._conn.execute(statement, consumer, timeout=LONG_S)
+
+    async def _checkpoints(self, consumer: str) -> dict[int, int]:
+        return {row["part"]: row["next_offset"] for row in await self._conn.fetch(_sql.built_parts, consumer)}
+
+    # comparing
+
+    async def _compare(self, rebuild: Row, projection: Projection[Any]) -> None:
+        """Once also unasked, as soon as the new table has caught up; a replay is dropped then."""
+        if "compared" not in rebuild["report"] and not await self._caught_up(projection):
+            return
+        report = await self._report(projection)
+        for _ in range(COMPARE_ROUNDS):
+            if not report["not_compared"]:
+                break
+            await asyncio.sleep(TICK_S)
+            report = await self._report(projection)
+        replay = rebuild["purpose"] == "replay"
+        if replay:
+            await self._remove(projection.name, NEW)
+        await self._enter(rebuild, "dropped" if replay else "following", finished=replay, **report)
+
+    async def _caught_up(self, projection: Projection[Any]) -> bool:
+        name = consumer_of(projection.name, NEW)
+        if projection.inline:
+            return int(await self._conn.fetchval(_sql.count_behind, name, timeout=LONG_S)) <= MOST_BEHIND
+        new, live = await self._checkpoints(name), await self._checkpoints(projection.name)
+        return all(new.get(part, -1) >= offset for part, offset in live.items())
+
+    async def _report(self, projection: Projection[Any]) -> dict[str, Any]:
+        """Both tables in one snapshot. Never what the rows say of a person: whose they are, and which columns."""
+        new = consumer_of(projection.name, NEW)
+        gates = "SELECT stream_id, version FROM gate WHERE consumer = {}"
+        live = "SELECT stream_id, version FROM stream" if projection.inline else gates.format("$2")
+        names = [new] if projection.inline else [new, projection.name]
+        a, b = (", ".join(f"{t}.{column}" for column in projection.columns) for t in "ab")
+        differs = f"l.version = n.version AND ROW({a}) IS DISTINCT FROM ROW({b})"
+        pairs = (
+            f"FROM ({live}) l FULL JOIN ({gates.format('$1')}) n USING (stream_id)"
+            f" LEFT JOIN {projection.name} a ON a.person_id = stream_id"
+            f" LEFT JOIN {table_of(projection.name, NEW)} b ON b.person_id = stream_id"
+        )
+        columns = ", ".join(
+            f"CASE WHEN a.{column} IS DISTINCT FROM b.{column} THEN '{column}' END"
+            for column in projection.columns
+        )
+        async with self._conn.transaction(isolation="repeatable_read", readonly=True):
+            await self._conn.execute(f"SET LOCAL statement_timeout = '{LONG_S:.0f}s'")
+            counts = await self._conn.fetchrow(
+                f"SELECT count(*) FILTER (WHERE l.version = n.version) AS compared,"
+                f" count(*) FILTER (WHERE {differs}) AS different,"
+                f" count(*) FILTER (WHERE l.version IS DISTINCT FROM n.version) AS not_compared {pairs}",
+                *names,
+                timeout=LONG_S,
+            )
+            examples = await self._conn.fetch(
+                f"SELECT stream_id AS person_id, n.version, array_remove(ARRAY[{columns}], NULL) AS columns {pairs}"
+                f" WHERE {differs} LIMIT {EXAMPLES}",
+                *names,
+                timeout=LONG_S,
+            )
+            letters = await self._conn.fetchval(_sql.count_letters, new)
+        assert counts is not None
+        return {
+            **counts,
+            "examples": [dict(example) for example in examples],
+            "dead_letters": letters,
+            "compared_at": clock.now(),
+        }
+
+    # switching
+
+    async def _switch(self, rebuild: Row, projection: Projection[Any]) -> None:
+        """Serve from the new table. Readers wait for milliseconds; the projector, or appends, a little longer."""
+        try:
+            async with self._conn.transaction():
+                await self._conn.execute(
+                    f"SET LOCAL lock_timeout = '{LOCK_S:.0f}s'; SET LOCAL statement_timeout = '{LONG_S:.0f}s'"
+                )
+                await (self._take_over_inline if projection.inline else self._take_over)(projection)
+                await self._swap_tables(projection.name)
+                await self._enter(rebuild, "switched", switched_at=clock.now())
+        except asyncpg.LockNotAvailableError as error:
+            raise NotNow("somebody holds the table: ask again") from error
+
+    async def _take_over(self, projection: Projection[Any]) -> None:
+        """Hold the running projector, let the new one come up to it, and exchange their names."""
+        live, new, old = projection.name, consumer_of(projection.name, NEW), consumer_of(projection.name, OLD)
+        held = {
+            row["part"]: row["next_offset"] for row in await self._conn.fetch(_sql.lock_checkpoints, live)
+        }
+        deadline = asyncio.get_running_loop().time() + SWITCH_PATIENCE_S
+        while True:
+            reached = await self._checkpoints(new)
+            if all(reached.get(part, -1) >= offset for part, offset in held.items()):
+                break
+            if asyncio.get_running_loop().time() > deadline:
+                raise NotNow("the new table has not caught up with the running one")
+            await asyncio.sleep(0.02)
+        await self._conn.fetch(_sql.lock_checkpoints, new)
+        for rename in (_sql.rename_gates, _sql.rename_checkpoints, _sql.rename_letters):
+            await self._conn.execute(rename, live, old, timeout=LONG_S)
+            await self._conn.execute(rename, new, live, timeout=LONG_S)
+
+    async def _take_over_inline(self, projection: Projection[Any]) -> None:
+        """Hold the appends and fold in what the topic does not have yet, out of the own events."""
+        name, table = consumer_of(projection.name, NEW), table_of(projection.name, NEW)
+        if await self._conn.fetchval(_sql.count_letters, name):
+            raise NotNow("some events could not be applied to the new table: see its dead letters")
+        await self._conn.fetch(_sql.lock_checkpoints, name)
+        # Who has read a row to fold the next event into must be through before anything is read here.
+        await self._conn.execute(f"LOCK TABLE {projection.name} IN ACCESS EXCLUSIVE MODE")
+        behind = await self._conn.fetch(_sql.behind, name, MOST_BEHIND + 1, timeout=LONG_S)
+        if len(behind) > MOST_BEHIND:
+            raise NotNow("the new table has not caught up with the running one")
+        rows: dict[UUID, Any] = dict(
+            await projection.load(self._conn, [row["stream_id"] for row in behind], table=table)
+        )
+        for stream_id, version in behind:
+            history = await self._store.load(self._conn, stream_id)
+            due = [e for e in history if e.version > version and e.type in projection.codec.types]
+            rows[stream_id] = projection.fold(rows.get(stream_id), due)
+        await projection.write(self._conn, rows, table=table)
+        await self._forget(name)
+
+    async def _swap_tables(self, projection: str) -> None:
+        """The new table takes the running one's name, its indexes theirs: migrations to come know them by name."""
+        old, new = table_of(projection, OLD), table_of(projection, NEW)
+        await self._conn.execute(f"LOCK TABLE {projection}, {new} IN ACCESS EXCLUSIVE MODE")
+        for one, two in await self._conn.fetch(_sql.indexes, projection, new):
+            await self._conn.execute(f'ALTER INDEX "{one}" RENAME TO "{one[:58]}__old"')
+            await self._conn.execute(f'ALTER INDEX "{two}" RENAME TO "{one}"')
+        await self._conn.execute(f"ALTER TABLE {projection} RENAME TO {old}")
+        await self._conn.execute(f"ALTER TABLE {new} RENAME TO {projection}")
+
+    async def _drop(self, rebuild: Row, projection: Projection[Any]) -> None:
+        """The table that is not served goes."""
+        switched = rebuild["state"] == "switched"
+        await self._remove(projection.name, OLD if switched else NEW)
+        await self._enter(rebuild, "switched" if switched else "dropped", finished=True)
+
+
+_LOCK = zlib.crc32(b"homeroom-rebuilder") - (1 << 31)
+
+
+def public(row: Row, now: datetime) -> dict[str, Any]:
+    """A rebuild as it is told over HTTP: `rate` in events a second, `left_s` what remains at that rate."""
+    told = dict(row)
+    seconds = (now - row["started_at"]).total_seconds()
+    building = row["state"] == "building"
+    told["rate"] = round(row["done"] / max(seconds, 0.001)) if building else row["report"].get("rate")
+    told["left_s"] = (
+        round((row["total"] - row["done"]) * seconds / row["done"]) if building and row["done"] else None
+    )
+    return told

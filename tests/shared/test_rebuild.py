@@ -1,0 +1,277 @@
+"""A read model made anew is the one that runs, whatever happens meanwhile; and a switch is noticed by nobody."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from shared import clock, rebuild
+from shared.event_store import EventStore
+from shared.messages import Cause
+from shared.projection import Projection
+from shared.projector import LiveProjection
+from shared.rebuild import Rebuilder
+from shared.relay import Relay
+from shared.runner import Runners
+from tests.shared import kit
+from tests.shared.kit import CODEC, Counted
+from tests.shared.topics import (
+    COUNTS,
+    Scene,
+    event,
+    folded,
+    person,
+    running,
+    scene_of,
+    stream,
+    until,
+)
+
+PROJECTIONS = [COUNTS]
+INLINE = [kit.COUNTS]
+SLOW = "tests.shared.test_rebuild"
+
+
+@pytest.fixture
+async def scene(
+    database: str, kafka_bootstrap: str, topic_prefix: str, tmp_path: Path
+) -> AsyncIterator[Scene]:
+    async with scene_of(database, kafka_bootstrap, topic_prefix, tmp_path) as scene:
+        yield scene
+
+
+@contextlib.asynccontextmanager
+async def process(
+    scene: Scene, projection: Projection[Any] = COUNTS, source: str = "tests.shared.test_rebuild:PROJECTIONS"
+) -> AsyncIterator[Rebuilder]:
+    """A process with a projector, and the one who does rebuilds."""
+    store = EventStore(scene.db, CODEC, scene.settings.partitions, [projection] if projection.inline else [])
+    rebuilder = Rebuilder(scene.settings, scene.db, store, [projection], source)
+    live = [] if projection.inline else [LiveProjection(projection, scene.settings, scene.db)]
+    runners = Runners(scene.settings, lambda: [*live, *rebuilder.followers])
+    tasks = [asyncio.create_task(runners.run()), asyncio.create_task(rebuilder.run())]
+    try:
+        yield rebuilder
+    finally:
+        for task in tasks:
+            task.cancel()
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [error for error in ended if not isinstance(error, asyncio.CancelledError)] == []
+
+
+async def begin(scene: Scene, purpose: str = "rebuild") -> UUID:
+    async with scene.db.connection() as conn:
+        row = await rebuild.start(conn, "count", purpose, by="test", now=clock.now())
+    assert row is not None
+    started: UUID = row["id"]
+    return started
+
+
+async def now(scene: Scene, id: UUID) -> dict[str, Any]:
+    async with scene.db.connection() as conn:
+        row = await rebuild.find(conn, id)
+    assert row is not None
+    return rebuild.public(row, clock.now())
+
+
+async def ask(scene: Scene, id: UUID, what: str) -> dict[str, Any]:
+    """Wish for something and wait until it was done."""
+    async with scene.db.connection() as conn:
+        assert await rebuild.wish(conn, id, what, clock.now())
+
+    async def done() -> dict[str, Any] | None:
+        found = await now(scene, id)
+        return found if found["wish"] is None else None
+
+    found: dict[str, Any] = await until(done)
+    return found
+
+
+async def compared(scene: Scene, id: UUID) -> dict[str, Any]:
+    async def done() -> dict[str, Any] | None:
+        found = await now(scene, id)
+        assert found["state"] != "failed", found
+        return found if "compared" in found["report"] else None
+
+    found: dict[str, Any] = await until(done, patience_s=40)
+    return found
+
+
+async def has(scene: Scene, rows: object, table: str = "count") -> bool:
+    return await scene.rows(table) == rows
+
+
+async def test_a_rebuild_under_live_traffic_is_equal_and_takes_over(scene: Scene) -> None:
+    events = [e for v in range(1, 31) for e in (event(person(n), v) for n in range(30))]
+    await scene.publish(*events[:500])
+
+    async def traffic() -> None:
+        for n in range(500, 900, 10):
+            await scene.publish(*events[n : n + 10])
+            await asyncio.sleep(0.1)
+
+    async with process(scene):
+        await until(lambda: has(scene, folded(events[:500])))
+        publishing = asyncio.create_task(traffic())
+        id = await begin(scene)
+        found = await compared(scene, id)
+        assert found["state"] == "following"
+        assert (found["report"]["different"], found["report"]["examples"]) == (0, [])
+        assert found["report"]["compared"] + found["report"]["not_compared"] == 30
+        switched = await ask(scene, id, "switch")
+        assert (switched["state"], switched["error"]) == ("switched", None)
+        await publishing
+        await until(lambda: has(scene, folded(events)))
+        assert await scene.value("SELECT count(*) FROM count__old") == 30
+        dropped = await ask(scene, id, "drop")
+        assert dropped["finished_at"] is not None
+    assert await scene.value("SELECT to_regclass('count__old') IS NULL AND to_regclass('count__new') IS NULL")
+    assert await scene.value("SELECT array_agg(DISTINCT consumer) FROM gate") == ["count"]
+    assert await scene.value("SELECT array_agg(DISTINCT consumer) FROM checkpoint") == ["count"]
+    assert await scene.value(
+        "SELECT array_agg(indexname::text) FROM pg_indexes WHERE tablename = 'count'"
+    ) == ["count_pkey"]
+
+
+async def test_a_replay_tells_what_differs_without_telling_of_anybody(scene: Scene) -> None:
+    events = [e for n in range(10) for e in stream(n, 3)]
+    await scene.publish(*events)
+    async with process(scene):
+        await until(lambda: has(scene, folded(events)))
+        await scene.execute("UPDATE count SET total = 99, note = 'secret' WHERE person_id = $1", person(3))
+        await scene.execute("DELETE FROM count WHERE person_id = $1", person(4))
+        id = await begin(scene, "replay")
+        found = await compared(scene, id)
+    assert found["state"] == "dropped"
+    assert (found["report"]["compared"], found["report"]["different"]) == (10, 2)
+    examples = {example["person_id"]: example["columns"] for example in found["report"]["examples"]}
+    assert examples[str(person(3))] == ["total", "note"]
+    assert "total" in examples[str(person(4))]
+    assert "secret" not in str(found)
+    assert await scene.value("SELECT to_regclass('count__new') IS NULL")
+    assert await scene.value("SELECT count(*) FROM gate WHERE consumer <> 'count'") == 0
+
+
+async def test_a_build_that_is_interrupted_goes_on(scene: Scene) -> None:
+    events = [e for n in range(60) for e in stream(n, 2)]
+    await scene.publish(*events)
+    async with running(scene.settings, LiveProjection(COUNTS, scene.settings, scene.db)):
+        await until(lambda: has(scene, folded(events)))
+    id = await begin(scene)
+    for patience in (0.3, 0.6, 0.9, 1.2):
+        async with process(scene):
+            await asyncio.sleep(patience)
+    async with process(scene):
+        found = await compared(scene, id)
+    assert (found["report"]["compared"], found["report"]["different"]) == (60, 0)
+
+
+async def test_what_is_parked_and_what_was_discarded_is_so_again(scene: Scene) -> None:
+    await scene.publish(*(e for n in range(3) for e in stream(n, 2)))
+    for n in (0, 1):
+        await scene.publish(event(person(n), 3), data=b"[]")
+        await scene.publish(event(person(n), 4))
+    async with process(scene):
+        await until(lambda: four(scene))
+        await scene.execute(
+            "UPDATE dead_letter SET wish = 'discard' WHERE state = 'parked' AND key = $1", str(person(0))
+        )
+        await until(lambda: gate_is(scene, 0, 4))
+        id = await begin(scene)
+        found = await compared(scene, id)
+        assert (found["report"]["compared"], found["report"]["different"]) == (3, 0)
+        assert found["report"]["dead_letters"] == 2
+        await ask(scene, id, "switch")
+        assert await scene.value(
+            "SELECT parked_at IS NOT NULL FROM gate WHERE consumer = 'count' AND stream_id = $1", person(1)
+        )
+        await ask(scene, id, "drop")
+        assert [letter["state"] for letter in await scene.letters()] == ["parked", "queued"]
+        await scene.execute("UPDATE dead_letter SET wish = 'discard' WHERE state = 'parked'")
+        await until(lambda: gate_is(scene, 1, 4))
+
+
+async def four(scene: Scene) -> bool:
+    return len(await scene.letters()) == 4
+
+
+async def gate_is(scene: Scene, n: int, version: int) -> bool:
+    return (await scene.gates()).get(person(n)) == version
+
+
+async def test_a_switch_before_there_is_anything_to_switch_to_is_refused(scene: Scene) -> None:
+    await scene.publish(*stream(1, 2))
+    id = await begin(scene)
+    async with scene.db.connection() as conn:
+        await rebuild.wish(conn, id, "switch", clock.now())
+        assert await rebuild.start(conn, "count", "rebuild", by="test", now=clock.now()) is None
+    async with process(scene):
+        found = await until(lambda: answered(scene, id))
+        assert found["error"] == "it is building"
+        await compared(scene, id)
+        assert (await ask(scene, id, "drop"))["state"] == "dropped"
+
+
+async def answered(scene: Scene, id: UUID) -> dict[str, Any] | None:
+    found = await now(scene, id)
+    return found if found["error"] else None
+
+
+async def test_a_fold_that_fails_for_all_ends_the_rebuild_and_live_goes_on(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await scene.publish(*(e for n in range(5) for e in stream(n, 1)))
+    async with process(scene, source="tests.shared.test_rebuild:NOTHING"):
+        id = await begin(scene)
+        found = await until(lambda: answered(scene, id))
+        assert found["state"] == "failed"
+        await scene.publish(event(person(9), 1))
+        await until(lambda: gate_is(scene, 9, 1))
+    assert await scene.value("SELECT to_regclass('count__new') IS NULL")
+
+
+async def test_an_inline_projection_takes_over_while_events_are_appended(scene: Scene) -> None:
+    """What the topic does not have yet at the switch comes out of the own events."""
+    store = EventStore(scene.db, CODEC, scene.settings.partitions, [kit.COUNTS])
+    relay = Relay(scene.settings)
+    appended: dict[UUID, int] = {}
+    stop = asyncio.Event()
+
+    async def append(n: int) -> None:
+        while not stop.is_set():
+            async with scene.db.transaction() as conn:
+                version = appended.get(person(n), 0)
+                await store.append(
+                    conn, "ccps", person(n), version, [Counted(by=1)], now=clock.now(), cause=Cause.new()
+                )
+            appended[person(n)] = version + 1
+            await asyncio.sleep(0.01)
+
+    relaying = asyncio.create_task(relay.run())
+    appending = [asyncio.create_task(append(n)) for n in range(4)]
+    try:
+        async with process(scene, kit.COUNTS, "tests.shared.test_rebuild:INLINE"):
+            id = await begin(scene)
+            found = await compared(scene, id)
+            assert found["report"]["different"] == 0
+            switched = await ask(scene, id, "switch")
+            assert (switched["state"], switched["error"]) == ("switched", None)
+            await asyncio.sleep(0.3)
+            stop.set()
+            await asyncio.gather(*appending)
+            rows = await scene.rows()
+            assert {who: (row.total, row.version) for who, row in rows.items()} == {
+                who: (version, version) for who, version in appended.items()
+            }
+            await ask(scene, id, "drop")
+            assert await scene.value("SELECT count(*) FROM gate") == 0
+    finally:
+        relaying.cancel()
+        await asyncio.wait([relaying])
+
+
+NOTHING: list[Projection[Any]] = []
