@@ -189,6 +189,8 @@ def activate(
     changes nothing."""
     if generation < state.generation or claim_state(state, claim_id) in ("completed", "rejected"):
         return []
+    if any(used.credential_id == credential_id for used in state.used):
+        return []
     fact: type[CredentialLost | CredentialActivated] = CredentialLost
     if kept and any(c.credential_id == credential_id for c in state.sealed):
         fact = CredentialActivated
