@@ -144,7 +144,6 @@ async def run(
     """One run; the order of the kills is the seed's."""
     began, rng = time.monotonic(), random.Random(seed)
     order = rng.sample(list(kills), len(kills))
-    spread_s = pace_s * len(order) + 5
     async with (
         running(backing) as (fleet, detours),
         aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=15)) as http,
@@ -152,15 +151,18 @@ async def run(
         policy = await policy_of(fleet, http)
         crowd = Crowd(fleet, http, policy, seed, lives)
         havoc = Havoc(backing, fleet, detours, rng)
-        walking = asyncio.gather(
-            *(crowd.walk(life, rng.uniform(0, spread_s)) for life in crowd.lives), return_exceptions=True
-        )
         for number, value in enumerate(MALFORMED):
             await crowd.publish(f"malformed-{number}", value, [])
-        for kill in order:
+        # A share of the lives begins before each strike, so that each falls into the middle of some.
+        walking = []
+        for number, kill in enumerate(order):
+            walking += [
+                asyncio.create_task(crowd.walk(life, random.Random(rng.random()), rng.uniform(0, 2 * pace_s)))
+                for life in crowd.lives[number :: len(order)]
+            ]
             await asyncio.sleep(rng.uniform(0.3, pace_s))
             await havoc.strike(kill)
-        ended = await walking
+        ended = await asyncio.gather(*walking, return_exceptions=True)
         await asyncio.gather(*(fleet.ready(service) for service in SERVICES))
         checker = Checker(fleet, crowd, intended_dead_letters=len(MALFORMED))
         checker.problems += [repr(end) for end in ended if isinstance(end, BaseException)]

@@ -21,7 +21,7 @@ from services.cli.pupil import Pupil, cloud_event, enrollment
 from shared import clock
 from tests.journeys.fleet import Fleet
 
-PATIENCE_S = 90  # longer than any part is away
+PATIENCE_S = 150  # longer than any part is away, also on a busy machine
 SOURCE = "/tests/sis"
 
 
@@ -68,12 +68,11 @@ class Walker:
 
     async def changes(self) -> None:
         await self.signs_in()
-        new, session = self.new_password(), self.pupil.session
+        new = self.new_password()
         answer = await self.pupil.change_password(str(self.life.password), new)
         # Asked again after a lost answer, the change is refused because it is done: signing in tells.
         if answer.status != 204 and (await self.pupil.sign_in(new)).status != 201:
             raise Impatient(f"{self.life.name}: change: {answer.status} {answer.body}")
-        self.pupil.session = self.pupil.session or session
         self.changed_to(new)
         await self.sign_in()
 
@@ -81,19 +80,16 @@ class Walker:
         await self.signs_in()
         new = self.new_password()
         must(await self.pupil.forgot_password(), 201)
-        answered = await self.pupil.answer_questions()
-        must(answered, 200)
+        must(await self.pupil.answer_questions(), 200)
+        must(await self.pupil.recover_with(new), 204)  # also when it is asked again after a lost answer
         self.life.dead_sessions.append(self.pupil.session)
-        answer = await self.pupil.recover_with(new)
-        if answer.status != 204 and (await self.pupil.sign_in(new)).status != 201:
-            raise Impatient(f"{self.life.name}: recovery: {answer.status} {answer.body}")
         self.changed_to(new)
         await self.sign_in()
 
     async def is_reset(self) -> None:
         await self.signs_in()
-        self.life.dead_sessions.append(self.pupil.session)
         await self.reset()
+        self.life.dead_sessions.append(self.pupil.session)
         if self.rng.random() < 0.7:
             await self.claim()
             await self.sign_in()
@@ -111,7 +107,7 @@ class Walker:
         passwords = self.new_password(), self.new_password()
         must(await self.pupil.set_password(passwords[0]), 200)
         must(await other.pupil.set_password(passwords[1]), 200)
-        states = await asyncio.gather(self.seal(), other.seal())
+        states = await asyncio.gather(self.seal(passwords[0]), other.seal(passwords[1]))
         if sorted(states) != ["completed", "rejected"]:
             raise Impatient(f"{self.life.name}: two browsers ended as {states}")
         winner = (self, other)[states.index("completed")]
@@ -160,15 +156,18 @@ class Walker:
         password = self.new_password()
         must(await self.open(), 201)
         must(await self.pupil.set_password(password), 200)
-        state = await self.seal()
+        state = await self.seal(password)
         if state != "completed":
             raise Impatient(f"{self.life.name}: the claim ended as {state}")
         self.life.claims.append(self.pupil.claim["claim_id"])
         self.life.password = password
 
-    async def seal(self) -> str:
+    async def seal(self, password: str) -> str:
         """The last step; what became of the claim."""
         answer = await self.pupil.save_answers()
+        while answer.status == 412:  # a first try at the password, given up for lost, arrived after the second
+            must(await self.pupil.set_password(password), 200)
+            answer = await self.pupil.save_answers()
         if answer.status == 200:
             return "completed"
         if answer.status not in (202, 409):
@@ -221,8 +220,7 @@ class Crowd:
         data |= {"number": f"{number:07}", "source_id": f"sis-{number}"}
         return Life(name=f"life-{number}", enrolled=data)
 
-    async def walk(self, life: Life, after_s: float) -> None:
-        rng = random.Random(self.rng.random())
+    async def walk(self, life: Life, rng: random.Random, after_s: float) -> None:
         await asyncio.sleep(after_s)
         await Walker(self, life, rng).walk()
 
@@ -244,7 +242,7 @@ class Crowd:
             except Failed as failure:
                 if failure.reason != "unreachable" and failure.status != 503:
                     raise Impatient(f"{failure} {failure.body}") from failure
-                answer = Answer(503, {}, {})
+                answer = Answer(503, {}, failure.body)
             self.answers[answer.status] = self.answers.get(answer.status, 0) + 1
             if answer.status >= 500 and answer.status != 503:
                 raise Impatient(f"a front end saw {answer.status} {answer.body}")
@@ -252,7 +250,7 @@ class Crowd:
                 return answer
             if time.monotonic() > deadline:
                 raise Impatient(f"nothing but 503 for {PATIENCE_S} s: {answer.body}")
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(float(answer.headers.get("Retry-After", "0.5")))
 
     async def publish(self, key: str, value: bytes, headers: list[tuple[str, bytes]]) -> None:
         """Until the broker has acknowledged it; a repeat carries the same event id."""
