@@ -9,13 +9,16 @@ from urllib.parse import quote, urlsplit, urlunsplit
 import aiohttp
 import asyncpg
 import msgspec
+from aiokafka.errors import KafkaError
 
+from deploy.local import sample
 from deploy.local.state import DISTRICT, SERVICES, Credentials, Files
 from deploy.prepare import OPERATOR, prepare
 from services.cli.client import Client, Failed, Homeroom, Site
 
 CLIENTS = {"sis": ["roster:write"], "portal": ["introspect"], "desk": ["desk"]}
 CATCH_UP_POLL_S = 0.2
+PUBLISH_TRIES = 3
 TOPIC_PREFIX = os.environ.get("HOMEROOM_TOPIC_PREFIX", "homeroom")
 
 
@@ -103,7 +106,12 @@ async def _behind(homeroom: Homeroom, service: str) -> int:
 
 
 async def publish_sample(bootstrap: str) -> None:
-    """The sample district, as CloudEvents on the district's ingress topic."""
-    from deploy.local import sample
-
-    await sample.publish(bootstrap, TOPIC_PREFIX)
+    """The sample district, as CloudEvents on the district's ingress topic; publishing it again is harmless."""
+    for attempt in range(1, PUBLISH_TRIES + 1):
+        try:
+            await sample.publish(bootstrap, TOPIC_PREFIX)
+            return
+        except KafkaError:
+            if attempt == PUBLISH_TRIES:
+                raise
+            await asyncio.sleep(attempt)
