@@ -11,6 +11,7 @@ from aiokafka.structs import TopicPartition
 
 from shared.history import Disagreement, Verification, compare, verify
 from shared.kafka import administering, consuming, producing
+from shared.messages import partition_of
 from shared.relay import Relay
 from tests.shared.kit import Publishing, migrated
 
@@ -27,8 +28,13 @@ async def bench(
     await bench.db.close()
 
 
+def somebody(part: int) -> UUID:
+    """A person of that partition."""
+    return next(person for _ in range(1000) if partition_of(person := uuid4(), 3) == part)
+
+
 async def publish(bench: Publishing, persons: int = 6, events: int = 3) -> list[UUID]:
-    added = [uuid4() for _ in range(persons)]
+    added = [somebody(n % 3) for n in range(persons)]
     for person in added:
         await bench.add(person, *[1] * events)
     relay = Relay(bench.settings)
