@@ -1,8 +1,8 @@
 """HTTP: a table of routes, and the one path that every request takes through it.
 
 `boundary` (the only middleware) gives each request its correlation id, headers, metrics, one log line, and
-turns whatever is raised into a problem. A route's endpoint then, in this order: is the service able to
-answer, district, caller, query, body, handler. Handlers get a `Call` and answer a `Reply`, or raise.
+turns whatever is raised into a problem. A route's endpoint then looks, in this order, at: the district, whether
+the service is able to answer, the caller, the query, the body. Handlers get a `Call` and answer a `Reply`, or raise.
 """
 
 import asyncio
@@ -87,10 +87,6 @@ class Call(Generic[B]):
     raw: bytes = b""
     body: B = None  # type: ignore[assignment]
     query: Any = None
-
-    @property
-    def app(self) -> web.Application:
-        return self.request.app
 
     @property
     def path(self) -> Mapping[str, str]:
