@@ -169,10 +169,10 @@ async def test_a_baseline_is_an_operators_to_say(roster: Roster) -> None:
     assert (await roster.became(event))["baseline"] is True
 
 
-@pytest.mark.parametrize("scope", ["desk", "teacher", "introspect"])
-async def test_only_who_may_write_publishes(roster: Roster, scope: str) -> None:
-    status, body = await roster.publish(cloud_event(), scope=scope)
-    assert (status, body["reason"]) == (403, "scope_missing")
+async def test_only_who_may_write_publishes(roster: Roster) -> None:
+    for scope in ("desk", "teacher", "introspect"):
+        status, body = await roster.publish(cloud_event(), scope=scope)
+        assert (status, body["reason"]) == (403, "scope_missing")
 
 
 async def test_a_district_publishes_for_itself_alone(roster: Roster) -> None:
