@@ -4,13 +4,15 @@ import asyncio
 import base64
 import contextlib
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 from uuid import UUID, uuid4
 
+import asyncpg
 import msgspec
 import pytest
 from aiohttp.test_utils import TestClient
@@ -269,22 +271,53 @@ def write_peppers(file: Path, *names: str) -> Path:
     return file
 
 
+EMPTY = """
+DO $$ DECLARE t text; BEGIN
+    SET CONSTRAINTS ALL DEFERRED;
+    FOR t IN SELECT relname FROM pg_stat_user_tables WHERE relname <> 'migration' LOOP
+        EXECUTE format('DELETE FROM %I', t);
+    END LOOP;
+END $$
+"""
+
+
+@pytest.fixture(scope="session")
+def migrated(backing: dict[str, str]) -> Iterator[str]:
+    """The DSN of auth's database for the whole run: each test begins by emptying it, which takes no second."""
+    name = f"test_auth_{uuid4().hex[:12]}"
+    dsn = urlunsplit(urlsplit(backing["postgres"])._replace(path=f"/{name}"))
+
+    async def administer(*statements: str) -> None:
+        admin = await asyncpg.connect(backing["postgres"])
+        for statement in statements:
+            await admin.execute(statement)
+        await admin.close()
+
+    asyncio.run(administer(f'CREATE DATABASE "{name}"'))
+    try:
+        asyncio.run(migrate(dsn, Path(__file__).parents[2] / "services" / "auth" / "sql"))
+        yield dsn
+    finally:
+        asyncio.run(administer(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'))
+
+
 @pytest.fixture
-async def kit(database: str, tmp_path: Path) -> AsyncIterator[Kit]:
+async def kit(migrated: str, tmp_path: Path) -> AsyncIterator[Kit]:
     for service in ("auth", "claims"):
         make_key(service, tmp_path / "public", tmp_path / service, datetime(2026, 1, 1, tzinfo=UTC))
     settings = from_environment(
         {},
         service="auth",
-        postgres=database,
+        postgres=migrated,
         kafka="127.0.0.1:9",
         issuer=ISSUER,
         key_dir=str(tmp_path / "public"),
         signing_key_dir=str(tmp_path / "auth"),
         pepper_file=str(write_peppers(tmp_path / "peppers", "p1")),
     )
-    await migrate(database, Path(__file__).parents[2] / "services" / "auth" / "sql")
     kit = build_kit(SPEC, settings)
+    async with kit.db.transaction() as conn:
+        await conn.execute(EMPTY)
     kit.policies.refresh()
     kit.keys.refresh()
     kit.signer.refresh()
