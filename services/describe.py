@@ -16,6 +16,7 @@ import msgspec
 from shared import settings
 from shared.health import describe
 from shared.life import SERVICES
+from shared.openapi import refusals_of
 from shared.problems import KIT_REFUSALS
 from shared.reasons import Reason, load_reasons
 from shared.service import ServiceSpec, all_routes, build_kit
@@ -64,12 +65,17 @@ def _reasons(services: Sequence[Described]) -> str:
         "for pupils and families belong to the front end; these are for people who build on Homeroom. Generated from",
         "the routes and `reasons.toml` of each service by `python -m services.describe`.",
     ]
-    lines += _table("Any route of any service", KIT_REFUSALS, load_reasons())
+    kits = load_reasons()
+    everywhere = {
+        reason: status for route in services[0].routes for reason, status in refusals_of(route).items()
+    }
+    everywhere |= KIT_REFUSALS
+    lines += _table("Any route of any service", {reason: everywhere[reason] for reason in kits}, kits)
     for each in services:
         own = load_reasons(each.spec.package)
         told = {reason: status for route in each.routes for reason, status in route.refusals.items()}
         # What no route answers is what a Kafka record is set aside for.
-        statuses = {reason: told.get(reason) for reason in own if reason not in KIT_REFUSALS}
+        statuses = {reason: told.get(reason) for reason in own if reason not in kits}
         lines += _table(each.spec.name.capitalize(), statuses, own)
     return "\n".join(lines) + "\n"
 
