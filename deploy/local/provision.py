@@ -17,7 +17,7 @@ from deploy.prepare import OPERATOR, prepare
 from services.cli.client import Client, Failed, Homeroom, Site
 
 CLIENTS = {"sis": ["roster:write"], "portal": ["introspect"], "desk": ["desk"]}
-CATCH_UP_POLL_S = 0.2
+CATCH_UP_POLL_S, CATCH_UP_PATIENCE_S = 0.2, 180.0
 PUBLISH_TRIES = 3
 TOPIC_PREFIX = os.environ.get("HOMEROOM_TOPIC_PREFIX", "homeroom")
 
@@ -89,20 +89,26 @@ async def make_clients(homeroom: Homeroom, credentials: Credentials) -> None:
 
 
 async def caught_up(homeroom: Homeroom, report: Callable[[str], None]) -> None:
-    """Wait until what is in Kafka is in the read models: first roster's, whose events the others wait for."""
-    for service in SERVICES:
-        while behind := await _behind(homeroom, service):
-            report(f"{service}: {behind} to go")
-            await asyncio.sleep(CATCH_UP_POLL_S)
+    """Wait until what is in Kafka is in the read models: first roster's, whose events the others wait for.
+
+    TimeoutError: it takes too long. Failed: a consumer stopped for good.
+    """
+    async with asyncio.timeout(CATCH_UP_PATIENCE_S):
+        for service in SERVICES:
+            while behind := await _behind(homeroom, service):
+                report(f"{service}: {behind} to go")
+                await asyncio.sleep(CATCH_UP_POLL_S)
     report("")
 
 
 async def _behind(homeroom: Homeroom, service: str) -> int:
-    try:
-        found = await homeroom.get(service, "/v1/operations/lag", role=OPERATOR)
-    except Failed:
-        return 0
-    return sum(int(row["lag"]) for row in found["consumers"])
+    """Records and events that are still on their way in this service; at least 1 while it cannot tell."""
+    found = await homeroom.get(service, "/v1/operations/lag", role=OPERATOR)
+    for consumer in found["consumers"]:
+        if consumer["alarm"]:
+            raise Failed("consumer_stopped", f"{service} {consumer['consumer']}: {consumer['alarm']}")
+    lags = [1 if consumer["lag"] is None else int(consumer["lag"]) for consumer in found["consumers"]]
+    return int(found["relay"]["pending"]) + (sum(lags) if lags else 1)
 
 
 async def publish_sample(bootstrap: str) -> None:
