@@ -386,11 +386,12 @@ async def letters(
     district: str | None = None,
     consumer: str | None = None,
     state: str | None = None,
+    topic: str | None = None,
     after: int = 0,
     limit: int = 100,
 ) -> list[Row]:
     """Dead letters without their records, oldest first; the open ones when no state is named."""
-    return list(await conn.fetch(_sql.list, district, consumer, state, after, limit))
+    return list(await conn.fetch(_sql.list, district, consumer, state, after, limit, topic))
 
 
 async def wish(

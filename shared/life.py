@@ -31,6 +31,7 @@ from shared.kafka import (
 from shared.log import flush
 from shared.messages import topic_of
 from shared.projector import LiveProjection
+from shared.rebuild import Rebuilder
 from shared.relay import backlog
 from shared.runner import Runner, Runners
 from shared.supervisor import Worker, supervise
@@ -80,10 +81,14 @@ def _background(kit: "Kit") -> list[Worker]:
         await kit.readiness.wait("migrations", "topics", "history")
         await run()
 
+    projections = (*kit.spec.inline, *kit.spec.projections)
+    rebuilder = Rebuilder(kit.settings, kit.db, kit.store, projections, f"{kit.spec.package}.app:SPEC")
+    kit.runners = _runners(kit, rebuilder)
     role_workers = [
         *kit.spec.workers(kit),
         Worker("cleanup", "projector", lambda: _clean_up_for_ever(kit)),
-        Worker("consumers", "projector", _runners(kit).run),
+        Worker("consumers", "projector", kit.runners.run),
+        Worker("rebuilder", "projector", rebuilder.run),
         Worker("relay", "relay", kit.relay.run),
     ]
     return [
@@ -99,13 +104,14 @@ def _background(kit: "Kit") -> list[Worker]:
     ]
 
 
-def _runners(kit: "Kit") -> Runners:
-    """Whatever reads topics in this process: projections, reactions and intakes."""
+def _runners(kit: "Kit", rebuilder: Rebuilder) -> Runners:
+    """Whatever reads topics in this process: projections, also those made anew, reactions and intakes."""
     fixed: list[Runner] = [LiveProjection(p, kit.settings, kit.db) for p in kit.spec.projections]
     fixed += [runner_of(r, kit.settings, kit.db, kit.store.wake) for r in kit.spec.reactions(kit)]
 
     def now() -> list[Runner]:
-        return [*fixed, *(runner_of(i, kit.settings, kit.db, kit.store.wake) for i in kit.spec.intakes(kit))]
+        intakes = (runner_of(i, kit.settings, kit.db, kit.store.wake) for i in kit.spec.intakes(kit))
+        return [*fixed, *rebuilder.followers, *intakes]
 
     return Runners(kit.settings, now)
 

@@ -13,7 +13,7 @@ import structlog
 import uvloop
 from aiohttp import web
 
-from shared import health, timeline
+from shared import health, operations, timeline
 from shared.auth import Authenticator, Tokens
 from shared.consumer import Intake, Reaction
 from shared.database import Database
@@ -27,6 +27,7 @@ from shared.messages import EventCodec
 from shared.policy import Policies
 from shared.projection import Projection
 from shared.relay import Relay
+from shared.runner import Runners
 from shared.server import listening
 from shared.settings import Settings, SettingsInvalid, from_environment, unknown_variables
 from shared.supervisor import Readiness, Worker
@@ -56,6 +57,11 @@ class ServiceSpec:
     intakes: Callable[["Kit"], Sequence[Intake]] = lambda kit: ()
     workers: Callable[["Kit"], Sequence[Worker]] = lambda kit: ()
 
+    @property
+    def has_intakes(self) -> bool:
+        """Whether districts publish to this service; which ones changes while it runs."""
+        return self.intakes is not ServiceSpec.intakes
+
 
 @dataclass
 class Kit:
@@ -73,6 +79,7 @@ class Kit:
     readiness: Readiness
     authenticators: dict[str, Authenticator]
     diverged: Mapping[int, Disagreement] = field(default_factory=dict)
+    runners: Runners | None = None  # what reads topics in this process, once it does
     own: Any = None  # what the service's own routes, reactions and workers share
 
     def admit(self, route: Route) -> None:
@@ -137,7 +144,7 @@ def all_routes(kit: Kit) -> list[Route]:
 
 def kit_routes(kit: Kit) -> list[Route]:
     """What every service answers the help desk and operators, whatever the roles of this process."""
-    return [*timeline.routes(kit)]
+    return [*timeline.routes(kit), *operations.routes(kit)]
 
 
 def _nothing() -> None:

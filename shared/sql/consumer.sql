@@ -51,3 +51,6 @@ SELECT slot FROM unnest($2::integer[]) AS slot WHERE pg_try_advisory_lock($1, sl
 
 -- name: release_slots
 SELECT count(pg_advisory_unlock($1, slot)) FROM unnest($2::integer[]) AS slot
+
+-- name: all_checkpoints
+SELECT consumer, topic, part, next_offset, at, alarm FROM checkpoint ORDER BY consumer, topic, part

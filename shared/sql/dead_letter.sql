@@ -46,7 +46,7 @@ SELECT id, consumer, district, key, version, event_id, topic, part, record_offse
 FROM dead_letter
 WHERE ($1::text IS NULL OR district = $1) AND ($2::text IS NULL OR consumer = $2)
   AND CASE WHEN $3::text IS NULL THEN state IN ('parked', 'queued') ELSE state = $3 END
-  AND id > $4
+  AND ($6::text IS NULL OR topic = $6) AND id > $4
 ORDER BY id LIMIT $5
 
 -- name: count_open
