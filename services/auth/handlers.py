@@ -23,7 +23,7 @@ from services.auth.projections import PERSON, Person
 from shared import text
 from shared.database import Connection, Row, queries
 from shared.errors import Rejected
-from shared.messages import Cause
+from shared.messages import Cause, Event
 from shared.policy import Policy
 from shared.service import Kit
 from shared.transact import Decider, Outcome, transact
@@ -112,6 +112,14 @@ class Occasion:
     @property
     def district(self) -> str:
         return self.policy.district
+
+
+async def record(
+    auth: Auth, on: Occasion, person_id: UUID, decide: Callable[[State, Any], Sequence[Event]], **more: Any
+) -> Outcome[State]:
+    """Load, fold, decide, append, for one person; `more` (load, then, conn) as for the kit's `transact`."""
+    rules = (auth.kit.store, RULES, on.district, person_id, decide)
+    return await transact(*rules, now=on.now, cause=on.cause, **more)
 
 
 class Standing(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -251,17 +259,7 @@ async def _seal(
     async def write(conn: Connection, outcome: Outcome[State]) -> None:
         await conn.execute(_sql.seal, claim.claim_id, credential_id, answers, sorted(questions), on.now)
 
-    await transact(
-        auth.kit.store,
-        RULES,
-        on.district,
-        claim.person_id,
-        decide,
-        now=on.now,
-        cause=on.cause,
-        load=lock,
-        then=write,
-    )
+    await record(auth, on, claim.person_id, decide, load=lock, then=write)
 
 
 def _check_staged(staged: Row | None, etags: frozenset[str]) -> None:
@@ -324,14 +322,11 @@ async def activate(
     async def kept(conn: Connection) -> Any:
         return await conn.fetchval(_sql.is_kept, credential_id)
 
-    await transact(
-        auth.kit.store,
-        RULES,
-        on.district,
+    await record(
+        auth,
+        on,
         person_id,
         lambda state, kept: decider.activate(state, claim_id, credential_id, generation, kept=kept),
-        now=on.now,
-        cause=on.cause,
         conn=conn,
         load=kept,
         then=lambda conn, outcome: forget(conn, on, person_id, outcome),
@@ -353,14 +348,11 @@ async def discard(
         await conn.execute(_sql.drop_staging, claim_id)
         await forget(conn, on, person_id, outcome)
 
-    await transact(
-        auth.kit.store,
-        RULES,
-        on.district,
+    await record(
+        auth,
+        on,
         person_id,
         lambda state, _: decider.discard(state, claim_id, credential_id, reason),
-        now=on.now,
-        cause=on.cause,
         conn=conn,
         then=clear,
     )
@@ -379,14 +371,11 @@ async def revoke(auth: Auth, conn: Connection, on: Occasion, person_id: UUID, ge
             await conn.execute(_sql.void, person_id, generation, live.credential_id if live else None)
             await forget(conn, on, person_id, outcome)
 
-    await transact(
-        auth.kit.store,
-        RULES,
-        on.district,
+    await record(
+        auth,
+        on,
         person_id,
         lambda state, open_sessions: decider.revoke(state, generation, open_sessions),
-        now=on.now,
-        cause=on.cause,
         conn=conn,
         load=sessions,
         then=void,
@@ -435,14 +424,11 @@ async def replace_password(
         await forget(conn, on, person_id, outcome)
         await then(conn, credential_id)
 
-    await transact(
-        auth.kit.store,
-        RULES,
-        on.district,
+    await record(
+        auth,
+        on,
         person_id,
         lambda state, _: decider.change_password(state, verified, credential_id, cause, actor),
-        now=on.now,
-        cause=on.cause,
         then=write,
     )
 

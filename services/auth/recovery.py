@@ -15,21 +15,14 @@ from msgspec import Struct
 
 from services.auth import decider
 from services.auth.decider import Answer, State
-from services.auth.handlers import (
-    RULES,
-    Auth,
-    Occasion,
-    canonical_username,
-    find_person,
-    replace_password,
-)
+from services.auth.handlers import Auth, Occasion, canonical_username, find_person, record, replace_password
 from services.auth.sessions import find_account
 from shared.auth import RECOVERY_TYP
 from shared.database import Connection, Row, queries
 from shared.errors import Rejected
 from shared.messages import Cause
 from shared.policy import Policy, Question
-from shared.transact import Outcome, transact
+from shared.transact import Outcome
 
 # Fifty bits, without letters that are taken for others: not to be guessed in the minutes that a code lives.
 CODE_LETTERS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -219,14 +212,11 @@ async def issue_code(
             _sql.put_code, person_id, on.district, _code_hash(auth, person_id, code), actor, expires_at
         )
 
-    await transact(
-        auth.kit.store,
-        RULES,
-        on.district,
+    await record(
+        auth,
+        on,
         person_id,
         lambda state, _: decider.issue_code(state, actor, desk_ticket, expires_at),
-        now=on.now,
-        cause=on.cause,
         conn=conn,
         then=put,
     )
@@ -253,14 +243,11 @@ async def lift_lockout(
     async def unlock(conn: Connection, outcome: Outcome[State]) -> None:
         await conn.execute(_sql.unlock, account)
 
-    await transact(
-        auth.kit.store,
-        RULES,
-        on.district,
+    await record(
+        auth,
+        on,
         person_id,
         lambda state, locked: decider.lift_lockout(state, actor, desk_ticket, locked=locked),
-        now=on.now,
-        cause=on.cause,
         load=locked,
         then=unlock,
     )
@@ -278,16 +265,9 @@ async def announce_rests(auth: Auth, now: datetime, before: datetime, limit: int
 
 
 async def _announce(auth: Auth, row: Row, now: datetime) -> None:
+    on = Occasion(auth.kit.policies.get(row["district"]), now, Cause.new())
+
     async def mark(conn: Connection, outcome: Outcome[State]) -> None:
         await conn.execute(_sql.announce, row["account"], row["day"])
 
-    await transact(
-        auth.kit.store,
-        RULES,
-        row["district"],
-        row["person_id"],
-        lambda state, _: decider.rest(state, row["until"]),
-        now=now,
-        cause=Cause.new(),
-        then=mark,
-    )
+    await record(auth, on, row["person_id"], lambda state, _: decider.rest(state, row["until"]), then=mark)

@@ -195,6 +195,15 @@ class TestClients:
         world.later(minutes=5)
         assert [(await access(world, who)).status for who in (old, new)] == [401, 200]
 
+    async def test_rotated_again_because_the_reply_was_lost_the_one_in_use_still_counts(
+        self, world: World
+    ) -> None:
+        old, path = await client(world, "desk"), f"{CLIENTS}/{{}}/rotate"
+        for _ in range(2):
+            answer = await world.ask("POST", path.format(old[0]), {}, bearer=world.token("operator"))
+        new = (old[0], answer.body["secret"])
+        assert [(await access(world, who)).status for who in (old, new)] == [200, 200]
+
     async def test_a_leaked_secret_is_ended_at_once(self, world: World) -> None:
         old = await client(world, "desk")
         path = f"{CLIENTS}/{old[0]}/rotate"

@@ -228,7 +228,9 @@ VALUES ($1, $2, $3, $4, $5, $6, $7)
 ON CONFLICT (client_id) DO NOTHING
 
 -- name: rotate_client
-UPDATE client SET previous_hash = secret_hash, previous_until = $3, secret_hash = $2, rotated_at = $4
+-- While an older secret still counts, it is the one in use: the present one may have been lost with its reply.
+UPDATE client SET previous_hash = CASE WHEN previous_until > $4 THEN previous_hash ELSE secret_hash END,
+    previous_until = $3, secret_hash = $2, rotated_at = $4
 WHERE client_id = $1
 RETURNING client_id
 
