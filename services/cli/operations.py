@@ -47,7 +47,7 @@ Service = Literal["roster", "claims", "auth"]
 SERVICES_FOLDER = Path(__file__).parents[1]
 OPERATIONS = "/v1/operations"
 CLIENTS = f"{OPERATIONS}/clients"
-FINISHED = ("switched", "dropped", "failed")
+REBUILDS = f"{OPERATIONS}/rebuilds"
 POLL_S = 0.25
 
 
@@ -56,19 +56,24 @@ POLL_S = 0.25
 
 @app.command
 async def lag(*, json: AsJson = False) -> None:
-    """How far every relay, projection and consumer is behind, in records and seconds."""
+    """How far every relay, projection and consumer is behind, in records, and how long it has not moved."""
     async with connect() as homeroom:
-        found = await asyncio.gather(
-            *(homeroom.get(name, f"{OPERATIONS}/lag", role="operator") for name in SERVICES)
-        )
-        by_service = dict(zip(SERVICES, found, strict=True))
-        show(by_service, json) if json else show(
-            [{"service": name, **row} for name in SERVICES for row in lag_rows(by_service[name])], json
-        )
-
-
-def lag_rows(answer: Json) -> list[Json]:
-    return list(answer["consumers"])
+        asked = (homeroom.get(name, f"{OPERATIONS}/lag", role="operator") for name in SERVICES)
+        found = dict(zip(SERVICES, await asyncio.gather(*asked), strict=True))
+    if json:
+        show(found, json)
+        return
+    relay = [
+        {
+            "service": name,
+            "consumer": "relay",
+            "lag": lags["relay"]["pending"],
+            "still_s": lags["relay"]["oldest_s"],
+        }
+        for name, lags in found.items()
+    ]
+    readers = [{"service": name, **reader} for name, lags in found.items() for reader in lags["consumers"]]
+    show([*relay, *readers], json, "service", "consumer", "lag", "still_s", "state", "alarm")
 
 
 # ------------------------------------------------------------------ dead letters
@@ -133,35 +138,35 @@ async def discard(service: Service, number: int, *, reason: str, yes: Yes = Fals
 
 @rebuild.command
 async def start(service: Service, projection: str, *, json: AsJson = False) -> None:
-    """Build beside the running table and follow live; interrupting this stops only the watching."""
+    """Build beside the running table and follow live. An interruption ends the watching only: start again to go on."""
     async with connect() as homeroom:
         show(await _build(homeroom, service, projection, "rebuild", quiet=json), json)
 
 
 @rebuild.command
 async def status(service: Service, projection: str | None = None, *, json: AsJson = False) -> None:
-    """The rebuilds of a service: state, done of total, rate, time left."""
+    """The rebuilds of a service, newest first: state, done of total, rate, seconds left."""
     async with connect() as homeroom:
-        found = await homeroom.get(service, f"{OPERATIONS}/rebuilds", role="operator", projection=projection)
+        found = await homeroom.get(service, REBUILDS, role="operator", projection=projection)
         show(
             found["rebuilds"],
             json,
-            "id",
             "projection",
             "purpose",
             "state",
             "done",
             "total",
-            "started_at",
+            "rate",
+            "left_s",
             "error",
         )
 
 
 @rebuild.command
 async def compare(service: Service, projection: str, *, json: AsJson = False) -> None:
-    """Compare the new table with the running one, row by row at equal versions."""
+    """Compare the new table with the running one, row by row at equal versions. Exit status 1 when rows differ."""
     async with connect() as homeroom:
-        show(await _wish(homeroom, service, projection, "compare"), json)
+        _judge(service, projection, (await _wish(homeroom, service, projection, "compare"))["report"], json)
 
 
 @rebuild.command
@@ -184,46 +189,71 @@ async def drop(service: Service, projection: str, *, yes: Yes = False, json: AsJ
 async def replay(service: Service, projection: str, *, json: AsJson = False) -> None:
     """Run the history again beside the running read model, compare, and drop: nothing is switched.
 
-    Exit status 1 when a row differs.
+    Exit status 1 when rows differ.
     """
     async with connect() as homeroom:
-        report = await replay_projection(homeroom, service, projection, quiet=json)
-        show(report, json)
-        if report["different"]:
-            raise Failed(
-                "replay_differs",
-                f"{report['different']} rows of {service} {projection} differ from the running ones",
-            )
+        _judge(service, projection, await replay_projection(homeroom, service, projection, quiet=json), json)
+
+
+def _judge(service: str, projection: str, report: Json, as_json: bool) -> None:
+    show(report, as_json)
+    if report["different"]:
+        raise Failed(
+            "rows_differ",
+            f"{report['different']} rows of {service} {projection} differ from the running ones",
+        )
 
 
 async def replay_projection(homeroom: Homeroom, service: str, projection: str, *, quiet: bool) -> Json:
-    """The comparison's report; the new table is dropped whatever it says."""
-    await _build(homeroom, service, projection, "replay", quiet=quiet)
-    try:
-        return await _wish(homeroom, service, projection, "compare")
-    finally:
-        await _wish(homeroom, service, projection, "drop")
+    """The report of a replay: how many rows were `compared`, how many are `different`."""
+    return dict((await _build(homeroom, service, projection, "replay", quiet=quiet))["report"])
 
 
 async def _build(homeroom: Homeroom, service: str, projection: str, purpose: str, *, quiet: bool) -> Json:
-    """Start one, or go on watching the one that runs, until it follows live."""
-    body = {"projection": projection, "purpose": purpose}
-    found = (await homeroom.post(service, f"{OPERATIONS}/rebuilds", body, role="operator")).body
+    """Start one, or watch the one that runs already, until it follows live (a replay: until it is dropped)."""
+    try:
+        body = {"projection": projection, "purpose": purpose}
+        found = (await homeroom.post(service, REBUILDS, body, role="operator")).body
+    except Failed as failure:
+        if failure.reason != "rebuild_open":
+            raise
+        found = await _open_rebuild(homeroom, service, projection)
+        if found["purpose"] != purpose:
+            raise
+    waiting = ("building", "following") if purpose == "replay" else ("building",)
     columns = TextColumn(f"{service} {projection}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=out, transient=True, disable=quiet) as progress:
         task = progress.add_task("", total=None)
-        while found["state"] == "building":
+        while found["state"] in waiting:
             progress.update(task, total=found["total"] or None, completed=found["done"])
             await asyncio.sleep(POLL_S)
-            found = await homeroom.get(service, f"{OPERATIONS}/rebuilds/{found['id']}", role="operator")
+            found = await homeroom.get(service, f"{REBUILDS}/{found['id']}", role="operator")
     if found["state"] == "failed":
         raise Failed("rebuild_failed", str(found["error"]))
     return dict(found)
 
 
+async def _open_rebuild(homeroom: Homeroom, service: str, projection: str) -> Json:
+    """The rebuild of a projection that is not finished."""
+    found = await homeroom.get(service, REBUILDS, role="operator", projection=projection)
+    for each in found["rebuilds"]:
+        if each["finished_at"] is None:
+            return dict(each)
+    raise Failed(
+        "rebuild_missing", f"no rebuild of {service} {projection} is under way: homeroom rebuild start"
+    )
+
+
 async def _wish(homeroom: Homeroom, service: str, projection: str, wish: str) -> Json:
-    """Ask something of the open rebuild and wait until it is done."""
-    return {}
+    """Ask something of the rebuild under way, and wait until it is done."""
+    path = f"{REBUILDS}/{(await _open_rebuild(homeroom, service, projection))['id']}"
+    found = (await homeroom.post(service, f"{path}/{wish}", {}, role="operator")).body
+    while found["wish"] is not None:
+        await asyncio.sleep(POLL_S)
+        found = await homeroom.get(service, path, role="operator")
+    if found["error"]:
+        raise Failed("rebuild_not_ready", found["error"])
+    return dict(found)
 
 
 # ------------------------------------------------------------------ setting up
