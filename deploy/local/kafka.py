@@ -206,4 +206,8 @@ class Kafka:
 
 
 def _cluster_id() -> str:
-    return base64.urlsafe_b64encode(uuid4().bytes).rstrip(b"=").decode()
+    """A random id as Kafka writes them; never one that begins like an option of its command line."""
+    while True:
+        drawn = base64.urlsafe_b64encode(uuid4().bytes).rstrip(b"=").decode()
+        if not drawn.startswith("-"):
+            return drawn

@@ -253,6 +253,6 @@ if __name__ == "__main__":
     allow_open_files()
     try:
         asyncio.run(main())
-    except Exception as failure:
-        log.exception("stack_failed", error=str(failure))
+    except Exception:
+        log.exception("stack_failed")
         sys.exit(1)

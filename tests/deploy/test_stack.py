@@ -22,7 +22,7 @@ import pytest
 
 PROJECT = Path(__file__).parents[2]
 HOMEROOM = Path(sys.executable).parent / "homeroom"
-WARM_SECONDS = 20
+WARM_SECONDS = 60  # 5 to 6 on an idle machine; these tests share two cores with others
 PUPILS = 2000
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(300), pytest.mark.xdist_group("stack")]
@@ -116,7 +116,7 @@ async def test_every_client_gets_a_token(local: Local) -> None:
             async with http.post(
                 f"{found['services']['auth']}/v1/districts/ccps/token",
                 data={"grant_type": "client_credentials"},
-                headers={"Authorization": aiohttp.BasicAuth(client["id"], client["secret"]).encode()},
+                headers={"Authorization": aiohttp.encode_basic_auth(client["id"], client["secret"])},
             ) as response:
                 assert response.status == 200, await response.text()
 
