@@ -409,28 +409,27 @@ async def replace_password(
     """Gives a person a new credential in place of the one that was `verified`. `first` runs before the history is
     asked, `then(conn, new credential)` within the transaction. Raises Rejected: the password's reasons;
     credential_replaced when somebody was faster."""
+    credential_id = uuid4()
+
+    def decide(state: State, _: Any) -> list[Event]:
+        return decider.change_password(state, verified, credential_id, cause, actor)
+
     async with auth.kit.db.connection() as conn:
         person, state = await find_person(conn, on.district, person_id)
+        decide(state, None)
         used = await _verifiers(conn, decider.remembered(state, on.policy, on.now))
     username = on.policy.username(person.number)
     password = decider.accept_password(typed, person.own_words(username), common_passwords(), on.policy)
     verifier = await auth.hasher.make_unused(password, used, first=first)
     if verifier is None:
         raise used_before(on.policy)
-    credential_id = uuid4()
 
     async def write(conn: Connection, outcome: Outcome[State]) -> None:
         await conn.execute(_sql.copy_credential, verified, credential_id, verifier, on.now)
         await forget(conn, on, person_id, outcome)
         await then(conn, credential_id)
 
-    await record(
-        auth,
-        on,
-        person_id,
-        lambda state, _: decider.change_password(state, verified, credential_id, cause, actor),
-        then=write,
-    )
+    await record(auth, on, person_id, decide, then=write)
 
 
 async def find_person(conn: Connection, district: str, person_id: UUID) -> tuple[Person, State]:
