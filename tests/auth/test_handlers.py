@@ -25,6 +25,13 @@ class TestThePassword:
         first, again = await world.put_password(pupil), await world.put_password(pupil)
         assert first.headers["ETag"] == again.headers["ETag"]
 
+    async def test_a_double_click_is_one_password(self, world: World) -> None:
+        pupil = await world.enroll()
+        world.open_claim(pupil)
+        answers = await asyncio.gather(*(world.put_password(pupil) for _ in range(4)))
+        assert len({answer.headers["ETag"] for answer in answers}) == 1
+        assert [row["taken"] for row in await world.fetch("SELECT taken FROM staging")] == [1]
+
     async def test_another_replaces_it(self, world: World) -> None:
         pupil = await world.enroll()
         world.open_claim(pupil)
