@@ -75,7 +75,13 @@ async def show_person(who: Person, *, json: AsJson = False) -> None:
             found = await homeroom.get("roster", f"/persons/{UUID(who)}")
         except ValueError:
             found = await homeroom.get("roster", "/persons", number=who[1:] if who[:1] in "sS" else who)
-        show(found.get("persons", found), json)
+        persons = found.get("persons", [found])
+        if not persons:
+            raise Failed("person_unknown", f"nobody has the number {who}")
+        if json:
+            show(persons, json)
+        for each in [] if json else persons:
+            show(each, json)
 
 
 @reset.default

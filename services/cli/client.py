@@ -30,7 +30,9 @@ SERVICES = ("roster", "claims", "auth")
 TRIES = 5
 PATIENCE_S = 15
 
-out = Console(highlight=False, soft_wrap=True)
+WIDTH_OF_A_PIPE = 200  # columns of what is not read on a terminal
+
+out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDTH_OF_A_PIPE)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 Json = dict[str, Any]
@@ -41,6 +43,7 @@ ADVICE = {
     "not_configured": "Start the local stack with `make up`, or set HOMEROOM_ROSTER_URL, _CLAIMS_URL and _AUTH_URL.",
     "invalid_client": "The client's id or secret is not accepted: see HOMEROOM_CLIENT_ID, or `homeroom client rotate`.",
     "scope_missing": "This client may not do that; on the local stack: desk, operator and sis each may what is theirs.",
+    "demo_failed": "The story does not go as it should: see `homeroom status`, `homeroom lag` and `homeroom logs`.",
     "approver_is_author": "Whoever asked for a reset cannot approve it: another client must (HOMEROOM_CLIENT_ID).",
 }
 
@@ -263,7 +266,9 @@ def table(rows: Sequence[Json], columns: Sequence[str] = ()) -> None:
         out.print("none")
         return
     columns = columns or list(rows[0])
-    drawn = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    drawn = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        drawn.add_column(column, overflow="fold")
     for row in rows:
         drawn.add_row(*(plain(row.get(column)) for column in columns))
     out.print(drawn)

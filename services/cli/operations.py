@@ -49,6 +49,7 @@ OPERATIONS = "/v1/operations"
 CLIENTS = f"{OPERATIONS}/clients"
 REBUILDS = f"{OPERATIONS}/rebuilds"
 POLL_S = 0.25
+LETTERS_A_PAGE = 500
 
 
 # ------------------------------------------------------------------ lag
@@ -91,18 +92,23 @@ async def list_dead_letters(
     """What could not be taken, oldest first, and why."""
     async with connect() as homeroom:
         names = [service] if service else list(SERVICES)
-        found = await asyncio.gather(
-            *(
-                homeroom.get(name, f"{OPERATIONS}/dead-letters", role="operator", state=state)
-                for name in names
-            )
+        found = await asyncio.gather(*(_all_letters(homeroom, name, state) for name in names))
+    rows = [letter for part in found for letter in part]
+    show(rows, json, "service", "id", "consumer", "state", "key", "reason", "detail", "first_at")
+
+
+async def _all_letters(homeroom: Homeroom, service: str, state: str | None) -> list[Json]:
+    """A service's dead letters, page by page."""
+    letters: list[Json] = []
+    after: int | None = 0
+    while after is not None:
+        path = f"{OPERATIONS}/dead-letters"
+        page = await homeroom.get(
+            service, path, role="operator", state=state, after=after, limit=LETTERS_A_PAGE
         )
-        rows = [
-            {"service": name, **row}
-            for name, part in zip(names, found, strict=True)
-            for row in part["dead_letters"]
-        ]
-        show(rows, json, "service", "id", "consumer", "state", "key", "reason", "detail", "first_at")
+        letters += ({"service": service, **letter} for letter in page["dead_letters"])
+        after = page["next_after"]
+    return letters
 
 
 @dead_letters.command(name="show")
