@@ -51,7 +51,7 @@ format: $(STAMP) ## put the style right
 test: lint ## everything that must pass before a change lands
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 test-unit: $(STAMP) ## the tests that need no PostgreSQL and no Kafka: seconds
-	$(BIN)/python -m pytest -m "not backing and not stack and not deep"
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not backing and not stack and not deep"
 test-deep: $(STAMP) ## the whole matrix of kills and seeds
 	$(BIN)/python -m pytest -m deep --timeout 3600
 bench: $(STAMP) ## the figures in the README, as ratios measured here

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 START_PATIENCE_S, STOP_PATIENCE_S = 300.0, 60.0
 POLL_S = 0.1
-LOG_POLL_S = 0.3
+LOG_POLL_S, READ_AT_ONCE = 0.3, 2**20
 SHOWN_OF_A_FAILED_LOG = 15
 NEXT = (
     ("{homeroom} demo", "the whole story of a pupil's account, step by step"),
@@ -133,7 +133,7 @@ def _follow_start(files: "Files") -> "Stack":
 def _start_failed(files: "Files") -> Failed:
     why = files.read().error
     if not why:  # it ended before it could write anything down
-        err.print("\n".join(_last_lines(files.logs / "supervisor.log", SHOWN_OF_A_FAILED_LOG)), markup=False)
+        err.print("\n".join(last_lines(files.logs / "supervisor.log", SHOWN_OF_A_FAILED_LOG)), markup=False)
         why = "the supervisor ended"
     return Failed("start_failed", f"{why}. `{own_name()} doctor` looks for the cause; logs: {files.logs}")
 
@@ -243,15 +243,18 @@ def logs(
     if part and part not in known:
         raise Failed("part_unknown", f"there is no part {part}: {', '.join(known)}")
     chosen = {part: known[part]} if part else known
-    write = (lambda name, line: line) if json else _pretty
+    write = (lambda name, line: line) if json else pretty
+    followed = Followed(chosen)
     for name, file in chosen.items():
-        for line in _last_lines(file, lines):
+        for line in last_lines(file, lines):
             print(write(name, line))
-    for name, line in _added(chosen) if follow else ():
-        print(write(name, line), flush=True)
+    while follow:
+        for name, line in followed.new_lines():
+            print(write(name, line), flush=True)
+        time.sleep(LOG_POLL_S)
 
 
-def _last_lines(file: Path, count: int) -> list[str]:
+def last_lines(file: Path, count: int) -> list[str]:
     if not file.exists() or count <= 0:
         return []
     with file.open("rb") as log:
@@ -259,25 +262,29 @@ def _last_lines(file: Path, count: int) -> list[str]:
         return log.read().decode(errors="replace").splitlines()[-count:]
 
 
-def _added(files: dict[str, Path]) -> Iterator[tuple[str, str]]:
-    """Lines as they are written, for ever; a file that got shorter was rotated and is read from its beginning."""
-    positions = {name: file.stat().st_size if file.exists() else 0 for name, file in files.items()}
-    while True:
-        for name, file in files.items():
+class Followed:
+    """Files that others append to, from where they end now."""
+
+    def __init__(self, files: dict[str, Path]) -> None:
+        self._ends = {
+            name: (file, file.stat().st_size if file.exists() else 0) for name, file in files.items()
+        }
+
+    def new_lines(self) -> Iterator[tuple[str, str]]:
+        """Whole lines since the last call; a file that got shorter was rotated and is read from its beginning."""
+        for name, (file, end) in self._ends.items():
             size = file.stat().st_size if file.exists() else 0
-            if size < positions[name]:
-                positions[name] = 0
-            if size > positions[name]:
+            end = end if size >= end else 0
+            if size > end:
                 with file.open("rb") as log:
-                    log.seek(positions[name])
-                    whole, newline, _ = log.read(2**20).rpartition(b"\n")
-                positions[name] += len(whole) + len(newline)
-                for line in whole.decode(errors="replace").splitlines():
-                    yield name, line
-        time.sleep(LOG_POLL_S)
+                    log.seek(end)
+                    whole, newline, _ = log.read(READ_AT_ONCE).rpartition(b"\n")
+                end += len(whole) + len(newline)
+                yield from ((name, line) for line in whole.decode(errors="replace").splitlines())
+            self._ends[name] = file, end
 
 
-def _pretty(part: str, line: str) -> str:
+def pretty(part: str, line: str) -> str:
     """A structured line as people read it; any other line as it is."""
     try:
         fields = msgspec.json.decode(line, type=dict[str, Any])

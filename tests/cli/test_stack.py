@@ -1,0 +1,119 @@
+"""What the stack's commands show, without a stack; tests/deploy/test_stack.py runs the real one."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from deploy.local.backing import Choice
+from deploy.local.processes import ProcessRecord
+from deploy.local.state import Files, PartState, Stack
+from services.cli import doctor, stack
+
+Run = Callable[..., int]
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Files:
+    monkeypatch.setenv("HOMEROOM_STATE_DIR", str(tmp_path / "state"))
+    made = Files(tmp_path / "state")
+    made.make()
+    return made
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        (
+            '{"service":"auth","event":"draining","level":"info","time":"2026-11-22T01:56:17.480396Z","seconds":10}',
+            "2026-11-22 01:56:17 auth       info     draining  seconds=10",
+        ),
+        (
+            '{"timestamp":"2026-11-22 01:43:03.111 UTC","pid":7,"error_severity":"LOG","message":"ready"}',
+            "2026-11-22 01:43:03 auth       log      ready  pid=7",
+        ),
+        ("Traceback (most recent call last):", "auth       Traceback (most recent call last):"),
+        ("[1, 2]", "auth       [1, 2]"),
+    ],
+)
+def test_a_line_of_a_log_is_shown_as_people_read_it(line: str, shown: str) -> None:
+    assert stack.pretty("auth", line) == shown
+
+
+def test_a_log_is_followed_across_its_rotation(tmp_path: Path) -> None:
+    log = tmp_path / "part.log"
+    log.write_text("old\n")
+    followed = stack.Followed({"part": log, "missing": tmp_path / "missing.log"})
+    with log.open("a") as writer:
+        writer.write("one\ntwo\nhal")
+    assert list(followed.new_lines()) == [("part", "one"), ("part", "two")]
+    with log.open("a") as writer:
+        writer.write("f\n")
+    assert list(followed.new_lines()) == [("part", "half")]
+    assert list(followed.new_lines()) == []
+    log.write_text("new\n")
+    assert list(followed.new_lines()) == [("part", "new")]
+
+
+def test_the_last_lines_are_shown_first(tmp_path: Path) -> None:
+    log = tmp_path / "part.log"
+    assert stack.last_lines(log, 5) == []
+    log.write_text("".join(f"{n}\n" for n in range(100)))
+    assert stack.last_lines(log, 2) == ["98", "99"]
+    assert stack.last_lines(log, 0) == []
+
+
+def test_status_without_a_stack(files: Files, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("status") == 0
+    assert "never ran" in capsys.readouterr().out
+    assert run("status", "--json") == 0
+    assert '"state": "stopped"' in capsys.readouterr().out
+
+
+def test_down_without_a_stack_is_no_failure(
+    files: Files, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("down") == 0
+    assert "was not running" in capsys.readouterr().out
+
+
+def test_clean_asks_first(files: Files, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    files.write(Stack())
+    assert run("clean") == 1
+    assert "not_confirmed" in capsys.readouterr().err
+    assert files.root.exists()
+    assert run("clean", "--yes") == 0
+    assert not files.root.exists()
+
+
+def test_the_log_of_an_unknown_part_is_refused(
+    files: Files, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("logs", "nobody") == 1
+    assert "supervisor" in capsys.readouterr().err
+
+
+def test_wrong_usage_is_status_2(files: Files, run: Run) -> None:
+    assert run("status", "--no-such-option") == 2
+    assert run("logs", "--lines", "many") == 2
+
+
+def test_the_doctor_says_what_to_do_about_orphans(
+    files: Files, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = ProcessRecord.of(os.getpid())
+    files.write(Stack(state="running", parts=[PartState("kafka", "log", "running", here)]))
+    assert run("doctor") == 1
+    captured = capsys.readouterr()
+    assert "left running: kafka" in captured.out
+    assert "homeroom down" in captured.out
+    assert "stack" in captured.err
+
+
+def test_the_doctor_names_the_setting_that_is_wrong(files: Files) -> None:
+    findings = list(doctor.programs(Choice(postgres="/nowhere", java="/bin/false", kafka="/nowhere"), files))
+    wrong = {finding.check: finding.advice for finding in findings if not finding.ok}
+    assert {check: "HOMEROOM_LOCAL_" in advice for check, advice in wrong.items()} == dict.fromkeys(
+        ("postgres", "java", "kafka"), True
+    )
