@@ -191,7 +191,12 @@ async def _know(auth: Auth, on: Occasion, claim: Claim) -> Known:
 
 async def put_password(auth: Auth, on: Occasion, claim: Claim, typed: str) -> str:
     """Stages a password; answers the ETag that the answers must name. The same password again has the same
-    ETag."""
+    ETag: the clicks of a double click take turns."""
+    etag: str = await auth.turns.take(claim.claim_id.bytes, lambda: _put_password(auth, on, claim, typed))
+    return etag
+
+
+async def _put_password(auth: Auth, on: Occasion, claim: Claim, typed: str) -> str:
     known = await _know(auth, on, claim)
     decider.still_open(known.state, claim, on.now)
     own = known.person.own_words(claim.username) if known.person else (claim.username,)
