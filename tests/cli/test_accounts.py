@@ -103,7 +103,9 @@ def test_a_file_that_is_not_there(
     ("code", "service"), [("C-7K3M-9QX", "claims"), ("a-7k3m-9qx", "auth"), ("R-7K3M-9QX", "roster")]
 )
 def test_a_reference_names_its_service(services: FakeServices, run: Run, code: str, service: str) -> None:
-    services.answers[f"GET /refusals/{code.upper()}"] = [(200, {"reference": code, "reason": "claim_refused"})]
+    services.answers[f"GET /refusals/{code.upper()}"] = [
+        (200, {"reference": code, "reason": "claim_refused"})
+    ]
     assert run("refusal", code) == 0
 
 
