@@ -198,7 +198,7 @@ class ReactionRunner(ConsumerRunner):
 
     async def apply(self, conn: Connection, letters: Sequence[Letter], apart: bool) -> list[Letter]:
         gates, parked = await self._gates(conn, {letter.stream_id for letter in letters if letter.stream_id})
-        moved: dict[object, Gate] = {}
+        moved: dict[UUID, Gate] = {}
         aside: defaultdict[UUID | None, list[Letter]] = defaultdict(list)
         applied, outcomes = [], {"unknown": 0, "repeated": 0}
         for letter in letters:

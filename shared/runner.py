@@ -17,7 +17,9 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import ClassVar, NamedTuple
+from uuid import UUID
 
+import msgspec
 import structlog
 from aiokafka import ConsumerRecord
 
@@ -238,10 +240,13 @@ class Runner(ABC):
         async with self.db.connection() as conn:
             await conn.execute(sql.set_alarm, self.name, self.topic, list(self.positions), text)
 
-    async def move_gates(self, conn: Connection, gates: Mapping[object, Gate]) -> None:
+    async def move_gates(self, conn: Connection, gates: Mapping[UUID, Gate]) -> None:
         if gates:
-            versions, ids = [g.version for g in gates.values()], [g.event_id for g in gates.values()]
-            await conn.execute(sql.move_gates, self.name, list(gates), versions, ids)
+            moved = [
+                {"stream_id": stream, "version": gate.version, "event_id": gate.event_id}
+                for stream, gate in gates.items()
+            ]
+            await conn.execute(sql.move_gates, self.name, msgspec.json.encode(moved))
 
 
 class Runners:

@@ -22,7 +22,8 @@ FROM gate WHERE consumer = $1 AND stream_id = ANY($2::uuid[])
 
 -- name: move_gates
 INSERT INTO gate (consumer, stream_id, version, event_id)
-SELECT $1, stream_id, version, event_id FROM unnest($2::uuid[], $3::bigint[], $4::uuid[]) AS moved (stream_id, version, event_id)
+SELECT $1, stream_id, version, event_id
+FROM json_to_recordset($2::json) AS moved (stream_id uuid, version bigint, event_id uuid)
 ON CONFLICT (consumer, stream_id) DO UPDATE SET version = EXCLUDED.version, event_id = EXCLUDED.event_id
 
 -- name: park
