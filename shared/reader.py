@@ -106,8 +106,8 @@ class Reader:
         if not existing:
             raise Unavailable(f"kafka topic {self.topic}")
         begins = await self._consumer.beginning_offsets(existing)
-        ends = await self._consumer.end_offsets(existing)
         positions = await locate({tp.partition: offset for tp, offset in begins.items()})
+        ends = await self._consumer.end_offsets(existing)  # after the checkpoints: they move meanwhile
         self.parts = tuple(sorted(positions))
         partitions = [TopicPartition(self.topic, part) for part in self.parts]
         self._consumer.assign(partitions)

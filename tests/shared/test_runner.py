@@ -1,7 +1,7 @@
 """What keeps readers of Kafka going: shares between processes, checkpoints, topics that come, go and come back."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -9,7 +9,9 @@ from aiokafka import TopicPartition
 from aiokafka.admin import RecordsToDelete
 
 from shared import kafka
+from shared.messages import partition_of
 from shared.projector import LiveProjection
+from shared.reader import Position, Reader
 from shared.runner import Runners, _keep_running
 from tests.shared.topics import COUNTS, Scene, event, folded, person, running, scene_of, stream, until
 
@@ -127,6 +129,19 @@ async def test_a_topic_made_anew_is_noticed_while_it_is_read(
         await scene.publish(*(event(person(1), version, again=True) for version in range(1, 10)))
         await until(lambda: says(process, "diverged"), patience_s=30)
     assert await scene.rows() == folded(stream(1, 5))
+
+
+async def test_what_is_taken_while_a_reader_opens_is_no_divergence(scene: Scene) -> None:
+    """As when the topic is compared now and then, under traffic: the checkpoint moves on meanwhile."""
+    events = stream(1, 4)
+    await scene.publish(*events[:3])
+
+    async def locate(first: Mapping[int, int]) -> dict[int, Position]:
+        await scene.publish(events[3])
+        return {partition_of(person(1), 3): Position(4, str(events[3].id))}
+
+    async with Reader.open(scene.settings, "count", scene.topic, locate) as reader:
+        assert reader.parts == (partition_of(person(1), 3),)
 
 
 async def test_history_that_lost_its_beginning_is_no_history(scene: Scene) -> None:
