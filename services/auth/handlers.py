@@ -160,9 +160,7 @@ class Known:
         elif stage == "open":
             try:
                 decider.still_open(self.state, claim, now)
-            except (
-                Rejected
-            ) as over:  # never sealed, and it cannot be any more: another claim won, a reset, the time
+            except Rejected as over:  # it can never be sealed any more
                 state = "expired" if over.reason == "claim_expired" else "rejected"
                 reason = None if state == "expired" else over.details.get("cause", over.reason)
         return Standing(
@@ -295,14 +293,14 @@ async def _settled(auth: Auth, on: Occasion, claim: Claim, verdict: asyncio.Futu
     clock = asyncio.get_running_loop().time
     deadline, pause = clock() + VERDICT_PATIENCE_S, FIRST_LOOK_S
     while True:
-        left = max(deadline - clock(), 0)
+        standing = await claim_standing(auth, on, claim)
+        left = deadline - clock()
+        if standing.state in ("completed", "rejected") or left <= 0:
+            return standing
         if verdict.done():  # heard, but not in force: the roster's word on this person is still on its way
             await asyncio.sleep(min(pause, left))
         else:
             await asyncio.wait({verdict}, timeout=min(pause, left))
-        standing = (await _know(auth, on, claim)).standing(claim, on.now)
-        if standing.state in ("completed", "rejected") or clock() >= deadline:
-            return standing
         pause = min(2 * pause, LONGEST_LOOK_S)
 
 
