@@ -31,7 +31,7 @@ async def once(
 
     `shown_once`: the reply holds a secret and is not kept; a repeat is told `reply_withheld`.
     """
-    key = _key(call)
+    key = key_of(call) if call.caller else None
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             async with db.transaction() as conn:
@@ -46,9 +46,10 @@ async def once(
     raise AssertionError("unreachable")
 
 
-def _key(call: Call[Any]) -> str | None:
+def key_of(call: Call[Any]) -> str | None:
+    """The request's Idempotency-Key. Raises Rejected `idempotency_key_invalid`."""
     values = call.request.headers.getall(HEADER, [])
-    if not values or call.caller is None:
+    if not values:
         return None
     key = values[0]
     if len(values) > 1 or not 1 <= len(key) <= MAX_KEY_LENGTH or not (key.isascii() and key.isprintable()):

@@ -1,6 +1,6 @@
 """What every service tells the help desk: a person's history as it recorded it, and why something was refused."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
@@ -69,10 +69,12 @@ def routes(kit: "Kit") -> list[Route]:
 
     async def show_timeline(call: Call[None]) -> Reply:
         person_id, query = call.uuid("person_id"), call.query
+        try:
+            at = query.at and query.at.astimezone(UTC)
+        except OverflowError:
+            raise Rejected("invalid_query", field="$.at", problem="at the end of all time") from None
         async with kit.db.connection() as conn:
-            rows = await conn.fetch(
-                _sql.timeline, person_id, call.district, query.at, query.after, MAX_EVENTS + 1
-            )
+            rows = await conn.fetch(_sql.timeline, person_id, call.district, at, query.after, MAX_EVENTS + 1)
             if not rows and not await conn.fetchval(_sql.person_known, person_id, call.district):
                 raise Rejected("not_found")
         events = [

@@ -2,7 +2,6 @@
 (RFC 7662, 7009)."""
 
 import base64
-import binascii
 import hmac
 import secrets
 from datetime import datetime, timedelta
@@ -93,7 +92,7 @@ def _credentials(authorization: list[str], form: dict[str, str | None]) -> tuple
         raise Rejected("invalid_client")
     try:
         decoded = base64.b64decode(encoded.strip(), validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # no base64, no ASCII, or no UTF-8 within
         raise Rejected("invalid_client") from None
     client_id, _, secret = (unquote_plus(part) for part in decoded.partition(":"))
     if "\0" in client_id or by_form[0] not in (None, client_id):

@@ -17,8 +17,7 @@ from services.claims.tickets import also_late, issue
 from shared.auth import PUBLIC, TICKET, Scope
 from shared.database import Connection
 from shared.errors import Rejected
-from shared.once import HEADER as IDEMPOTENCY_HEADER
-from shared.once import once
+from shared.once import key_of, once
 from shared.policy import NumberRule, Question, Texts
 from shared.service import Kit
 from shared.web import Body, Call, Reply, Route
@@ -138,7 +137,7 @@ async def open_claim(call: Call[ClaimBody]) -> Reply:
     """The decision commits before the ticket leaves; a repeat under the same Idempotency-Key finds the claim again."""
     body, policy = call.body, call.policy
     typed = decider.read_claim(body.last_name, body.first_name, body.number, policy)
-    key = call.request.headers.get(IDEMPOTENCY_HEADER) or None
+    key = key_of(call)
 
     async def work(conn: Connection) -> Reply:
         opened = await handlers.open_claim(

@@ -117,6 +117,13 @@ class TestBeginning:
         _, other = await world.claim("0000007", "Cruz", "Ana", Idempotency_Key="same")
         assert one["claim_id"] != other["claim_id"]
 
+    @pytest.mark.parametrize("key", ["", "é", "\udcff", "k" * 256])
+    async def test_a_key_that_is_none_is_refused_whoever_sends_it(self, world: World, key: str) -> None:
+        await world.enroll()
+        for number in ("0123456", "7654321"):
+            status, problem = await world.claim(number, Idempotency_Key=key)
+            assert (status, problem["reason"]) == (400, "idempotency_key_invalid")
+
     async def test_a_key_that_outlives_its_claim_opens_another(self, world: World) -> None:
         person_id = await world.enroll()
         _, first = await world.claim(Idempotency_Key="one")

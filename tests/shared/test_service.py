@@ -193,6 +193,9 @@ class TestOnRealOnes:
         )  # an unescaped plus sign
         assert plus.status == 200
         assert (await client.get(f"{path}?at=2026-01-01T00:00:00", headers=desk(token))).status == 422
+        for end_of_time in ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"):
+            beyond = await client.get(path, params={"at": end_of_time}, headers=desk(token))
+            assert beyond.status == 422
         nobody = f"{D}/persons/12345678-1234-1234-1234-123456789abc/timeline"
         assert (await client.get(nobody, headers=desk(token))).status == 404
         assert (await client.get(path)).status == 401
