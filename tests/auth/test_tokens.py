@@ -111,7 +111,9 @@ class TestTokens:
         answer = await form(world, "/token", await client(world, "desk"), **fields)
         assert (answer.status, answer.body["error"]) == (401 if error == "invalid_client" else 400, error)
 
-    @pytest.mark.parametrize("header", ["Basic", "Basic ???", "Basic bm9jb2xvbg==", "Digest x", "Basic /w==", "Basic é"])
+    @pytest.mark.parametrize(
+        "header", ["Basic", "Basic ???", "Basic bm9jb2xvbg==", "Digest x", "Basic /w==", "Basic é"]
+    )
     async def test_a_broken_header(self, world: World, header: str) -> None:
         data = {"grant_type": "client_credentials"}
         async with world.http.post(f"{D}/token", data=data, headers={"Authorization": header}) as response:
