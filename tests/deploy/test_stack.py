@@ -5,6 +5,7 @@ The tests of this file are one story and run in its order, on one stack in a fol
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -34,6 +35,7 @@ class Local:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.env = {**os.environ, "HOMEROOM_STATE_DIR": str(folder)}
+        self.pasted = 'eval "$(homeroom status --shell)"\n'
 
     def __call__(self, *words: str, status: int = 0) -> str:
         ran = subprocess.run(
@@ -43,6 +45,16 @@ class Local:
             f"homeroom {' '.join(words)}:\n{ran.stdout}\n{ran.stderr}\n{self.last_words()}"
         )
         return ran.stdout
+
+    def paste(self, language: str, block: str) -> subprocess.CompletedProcess[str]:
+        """Run a block of the docs as a reader would, in a folder of their own, with the variables that it sets."""
+        if language == "python":
+            block = f"eval \"$(homeroom status --shell)\"\npython - <<'END'\n{block}\nEND\n"
+        env = {**self.env, "PATH": f"{HOMEROOM.parent}:{os.environ['PATH']}"}
+        return subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", self.pasted + block],
+            env=env, capture_output=True, text=True, check=False, cwd=self.folder.parent, timeout=120,
+        )  # fmt: skip
 
     def status(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self("status", "--json"))
@@ -125,6 +137,25 @@ def test_the_doctor_finds_nothing_wrong(local: Local) -> None:
     assert all(
         finding["ok"] for finding in json.loads(local("doctor", "--json")) if finding["check"] != "python"
     )
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "README.md",
+        *(
+            f"docs/how-to/{name}.md"
+            for name in ("publish-enrollments", "build-a-portal", "help-desk", "operate")
+        ),
+    ],
+)
+def test_commands_of_the_docs_work_when_pasted(local: Local, page: str) -> None:
+    """In this order: what one page publishes, the next asks for."""
+    for language, block in re.findall(r"```(sh|python)\n(.*?)```", (PROJECT / page).read_text(), re.DOTALL):
+        if "make " in block:  # the two commands themselves: what runs this test
+            continue
+        ran = local.paste(language, block)
+        assert ran.returncode == 0, f"{page}:\n{block}\n{ran.stdout}\n{ran.stderr}"
 
 
 def test_logs_are_structured_and_shown(local: Local) -> None:
