@@ -239,7 +239,8 @@ async def put_answers(
         except Rejected as refusal:
             if refusal.reason != "claim_sealed":
                 raise
-            await _check_repeat(auth, on, claim, etags, secret)
+            turn = claim.claim_id.bytes
+            await auth.turns.take(turn, lambda: _check_repeat(auth, on, claim, etags, secret))
         standing = await _settled(auth, on, claim, verdict)
     if standing.state == "rejected":
         raise Rejected("claim_rejected", cause=standing.reason)
@@ -277,14 +278,31 @@ def _check_staged(staged: Row | None, etags: frozenset[str]) -> None:
 
 async def _check_repeat(auth: Auth, on: Occasion, claim: Claim, etags: frozenset[str], secret: str) -> None:
     """The same step again after its answer was lost is fine; another password or other answers would be
-    silently dropped."""
+    silently dropped. Other answers are a try at the account's questions: tickets are left behind on tablets."""
     staged = (await _know(auth, on, claim)).staged
     if etags.isdisjoint(("*", staged["etag"])):
         raise Rejected("password_replaced" if staged["etag"] else "claim_sealed")
     async with auth.kit.db.connection() as conn:
         verifier = await conn.fetchval(_sql.find_answers, staged["credential_id"])
-    if not await auth.hasher.matches("answers", secret, verifier):
+    account = auth.account(on.policy, claim.username)
+
+    async def count() -> None:
+        if await count_try(auth, on, account, claim.person_id):
+            raise Rejected("claim_sealed")
+
+    if not await auth.hasher.matches("answers", secret, verifier, first=count):
         raise Rejected("claim_sealed")
+    async with auth.kit.db.connection() as conn:
+        await conn.execute(_sql.give_back_tries, account, decider.day_of(on.policy, on.now)[0])
+
+
+async def count_try(auth: Auth, on: Occasion, account: bytes, person_id: UUID | None) -> datetime | None:
+    """Counts a try at an account's questions before the answers are looked at. When none is left today: until
+    when they rest."""
+    day, until = decider.day_of(on.policy, on.now)
+    one_try = (account, day, on.policy.recovery.tries_a_day, on.district, person_id, on.now, until)
+    async with auth.kit.db.connection() as conn:
+        return None if await conn.fetchval(_sql.count_try, *one_try) else until
 
 
 async def _settled(auth: Auth, on: Occasion, claim: Claim, verdict: asyncio.Future[None]) -> Standing:

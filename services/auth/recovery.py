@@ -15,7 +15,16 @@ from msgspec import Struct
 
 from services.auth import decider
 from services.auth.decider import Answer, State
-from services.auth.handlers import Auth, Occasion, canonical_username, find_person, record, replace_password
+from services.auth.handlers import (
+    Auth,
+    Occasion,
+    canonical_username,
+    count_try,
+    find_person,
+    record,
+    replace_password,
+)
+from services.auth.passwords import First
 from services.auth.sessions import find_account
 from shared.auth import RECOVERY_TYP
 from shared.database import Connection, Row, queries
@@ -95,30 +104,28 @@ def _in_order(policy: Policy, questions: Sequence[str]) -> tuple[str, ...]:
 async def answer(auth: Auth, on: Occasion, recovery_id: UUID, answers: Sequence[Answer]) -> None:
     """Opens a recovery by its answers. Raises Rejected `recovery_refused`, and what the answers alone show to
     be wrong."""
-    day, until = decider.day_of(on.policy, on.now)
-    row = await _find(auth, on, recovery_id, day)
+    row = await _find(auth, on, recovery_id)
     if row["opened_by"]:
         return
     secret = decider.read_answers(answers, len(row["questions"]), on.policy)
     secretly = {"person_id": row["person_id"]}
 
     async def count() -> None:
-        allowed = on.policy.recovery.tries_a_day
-        one_try = (row["account"], day, allowed, on.district, row["person_id"], on.now, until)
-        async with auth.kit.db.connection() as conn:
-            if not await conn.fetchval(_sql.count_try, *one_try):
-                raise refused({"cause": "resting", "until": until} | secretly)
+        if until := await count_try(auth, on, row["account"], row["person_id"]):
+            raise refused({"cause": "resting", "until": until} | secretly)
 
     if not await auth.hasher.matches("answers", secret, row["answers"], first=count):
         raise refused({"cause": _why(row)} | secretly)
     async with auth.kit.db.connection() as conn:
-        await conn.execute(_sql.open_by_answers, recovery_id, row["account"], day)
+        await conn.execute(
+            _sql.open_by_answers, recovery_id, row["account"], decider.day_of(on.policy, on.now)[0]
+        )
 
 
 async def enter_code(auth: Auth, on: Occasion, recovery_id: UUID, typed: str) -> None:
     """Opens a recovery by the desk's code, also while the questions rest. Raises Rejected
     `recovery_refused`."""
-    row = await _find(auth, on, recovery_id, "")
+    row = await _find(auth, on, recovery_id)
     if row["opened_by"]:
         return
     hashed = _code_hash(auth, row["person_id"], typed)
@@ -136,16 +143,19 @@ async def enter_code(auth: Auth, on: Occasion, recovery_id: UUID, typed: str) ->
 async def put_password(auth: Auth, on: Occasion, recovery_id: UUID, typed: str) -> None:
     """Sets a new password on an opened recovery; every session ends. Sent again after its answer was lost, it
     is done already. Raises Rejected: recovery_refused, the password's reasons."""
-    row = await _find(auth, on, recovery_id, "")
+    row = await _find(auth, on, recovery_id)
     if row["opened_by"] is None:
         raise refused({"cause": "not_opened", "person_id": row["person_id"]})
-    if row["new_credential_id"]:
-        return await _check_repeat(auth, row, typed)
 
-    async def count() -> None:  # the history answers no more questions here than in a claim
+    async def count() -> (
+        None
+    ):  # the history answers no more questions here than in a claim, nor does a repeat
         async with auth.kit.db.connection() as conn:
             if not await conn.fetchval(_sql.count_recovery_password, recovery_id, on.policy.claim_passwords):
                 raise refused({"cause": "too_many_passwords", "person_id": row["person_id"]})
+
+    if row["new_credential_id"]:
+        return await _check_repeat(auth, row, typed, count)
 
     async def close(conn: Connection, credential_id: UUID) -> None:
         await conn.execute(_sql.move_session, row["person_id"], None, credential_id)
@@ -166,20 +176,20 @@ async def put_password(auth: Auth, on: Occasion, recovery_id: UUID, typed: str) 
     except Rejected as refusal:
         if refusal.reason != "credential_replaced":
             raise
-        await _check_repeat(auth, await _find(auth, on, recovery_id, ""), typed)
+        await _check_repeat(auth, await _find(auth, on, recovery_id), typed, count)
 
 
-async def _check_repeat(auth: Auth, row: Row, typed: str) -> None:
+async def _check_repeat(auth: Auth, row: Row, typed: str, count: First) -> None:
     """Whether this recovery has already set this very password, and it still is the one."""
     async with auth.kit.db.connection() as conn:
         verifier = await conn.fetchval(_sql.find_renewed, row["person_id"], row["new_credential_id"])
-    if not await auth.hasher.matches("password", decider.composed(typed), verifier):
+    if not await auth.hasher.matches("password", decider.composed(typed), verifier, first=count):
         raise refused({"cause": "credential_replaced", "person_id": row["person_id"]})
 
 
-async def _find(auth: Auth, on: Occasion, recovery_id: UUID, day: str) -> Row:
+async def _find(auth: Auth, on: Occasion, recovery_id: UUID) -> Row:
     async with auth.kit.db.connection() as conn:
-        row = await conn.fetchrow(_sql.find_recovery, recovery_id, on.district, day, on.now)
+        row = await conn.fetchrow(_sql.find_recovery, recovery_id, on.district, on.now)
     if row is None:
         raise refused({"cause": "recovery_unknown"})
     return row

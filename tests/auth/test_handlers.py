@@ -7,7 +7,7 @@ import pytest
 
 from services.auth.consumer import AccountClaimed, ClaimRejected
 from services.auth.events import CredentialsSet
-from tests.auth.conftest import ANSWERS, PASSWORD, World
+from tests.auth.conftest import ANSWERS, PASSWORD, World, typed
 
 
 class TestThePassword:
@@ -142,6 +142,24 @@ class TestTheAnswers:
         pupil = await world.claimed()
         other = (*ANSWERS[:2], ("favorite_season", "spring"))
         assert (await world.put_answers(pupil, other)).reason == (409, "claim_sealed")
+
+    async def test_its_ticket_is_no_way_to_find_them_out_later(self, world: World) -> None:
+        """Guesses count as tries at the account's questions, wherever they are made."""
+        pupil = await world.claimed()
+        for season in ("summer", "winter", "spring", "summer", "winter"):
+            guess = (*ANSWERS[:2], ("favorite_season", season))
+            assert (await world.put_answers(pupil, guess, etag="*")).reason == (409, "claim_sealed")
+        assert (await world.put_answers(pupil)).reason == (409, "claim_sealed")
+        begun = (await world.ask("POST", "/recoveries", {"username": pupil.username})).body
+        path = f"/recoveries/{begun['recovery_id']}/answers"
+        tried = await world.ask("POST", path, {"answers": typed(ANSWERS)}, bearer=begun["ticket"])
+        assert (await world.truth(tried))["detail"]["cause"] == "resting"
+
+    async def test_a_repeat_gives_its_try_back(self, world: World) -> None:
+        pupil = await world.claimed()
+        for _ in range(3):
+            answers = await asyncio.gather(*(world.put_answers(pupil) for _ in range(4)))
+            assert [answer.status for answer in answers] == [200] * 4
 
     async def test_while_claims_is_silent_it_is_202_with_a_place_to_ask(self, world: World) -> None:
         pupil = await world.enroll()

@@ -130,6 +130,15 @@ class TestTheWayBackIn:
         assert refused.reason == (403, "recovery_refused")
         assert (await world.truth(refused))["detail"]["cause"] == "too_many_passwords"
 
+    async def test_its_ticket_is_no_way_to_find_out_the_password_later(self, world: World) -> None:
+        await world.claimed()
+        browser = await forgetful(world)
+        await browser.answer()
+        assert (await browser.set_password()).status == 204
+        for n in range(9):
+            assert (await browser.set_password(f"a guess {n}")).reason == (403, "recovery_refused")
+        assert (await browser.set_password()).reason == (403, "recovery_refused")
+
 
 class TestRefusals:
     async def test_they_are_all_one_and_the_desk_sees_which(self, world: World) -> None:

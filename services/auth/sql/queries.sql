@@ -145,13 +145,12 @@ INSERT INTO recovery (recovery_id, district, account, person_id, credential_id, 
 VALUES ($1, $2, $3, $4, $5, $6, $7)
 
 -- name: find_recovery
--- With the answers, while the credential that it was opened for is the live one, and the day's tries ($3).
-SELECT r.account, r.person_id, r.credential_id, r.questions, r.opened_by, r.new_credential_id, v.answers, t.count
+-- With the answers, while the credential that it was opened for is the live one.
+SELECT r.account, r.person_id, r.credential_id, r.questions, r.opened_by, r.new_credential_id, v.answers
 FROM recovery r
 LEFT JOIN credential c ON c.person_id = r.person_id AND c.credential_id = r.credential_id AND c.status = 'live'
 LEFT JOIN vault v ON v.credential_id = c.credential_id
-LEFT JOIN recovery_try t ON t.account = r.account AND t.day = $3
-WHERE r.recovery_id = $1 AND r.district = $2 AND r.expires_at > $4
+WHERE r.recovery_id = $1 AND r.district = $2 AND r.expires_at > $3
 
 -- name: count_try
 -- Before the answers are looked at, so that no number of devices at once gets more tries than are allowed.
@@ -162,6 +161,9 @@ SET count = recovery_try.count + 1, allowed = $3, last_at = $6,
     person_id = coalesce($5, recovery_try.person_id)
 WHERE recovery_try.count < $3
 RETURNING count
+
+-- name: give_back_tries
+DELETE FROM recovery_try WHERE account = $1 AND day = $2
 
 -- name: open_by_answers
 WITH forgiven AS (
