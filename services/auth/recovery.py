@@ -147,9 +147,7 @@ async def put_password(auth: Auth, on: Occasion, recovery_id: UUID, typed: str) 
     if row["opened_by"] is None:
         raise refused({"cause": "not_opened", "person_id": row["person_id"]})
 
-    async def count() -> (
-        None
-    ):  # the history answers no more questions here than in a claim, nor does a repeat
+    async def count() -> None:  # the history, and a repeat, answer no more questions than in a claim
         async with auth.kit.db.connection() as conn:
             if not await conn.fetchval(_sql.count_recovery_password, recovery_id, on.policy.claim_passwords):
                 raise refused({"cause": "too_many_passwords", "person_id": row["person_id"]})
