@@ -265,7 +265,7 @@ def table(rows: Sequence[Json], columns: Sequence[str] = ()) -> None:
     if not rows:
         out.print("none")
         return
-    columns = columns or list(rows[0])
+    columns = columns or list(dict.fromkeys(key for row in rows for key in row))
     drawn = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         drawn.add_column(column, overflow="fold")

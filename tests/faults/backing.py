@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from deploy.local.backing import Choice, make_kafka, make_postgres
-from deploy.local.processes import spawn
 from deploy.local.state import Files
 from services.cli.client import Json
-from tests.journeys.fleet import free_ports
+from tests.journeys.fleet import die_with_parent, free_ports
 
 BACK_WITHIN_S = 60
 
@@ -42,9 +41,11 @@ class Backing:
     async def launch(self, name: str) -> None:
         """Start one part and wait until it answers; TimeoutError when it does not."""
         part, log = self.parts[name], self.files.logs / f"{name}.out"
-        self.processes[name] = await spawn(
-            part.command(), log=log, env=part.environment(), account=part.account
-        )
+        with log.open("ab") as output:
+            self.processes[name] = await asyncio.create_subprocess_exec(
+                *map(str, part.command()), env=part.environment(), cwd="/", stdout=output, stderr=output,
+                start_new_session=True, preexec_fn=die_with_parent, **part.account.spawn_options(),
+            )  # fmt: skip
         for _ in range(BACK_WITHIN_S * 4):
             if await part.answers():
                 return

@@ -7,6 +7,7 @@ Tests walk through it as outsiders do: HTTP and Kafka, nothing else. What it sta
 import asyncio
 import base64
 import contextlib
+import ctypes
 import os
 import secrets
 import shutil
@@ -30,6 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DISTRICT = "ccps"
 PARTITIONS = 4  # fewer than in production: the tests' topics come and go on a small broker
 READY_WITHIN_S = 60
+PR_SET_PDEATHSIG = 1
 
 CLIENTS = {
     "sis": ["roster:write"],
@@ -58,6 +60,7 @@ class Part:
             self.process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", f"services.{self.service}", cwd=ROOT, env=self.env,
                 stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
+                preexec_fn=die_with_parent,
             )  # fmt: skip
 
     async def stop(self, number: int = signal.SIGTERM, patience_s: float = 20) -> int:
@@ -211,6 +214,12 @@ class Fleet:
     def logs(self) -> str:
         """The last lines of every part, for a test that failed."""
         return "\n".join(f"== {part.name}\n{part.log.read_text()[-4000:]}" for part in self.parts.values())
+
+
+def die_with_parent() -> None:
+    """Run in a new process: a test run that is killed takes with it what it started (Linux only)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def with_database(dsn: str, name: str) -> str:
