@@ -37,6 +37,7 @@ from shared.messages import CloudEvent, Event, EventCodec, Recorded, from_kafka
 
 log = structlog.get_logger(__name__)
 
+END_OF_TIME_MS = 253_402_300_799_000  # a sender may write any time where the topic lets it
 LINE_LIMIT = 500  # letters of one line that are taken in one transaction
 MAX_KEY_LENGTH = 255  # longer ones are cut and told apart by a digest
 MAX_DETAIL_LENGTH = 2000
@@ -232,7 +233,8 @@ async def _keep(
     record = letter.record
     await conn.execute(
         _sql.insert, consumer, letter.district, key, letter.version, _event_id(record), record.topic, record.partition,
-        record.offset, datetime.fromtimestamp(max(record.timestamp, 0) / 1000, UTC), record.timestamp_type,
+        record.offset, datetime.fromtimestamp(min(max(record.timestamp, 0), END_OF_TIME_MS) / 1000, UTC),
+        record.timestamp_type,
         record.key, [(_clean(name), value) for name, value in record.headers], record.value, reason, detail, state,
         now,
     )  # fmt: skip
@@ -350,10 +352,12 @@ def _event_id(record: ConsumerRecord) -> str | None:
 
 
 def _uuid(text: bytes | None) -> UUID | None:
+    """An id as we write it; Python would take it in braces, too."""
     try:
-        return UUID((text or b"").decode())
+        id = UUID((text or b"").decode())
     except ValueError:
         return None
+    return id if str(id).encode() == text else None
 
 
 # ------------------------------------------------------------------ what operators ask for

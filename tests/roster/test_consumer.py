@@ -120,6 +120,12 @@ async def test_every_kind_of_unusable_record_gets_a_reason(roster: Roster, datab
     await send(
         roster.topic, b"[" * 100_000, key=b"p8", headers=[("content-type", b"application/cloudevents+json")]
     )
+    await send(
+        roster.topic,
+        '{"data_base64": "é"}'.encode(),
+        key=b"p10",
+        headers=[("content-type", b"application/cloudevents+json")],
+    )
     await send(roster.topic, None, key=b"p9")
     await send(roster.topic, b"{}", headers=[])
     last = cloud_event(source_id="last")
@@ -139,7 +145,7 @@ async def test_every_kind_of_unusable_record_gets_a_reason(roster: Roster, datab
         "event_id_reused": 1,
         "field_control_character": 1,
         "entry_time_ambiguous": 1,
-        "event_malformed": 4,
+        "event_malformed": 5,
     }
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -312,6 +313,24 @@ def _put_null_headers(kafka: str, *topics: str) -> None:
             headers = [("ce_id", None), ("ce_sequence", None), ("ce_source", None)]
             producer.produce(topic, value, key, partition=0, headers=headers)
     assert producer.flush(10) == 0
+
+
+async def test_a_time_beyond_all_calendars_stops_nobody(scene: Scene) -> None:
+    """Where a topic keeps the times that its senders write."""
+    topic = kafka.enrollments_topic(scene.settings, "ccps")
+    its = {"message.timestamp.type": "CreateTime", "message.timestamp.after.max.ms": str(2**63 - 1)}
+    await kafka.create_topics(scene.settings, [replace(topic, config={**topic.config, **its})])
+
+    def put_late() -> None:
+        producer = Producer({"bootstrap.servers": scene.settings.kafka})
+        producer.produce(topic.name, None, "a", partition=0, timestamp=2**60)
+        assert producer.flush(10) == 0
+
+    await asyncio.to_thread(put_late)
+    await put(scene, topic.name, ("b", "1"))
+    async with running(scene.settings, intake(scene, topic.name, Trouble())):
+        await until(lambda: are(scene, b=["1"]))
+    assert await scene.states() == [("empty", "parked")]
 
 
 async def test_a_key_that_postgresql_cannot_hold_has_a_line_all_the_same(scene: Scene, ingress: str) -> None:

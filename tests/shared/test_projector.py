@@ -142,6 +142,20 @@ async def test_garbage_without_a_person_blocks_nobody(scene: Scene) -> None:
     assert await scene.states() == [("malformed_record", "parked")] * 3
 
 
+async def test_another_spelling_of_an_id_blocks_nobody(scene: Scene) -> None:
+    """Our relay never writes it; whoever may write to the topic is not trusted with shapes."""
+    here = next(n for n in range(100) if partition_of(person(n), 3) == 0)
+    key, value, headers = wire(event(person(here), 1))
+    strange = [b"{%s}" % key, b"urn:uuid:" + key, key.upper(), key.replace(b"-", b"")]
+    for k in strange:
+        same = [(n, k if n == "ce_subject" else v) for n, v in headers]
+        await scene.send((0, k, value, same), (0, k, b"[]", same), (0, k, None, []))
+    await scene.publish(event(person(here), 1))
+    async with running(scene.settings, live(scene)):
+        await until(lambda: has(scene, folded([event(person(here), 1)])))
+    assert {reason for reason, _ in await scene.states()} == {"malformed_record"}
+
+
 @pytest.mark.parametrize("known", [1, 2])
 async def test_two_events_of_one_version_stop_everything(scene: Scene, known: int) -> None:
     """Also when the first of them is still waiting in the person's line."""
