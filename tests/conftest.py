@@ -19,8 +19,15 @@ from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
 import asyncpg
+import hypothesis
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
+
+# A machine that is busy is no failure; CI walks the same examples every time.
+hypothesis.settings.register_profile(
+    "homeroom", deadline=None, print_blob=True, derandomize=bool(os.environ.get("CI"))
+)
+hypothesis.settings.load_profile("homeroom")
 
 PROJECT = Path(__file__).parents[1]
 RUN_FOLDER = "HOMEROOM_TEST_RUN_FOLDER"  # handed from the run to its xdist workers

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -134,12 +135,12 @@ def test_a_process_is_known_by_its_start_time_too() -> None:
 
 
 def test_a_process_that_ended_is_not_alive() -> None:
-    pid = os.spawnv(os.P_NOWAIT, sys.executable, [sys.executable, "-c", "import time; time.sleep(60)"])
-    record = ProcessRecord.of(pid)
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    record = ProcessRecord.of(process.pid)
     assert record.alive()
     record.send(signal.SIGKILL)
     assert record.wait(5)  # not even while it is a zombie
-    os.waitpid(pid, 0)
+    process.wait()
 
 
 def test_a_log_is_bounded_without_being_opened_again(tmp_path: Path) -> None:
