@@ -67,6 +67,24 @@ async def waive(
         show(await homeroom.get("claims", path.removesuffix("/waiver")), as_json=False)
 
 
+@account.command
+async def unlock(who: Person, *, ticket: Ticket = None) -> None:
+    """Lift the pauses after wrong passwords and wrong answers at once; by themselves they end the next day."""
+    async with connect() as homeroom:
+        path = f"/accounts/{(await find_account(homeroom, who))['person_id']}/lockout"
+        await homeroom.call("desk", "DELETE", "auth", path, query={"desk_ticket": ticket})
+        out.print("unlocked")
+
+
+@account.command
+async def code(who: Person, *, ticket: Ticket = None, json: AsJson = False) -> None:
+    """A one-time code with which the pupil sets a new password, in place of the three questions; shown once, here."""
+    async with connect() as homeroom:
+        path = f"/accounts/{(await find_account(homeroom, who))['person_id']}/recovery-codes"
+        body = {"desk_ticket": ticket} if ticket else {}
+        show((await homeroom.post("auth", path, body)).body, json)
+
+
 @person.command(name="show")
 async def show_person(who: Person, *, json: AsJson = False) -> None:
     """What the SIS has told about a pupil: names and number to the letter, the enrollments, the basis of the wait."""

@@ -172,6 +172,11 @@ class Pupil:
         body = {"answers": answers or self.answers}
         return await self.ask("POST", "auth", path, body, headers=bearer(self.recovery["ticket"]))
 
+    async def show_code(self, code: str) -> Answer:
+        """The help desk's one-time code, where the answers would go."""
+        path = f"/recoveries/{self.recovery['recovery_id']}/answers"
+        return await self.ask("POST", "auth", path, {"code": code}, headers=bearer(self.recovery["ticket"]))
+
     async def recover_with(self, password: str) -> Answer:
         path = f"/recoveries/{self.recovery['recovery_id']}/password"
         return await self.ask(

@@ -134,6 +134,17 @@ def test_a_timeline_is_one_of_all_services_in_order(
     assert [event["time"] for event in shown] == sorted(event["time"] for event in shown)
 
 
+def test_a_lockout_is_lifted_and_a_code_is_shown(
+    services: FakeServices, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    services.answers[f"GET /accounts/{PERSON}"] = [(200, ACCOUNT)]
+    services.answers[f"DELETE /accounts/{PERSON}/lockout"] = [(200, None)]
+    services.answers[f"POST /accounts/{PERSON}/recovery-codes"] = [(201, {"code": "7K3M9QX0AB"})]
+    assert run("account", "unlock", PERSON) == 0
+    assert run("account", "code", PERSON, "--ticket", "T-1") == 0
+    assert "7K3M9QX0AB" in capsys.readouterr().out
+
+
 def test_a_waiver_is_given_and_taken_back(services: FakeServices, run: Run) -> None:
     services.answers[f"GET /accounts/{PERSON}"] = [(200, ACCOUNT)]
     services.answers[f"PUT /accounts/{PERSON}/waiver"] = [(200, None)]

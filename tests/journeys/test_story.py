@@ -158,6 +158,35 @@ async def test_what_was_refused_is_explained_to_the_desk_only(town: Town) -> Non
     assert "O'Neill" in str(truth)
 
 
+async def test_after_five_wrong_tries_only_the_desk_opens_the_way_back(town: Town) -> None:
+    """The questions rest, for right answers too; the desk's code opens at once, and lifting the lockout as well."""
+    pupil = await town.pupil()
+    old = await claim(pupil)
+    person = (await town.person(pupil))["person_id"]
+    wrong = [
+        {**answer, "answer": "2001" if answer["answer"].isdigit() else "June"} for answer in pupil.answers
+    ]
+    assert (await pupil.forgot_password()).status == 201
+    for _ in range(5):
+        assert (await pupil.answer_questions(wrong)).body["reason"] == "recovery_refused"
+    refused = await pupil.answer_questions()
+    assert refused.body["reason"] == "recovery_refused"
+    truth = await town.homeroom.get("auth", f"/refusals/{refused.body['reference']}")
+    assert truth["detail"]["cause"] == "resting"
+
+    given = await town.homeroom.post("auth", f"/accounts/{person}/recovery-codes", {"desk_ticket": "T-2"})
+    assert (await pupil.show_code("0000000000")).body["reason"] == "recovery_refused"
+    assert (await pupil.show_code(given.body["code"])).status == 200
+    new = new_password()
+    assert (await pupil.recover_with(new)).status == 204
+    assert (await pupil.sign_in(new)).status == 201
+    assert (await pupil.sign_in(old)).status == 401
+
+    await town.homeroom.call("desk", "DELETE", "auth", f"/accounts/{person}/lockout")
+    assert (await pupil.forgot_password()).status == 201
+    assert (await pupil.answer_questions()).status == 200
+
+
 async def test_an_unknown_pupil_can_ask_all_the_same(town: Town) -> None:
     """Recovery asks three questions of everybody."""
     stranger = Pupil(town.homeroom.ask, enrollment(timedelta(0), now=clock.now()), town.policy)
