@@ -13,6 +13,7 @@ import aiohttp
 from deploy.local.account import Account
 from deploy.local.state import PROJECT, Files
 from deploy.prepare import SIGNERS
+from shared.settings import unknown_variables
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ class Service:
 
     def environment(self) -> dict[str, str]:
         """The caller's HOMEROOM_* settings hold (a policy folder, Kafka's security), but for what is wired here."""
-        given = {key: value for key, value in os.environ.items() if not key.startswith("HOMEROOM_LOCAL_")}
+        foreign = unknown_variables(os.environ)  # the stack's own settings, and those of the command line
+        given = {name: value for name, value in os.environ.items() if name not in foreign}
         wired = {
             "PYTHONPATH": str(PROJECT),
             "HOMEROOM_POSTGRES": self.dsn,

@@ -12,8 +12,10 @@ import pytest
 from deploy.local import provision, state
 from deploy.local.backing import Choice, NotUsable
 from deploy.local.processes import ProcessRecord, free_port
+from deploy.local.service import Service
 from deploy.local.state import Credentials, Files, PartState, Stack
 from deploy.local.supervisor import WANTED_PORTS, choose_ports
+from shared.settings import from_environment, unknown_variables
 
 GONE = ProcessRecord(os.getpid(), 1.0)  # a process of this pid that started in 1970
 
@@ -175,3 +177,22 @@ async def test_a_role_enters_its_own_database_and_no_other(
             await admin.execute(f'DROP DATABASE IF EXISTS "homeroom_{name}" WITH (FORCE)')
             await admin.execute(f'DROP ROLE IF EXISTS "homeroom_{name}"')
         await admin.close()
+
+
+def test_a_service_gets_the_callers_settings_but_not_the_stacks(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOMEROOM_LOG_LEVEL", "DEBUG")
+    monkeypatch.setenv("HOMEROOM_KAFKA", "elsewhere:9092")
+    monkeypatch.setenv("HOMEROOM_STATE_DIR", "/somewhere")
+    monkeypatch.setenv("HOMEROOM_LOCAL_JAVA", "/somewhere/java")
+    given = Service(
+        "auth", files, {"auth": 8103}, "postgresql://auth@127.0.0.1/auth", "127.0.0.1:29092"
+    ).environment()
+    assert unknown_variables(given) == []
+    settings = from_environment(given, service="auth")
+    assert (settings.log_level, settings.kafka, settings.http_port) == ("DEBUG", "127.0.0.1:29092", 8103)
+    assert settings.pepper_file == files.pepper
+    assert (
+        "HOMEROOM_PEPPER_FILE" not in Service("roster", files, {"auth": 1, "roster": 2}, "", "").environment()
+    )
