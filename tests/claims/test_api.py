@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -14,7 +15,7 @@ from services.claims import api
 from services.claims.events import AccountClaimed, ClaimOpened, ClaimRejected
 from services.claims.projections import EnrollmentVoided
 from shared import clock
-from tests.claims.conftest import World
+from tests.claims.conftest import D, World
 
 
 def differing(kit: Any, **rules: Any) -> None:
@@ -226,6 +227,23 @@ class TestUniformRefusals:
             started = loop.time()
             await self.refused(world, **typed)
             assert loop.time() - started >= api.UNIFORM_S
+
+    async def test_who_dawdles_over_the_request_cannot_measure_either(self, world: World) -> None:
+        """A body held back until shortly before the moment would show what the refusal cost."""
+        loop, asked = asyncio.get_running_loop(), 0.0
+        await self.refused(world, number="9999999")  # connects to the database: the next one is quick
+
+        async def body() -> AsyncIterator[bytes]:
+            nonlocal asked
+            yield b'{"last_name": "X", "first_name": "Y", '
+            await asyncio.sleep(api.UNIFORM_S / 2)
+            asked = loop.time()
+            yield b'"number": "9999999"}'
+
+        headers = {"Content-Type": "application/json"}
+        async with world.http.post(f"{D}/claims", data=body(), headers=headers) as response:
+            assert response.status == 403
+        assert loop.time() - asked >= api.UNIFORM_S
 
     @pytest.mark.parametrize("why", ["account_claimed", "waiting_period"])
     async def test_a_uniform_district_tells_nobody_why(self, world: World, why: str) -> None:
