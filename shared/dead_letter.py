@@ -231,12 +231,12 @@ async def _keep(
             await conn.execute(_sql.change, letter.id, state, reason, detail, int(state == "parked"), now)
         return
     record = letter.record
+    headers = [(_clean(name), value) for name, value in record.headers]
+    appended_at = datetime.fromtimestamp(min(max(record.timestamp, 0), END_OF_TIME_MS) / 1000, UTC)
     await conn.execute(
-        _sql.insert, consumer, letter.district, key, letter.version, _event_id(record), record.topic, record.partition,
-        record.offset, datetime.fromtimestamp(min(max(record.timestamp, 0), END_OF_TIME_MS) / 1000, UTC),
-        record.timestamp_type,
-        record.key, [(_clean(name), value) for name, value in record.headers], record.value, reason, detail, state,
-        now,
+        _sql.insert, consumer, _clean(letter.district), key, letter.version, _event_id(record), record.topic,
+        record.partition, record.offset, appended_at, record.timestamp_type, record.key, headers, record.value,
+        reason, detail, state, now,
     )  # fmt: skip
     metrics.consumed.labels(consumer, state).inc()
     # Never the detail: it may quote what the record says of a person.

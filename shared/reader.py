@@ -64,7 +64,8 @@ class Reader:
     @contextlib.asynccontextmanager
     async def open(cls, settings: Settings, name: str, topic: str, locate: Locate) -> AsyncIterator[Reader]:
         """A reader that stands where `locate` says; the record before each position was read again and compared."""
-        async with kafka.consuming(settings) as consumer:
+        # What a stranger's producer took back, its transaction aborted, was never said.
+        async with kafka.consuming(settings, isolation_level="read_committed") as consumer:
             reader = cls(consumer, name, topic)
             with kafka.unavailable_when_lost():
                 async with asyncio.timeout(OPEN_TIMEOUT_S):

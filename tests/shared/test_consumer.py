@@ -345,3 +345,36 @@ async def test_a_key_that_postgresql_cannot_hold_has_a_line_all_the_same(scene: 
 
 async def three(scene: Scene) -> bool:
     return len(await scene.letters()) == 3
+
+
+@pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
+async def test_what_strangers_compress_is_read(scene: Scene, ingress: str, codec: str) -> None:
+    client = Producer({"bootstrap.servers": scene.settings.kafka, "compression.type": codec})
+    for n in range(50):
+        client.produce(ingress, key=b"a", value=f"{n}".encode() * 20, partition=0)
+    assert await asyncio.to_thread(client.flush, 10) == 0
+    async with running(scene.settings, intake(scene, ingress, Trouble())):
+        await until(lambda: are(scene, a=[f"{n}" * 20 for n in range(50)]))
+
+
+async def test_what_a_stranger_took_back_was_never_said(scene: Scene, ingress: str) -> None:
+    client = Producer({"bootstrap.servers": scene.settings.kafka, "transactional.id": ingress})
+
+    def say() -> None:
+        client.init_transactions()
+        for value, end in (
+            ("1", client.commit_transaction),
+            ("2", client.abort_transaction),
+            ("3", client.commit_transaction),
+        ):
+            client.begin_transaction()
+            client.produce(ingress, key=b"a", value=value.encode(), partition=0)
+            client.flush()
+            end()
+
+    async with running(scene.settings, intake(scene, ingress, Trouble())):
+        await asyncio.to_thread(say)
+        await until(lambda: are(scene, a=["1", "3"]))
+    await put(scene, ingress, ("a", "4"))
+    async with running(scene.settings, intake(scene, ingress, Trouble())):
+        await until(lambda: are(scene, a=["1", "3", "4"]))

@@ -11,10 +11,11 @@ from aiokafka import ConsumerRecord
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shared import clock, rebuild
+from shared import clock, dead_letter, rebuild
 from shared.builder import Build, Job
-from shared.consumer import Reaction, ReactionRunner
+from shared.consumer import Intake, IntakeRunner, Reaction, ReactionRunner, Unacceptable
 from shared.database import Connection, Database
+from shared.errors import Diverged
 from shared.messages import Recorded
 from shared.projector import LiveProjection
 from shared.runner import Runner
@@ -186,3 +187,79 @@ async def test_a_rebuild_makes_the_same_rows(scene: Scene, delivered: Any) -> No
     assert await scene.gates("count@new") == {
         who: max(e.version for e in history if e.stream_id == who) for who in {e.stream_id for e in history}
     }
+
+
+NAMES = [
+    "ce_id",
+    "ce_subject",
+    "ce_type",
+    "ce_source",
+    "ce_sequence",
+    "ce_dataschema",
+    "ce_time",
+    "content-type",
+]
+BYTES = st.one_of(
+    st.none(),
+    st.binary(max_size=20),
+    st.text(max_size=20).map(lambda text: text.encode(errors="replace")),
+    st.sampled_from(
+        [b"\0", b"/homeroom/counter/\0", b"/homeroom/counter/", b"9" * 30, b"-1", b"1e3", b"x" * 4000]
+    ),
+    st.sampled_from([str(person(n)).encode() for n in range(2)]),
+)
+
+
+@st.composite
+def garbage(draw: st.DrawFn) -> ConsumerRecord:
+    """A record that anybody who may write could have written; some differ from a good one in a header only."""
+    good = record(0, 0, event(person(draw(st.integers(0, 1))), draw(st.integers(1, 3))))
+    headers = dict(good.headers) if draw(st.booleans()) else {}
+    headers |= draw(
+        st.dictionaries(st.one_of(st.sampled_from(NAMES), st.text(max_size=5)), BYTES, max_size=3)
+    )
+    key = good.key if draw(st.booleans()) else draw(BYTES)
+    value = good.value if draw(st.booleans()) else draw(BYTES)
+    moment = draw(st.sampled_from([0, -1, 1_700_000_000_000, 2**62]))
+    return replace(good, key=key, value=value, headers=tuple(headers.items()), timestamp=moment)
+
+
+@EXAMPLES
+@given(records=st.lists(garbage(), min_size=1, max_size=8))
+async def test_garbage_stops_nobody(scene: Scene, records: list[ConsumerRecord]) -> None:
+    """Projections, reactions and intakes take, or set aside, whatever lies in a topic; and can be asked about it."""
+
+    async def react(conn: Connection, e: Recorded[Any]) -> None:
+        await conn.execute("INSERT INTO effect (who, version) VALUES ($1, $2)", e.stream_id, e.version)
+
+    async def handle(conn: Connection, r: ConsumerRecord) -> None:
+        raise Unacceptable("garbage", repr(r), None)
+
+    runners: list[Runner] = [
+        LiveProjection(COUNTS, scene.settings, scene.db),
+        ReactionRunner(Reaction("react", SERVICE, CODEC, react), scene.settings, scene.db, lambda: None),
+        IntakeRunner(
+            Intake("intake", "a.b.c", handle, lambda r: (r.key or b"").decode()),
+            scene.settings,
+            scene.db,
+            lambda: None,
+        ),
+    ]
+    laid = [replace(r, offset=offset) for offset, r in enumerate(records)]
+    await anew(scene)
+    for runner in runners:
+        runner.slots = frozenset({0})
+        await runner._positions({0: 0})
+        try:
+            await runner.take({0: laid})
+        except Diverged:  # two events of one version: that may be said as well
+            continue
+        assert runner.positions == {0: len(laid)}
+    for letter in await scene.letters():
+        async with scene.db.connection() as conn:
+            found = await dead_letter.find(conn, letter["id"])
+        assert found is not None
+        original = laid[found["record_offset"]]
+        kept = dead_letter.record_of(found)
+        assert (kept.key, kept.value, kept.partition) == (original.key, original.value, original.partition)
+        assert dead_letter.public(found)
