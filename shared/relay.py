@@ -18,7 +18,7 @@ import structlog
 from aiokafka import AIOKafkaProducer
 
 from shared.database import Connection, Row, close, connect, queries, unavailable_when_lost
-from shared.errors import Unavailable
+from shared.errors import Diverged, Unavailable
 from shared.history import Disagreement, compare
 from shared.kafka import consuming, producing
 from shared.kafka import unavailable_when_lost as kafka_unavailable_when_lost
@@ -85,6 +85,7 @@ class Relay:
         self._woken = asyncio.Event()
         self._stopping = False
         self._recompare_at = 0.0
+        self._locked: frozenset[int] = frozenset()
         self.parts: frozenset[int] = frozenset()
         self.halted: Mapping[int, Disagreement] = {}
         self.failure: str | None = None
@@ -143,13 +144,14 @@ class Relay:
         loop = asyncio.get_running_loop()
         floor = _Floor()
         full_poll_at = 0.0
-        self.halted = {}
+        self._locked = frozenset()
         while not self._stopping:
             self._woken.clear()  # before the SELECT: a commit after it wakes us again
             full = loop.time() >= full_poll_at
             if full:
                 full_poll_at = loop.time() + FULL_POLL_S
-                await self._take_parts(conn)
+                if await self._take_parts(conn):
+                    floor.seq = 0  # in a part that was another's, more than we send at once may lie below
                 await floor.look(conn)
             rows = await conn.fetch(_sql.pending, 0 if full else floor.seq, list(self.parts), MAX_ROWS)
             all_sent = await self._send(conn, producer, rows) if rows else True
@@ -161,22 +163,29 @@ class Relay:
                     async with asyncio.timeout(POLL_S):
                         await self._woken.wait()
 
-    async def _take_parts(self, conn: Connection) -> None:
-        """Lock what nobody else holds; publish only where store and topic agree, and look at the others again."""
-        ours = self.parts | self.halted.keys()
-        wanted = [part for part in range(self._settings.partitions) if part not in ours]
+    async def _take_parts(self, conn: Connection) -> bool:
+        """Lock what nobody else holds; publish only where store and topic agree, and look at the others again.
+        Whether there is more to publish now.
+
+        What an earlier session found to disagree stays `halted` until it has been compared again.
+        """
+        wanted = [part for part in range(self._settings.partitions) if part not in self._locked]
         new = [row["part"] for row in await conn.fetch(_sql.take_parts, wanted, LOCK_CLASS)] if wanted else []
+        self._locked |= set(new)
+        halted = self.halted.keys() & self._locked
         now = asyncio.get_running_loop().time()
-        if not new and not (self.halted and now >= self._recompare_at):
-            return
+        if not new and not (halted and now >= self._recompare_at):
+            self.halted = {part: self.halted[part] for part in halted}
+            return False
         self._recompare_at = now + RECOMPARE_S
-        asked = [*new, *self.halted]
+        asked = sorted({*new, *halted})
         async with consuming(self._settings) as consumer:
             self.halted = await compare(conn, consumer, self._topic, asked)
         for problem in self.halted.values():
             log.error("history_diverged", topic=self._topic, part=problem.part, detail=problem.detail)
         self.parts |= set(asked) - self.halted.keys()
         log.info("relay_holds", topic=self._topic, parts=sorted(self.parts), halted=sorted(self.halted))
+        return True
 
     async def _send(self, conn: Connection, producer: AIOKafkaProducer, rows: Sequence[Row]) -> bool:
         """Send rows, each part's in order, and mark what was acknowledged; were they all sent?
@@ -219,14 +228,19 @@ class Relay:
         return _Acknowledged(part, rows[:taken], last_offset)
 
     async def _mark(self, conn: Connection, sent: Sequence[_Acknowledged]) -> None:
-        """Take acknowledged rows out of the outbox and note each part's last record, in one statement."""
+        """Take acknowledged rows out of the outbox and note each part's last record, in one statement.
+
+        Raises Diverged when a part's offsets have begun anew: so has the topic, and the next comparison tells.
+        """
         if not sent:
             return
         last = [(part, offset, rows[-1]["event_id"]) for part, rows, offset in sent if offset is not None]
         parts, offsets, event_ids = ([entry[n] for entry in last] for n in range(3))
         seqs = [row["seq"] for part in sent for row in part.rows]
-        await conn.execute(_sql.mark_sent, seqs, parts, offsets, event_ids)
+        noted = await conn.execute(_sql.mark_sent, seqs, parts, offsets, event_ids)
         self.published += len(seqs)
+        if noted != f"INSERT 0 {len(parts)}":
+            raise Diverged(f"{self._topic} was made anew")
 
     def _envelope(self, row: Row) -> Recorded[Event]:
         """The envelope of a row; its data stays the text that was stored."""

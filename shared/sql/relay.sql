@@ -10,6 +10,7 @@ ORDER BY outbox.seq LIMIT $3
 
 -- name: mark_sent
 -- Exactly the rows that were acknowledged, never a range: a lower number may be committed later than a higher one.
+-- An offset at or below the last is of a topic made anew: what is known of the old one stays, for comparing.
 WITH gone AS (
     DELETE FROM outbox WHERE seq = ANY($1::bigint[])
 )
@@ -18,6 +19,7 @@ SELECT part, last_offset, last_event_id
 FROM unnest($2::integer[], $3::bigint[], $4::uuid[]) AS sent (part, last_offset, last_event_id)
 ON CONFLICT (part) DO UPDATE
 SET last_offset = EXCLUDED.last_offset, last_event_id = EXCLUDED.last_event_id, at = clock_timestamp()
+WHERE publication.last_offset < EXCLUDED.last_offset
 
 -- name: oldest_running
 SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint

@@ -18,9 +18,10 @@ from cloudevents.core.formats.json import JSONFormat
 
 from shared import clock, relay
 from shared.database import Database
+from shared.history import Disagreement
 from shared.kafka import administering
-from shared.messages import Cause, from_kafka
-from shared.relay import Backlog, Relay, backlog
+from shared.messages import Cause, from_kafka, partition_of
+from shared.relay import Backlog, Relay, _Floor, backlog
 from shared.testing import NOON
 from tests.shared.kit import CODEC, Counted, Publishing, first_seen, migrated, settings
 
@@ -268,6 +269,30 @@ async def test_who_commits_late_is_not_overtaken(bench: Publishing, monkeypatch:
     assert (await bench.versions())[slow] == [1, 2]
 
 
+async def test_what_waits_in_a_part_taken_over_is_not_overtaken(
+    bench: Publishing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than one batch lies below the floor when its relay dies; another, whose floor has risen, takes over."""
+    floors: list[relay._Floor] = []
+    monkeypatch.setattr(relay, "_Floor", lambda: floors.append(_Floor()) or floors[-1])
+    monkeypatch.setattr(relay, "FULL_POLL_S", 0.1)
+    await bench.make_topic()
+    person = uuid4()
+    part = partition_of(person, 3)
+    events = [Counted(by=n, note="x" * 20_000) for n in range(60)]
+    async with bench.db.connection() as dead, bench.db.connection() as conn:
+        await dead.execute("SELECT pg_advisory_lock($1, $2)", relay.LOCK_CLASS, part)
+        async with running(bench.relay):
+            await bench.store.append(conn, "ccps", person, 0, events, now=NOON, cause=Cause.new())
+            await until(lambda: len(bench.relay.parts) == 2 and floors[-1].seq == 60)
+            async with conn.transaction():
+                await conn.fetchval("SELECT pg_current_xact_id()")  # the floor stays where it is
+                await bench.add(person)
+                await dead.execute("SELECT pg_advisory_unlock($1, $2)", relay.LOCK_CLASS, part)
+                await bench.drained()
+    assert (await bench.versions())[person] == list(range(1, 62))
+
+
 class TestFloor:
     """The floor rises to the last number drawn only when nobody can add below it any more.
 
@@ -350,6 +375,42 @@ async def test_a_relay_outlives_what_is_missing(missing: str, kafka_bootstrap: s
         await until(lambda: alone.failures >= 2)
         assert alone.failure == f"{missing} is not available"
         assert not task.done()
+
+
+async def test_where_they_disagreed_is_kept_until_it_is_compared_again(
+    bench: Publishing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lost connection is no reason to serve what the topic contradicts."""
+    await bench.make_topic()
+    looks = 0
+
+    async def look(*_: Any) -> dict[int, Disagreement]:
+        nonlocal looks
+        looks += 1
+        if looks == 2:
+            await asyncio.sleep(3600)
+        return {1: Disagreement(1, "topic", "the store was restored")}
+
+    monkeypatch.setattr(relay, "compare", look)
+    async with running(bench.relay):
+        await until(lambda: looks == 1 and bench.relay.parts == {0, 2})
+        await _terminate_relays(bench.db)
+        await until(lambda: looks == 2)
+        assert bench.relay.halted.keys() == {1}
+        assert bench.relay.parts == frozenset()
+
+
+async def test_a_topic_made_anew_under_the_relay_is_noticed(bench: Publishing) -> None:
+    await bench.make_topic()
+    person = uuid4()
+    async with running(bench.relay):
+        await bench.add(person, 1, 1, 1)
+        await bench.drained()
+        await bench.drop_topic()
+        await bench.make_topic()
+        await bench.add(person)
+        await until(lambda: bench.relay.halted.keys() == {partition_of(person, 3)})
+        assert bench.relay.halted[partition_of(person, 3)].ahead == "store"
 
 
 async def test_a_part_whose_offset_was_not_said_keeps_its_last_publication(bench: Publishing) -> None:
