@@ -48,7 +48,7 @@ async def own_backing() -> AsyncIterator[Backing]:
         await backing.stop()
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 async def test_every_part_is_killed_once_in_the_middle_of_200_journeys(own_backing: Backing) -> None:
     """Each service, each gap of a relay, the broker and PostgreSQL; then every store is read."""
     outcome = await run(own_backing, seed=20261122, kills=EVERY_KIND)
@@ -59,7 +59,7 @@ async def test_every_part_is_killed_once_in_the_middle_of_200_journeys(own_backi
 
 
 @pytest.mark.deep
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(4 * 3600)
 async def test_the_whole_matrix_of_kills_and_seeds(own_backing: Backing) -> None:
     """Every kind of kill, several times in one run, with every seed; the result is written to docs/faults.md."""
     outcomes: dict[str, list[Outcome]] = {}
