@@ -64,3 +64,4 @@ COMPILE = env -u PIP_FIND_LINKS -u UV_FIND_LINKS uv pip compile --quiet --univer
 lock: ## resolve the dependencies anew (needs uv)
 	$(COMPILE) --extra dev pyproject.toml -o requirements.lock
 	$(COMPILE) --constraint requirements.lock pyproject.toml -o deploy/image.lock
+	$(BIN)/python -m deploy.lock_kafka

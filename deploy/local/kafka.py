@@ -1,7 +1,7 @@
 """Apache Kafka for one machine: one KRaft node. The jars come by a committed list and are checked against it.
 
-`kafka-jars.sha256` names what Apache Kafka 4.1.1 resolves to, with log4j2 as the log's backend: made once with a
-Maven resolver, then fixed, so that nothing is resolved (and nothing can change) on a user's machine.
+`kafka-jars.sha256` names what Apache Kafka 4.1.1 resolves to, with log4j2 as the log's backend: made with
+`python -m deploy.lock_kafka`, then fixed, so that nothing is resolved (and nothing can change) on a user's machine.
 """
 
 import asyncio
