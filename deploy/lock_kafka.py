@@ -1,4 +1,4 @@
-"""Resolve Apache Kafka anew and write the list of jars that `make up` fetches: `python -m deploy.lock_kafka [VERSION]`."""
+"""Resolve Apache Kafka anew and write the list of jars that `make up` fetches (`python -m deploy.lock_kafka`)."""
 
 import hashlib
 import sys
