@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -147,9 +147,10 @@ async def run(
     async with (
         running(backing) as (fleet, detours),
         aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=15)) as http,
+        AsyncExitStack() as held,
     ):
         policy = await policy_of(fleet, http)
-        crowd = Crowd(fleet, http, policy, seed, lives)
+        crowd = await held.enter_async_context(Crowd(fleet, http, policy, seed, lives, dawdle_s=2 * pace_s))
         havoc = Havoc(backing, fleet, detours, rng)
         for number, value in enumerate(MALFORMED):
             await crowd.publish(f"malformed-{number}", value, [])
@@ -167,8 +168,6 @@ async def run(
         checker = Checker(fleet, crowd, intended_dead_letters=len(MALFORMED))
         checker.problems += [repr(end) for end in ended if isinstance(end, BaseException)]
         problems = await checker.check()
-        if crowd.producer:
-            await crowd.producer.stop()
         return Outcome(
             seed=seed, kills=order, caught=havoc.caught, problems=problems, counts=dict(checker.counts),
             answers=dict(sorted(crowd.answers.items())), seconds=time.monotonic() - began,

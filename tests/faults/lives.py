@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from typing import Self
 from uuid import uuid4
 
 import aiohttp
@@ -69,6 +70,7 @@ class Walker:
     async def changes(self) -> None:
         await self.signs_in()
         new = self.new_password()
+        await self.dawdle()
         answer = await self.pupil.change_password(str(self.life.password), new)
         # Asked again after a lost answer, the change is refused because it is done: signing in tells.
         if answer.status != 204 and (await self.pupil.sign_in(new)).status != 201:
@@ -79,6 +81,7 @@ class Walker:
     async def recovers(self) -> None:
         await self.signs_in()
         new = self.new_password()
+        await self.dawdle()
         must(await self.pupil.forgot_password(), 201)
         must(await self.pupil.answer_questions(), 200)
         must(await self.pupil.recover_with(new), 204)  # also when it is asked again after a lost answer
@@ -141,6 +144,10 @@ class Walker:
         await self.crowd.publish(self.life.enrolled["source_id"], msgspec.json.encode(event), headers)
         self.life.events.append(event["id"])
 
+    async def dawdle(self) -> None:
+        """What a pupil does between two clicks; so that many are in the middle of something at any moment."""
+        await asyncio.sleep(self.rng.uniform(0, self.crowd.dawdle_s))
+
     async def open(self) -> Answer:
         """Begin a claim; until claims has heard of the pupil the refusal is the uniform one."""
         deadline = time.monotonic() + PATIENCE_S
@@ -154,8 +161,11 @@ class Walker:
 
     async def claim(self) -> None:
         password = self.new_password()
+        await self.dawdle()
         must(await self.open(), 201)
+        await self.dawdle()
         must(await self.pupil.set_password(password), 200)
+        await self.dawdle()
         state = await self.seal(password)
         if state != "completed":
             raise Impatient(f"{self.life.name}: the claim ended as {state}")
@@ -177,10 +187,12 @@ class Walker:
         return await self.pupil.claim_settled(within_s=PATIENCE_S)
 
     async def sign_in(self) -> None:
+        await self.dawdle()
         must(await self.pupil.sign_in(str(self.life.password)), 201)
         must(await self.pupil.who_am_i(), 200)
 
     async def reset(self) -> None:
+        await self.dawdle()
         line = " ".join(self.life.enrolled[name] for name in ("first_name", "last_name", "number"))
         body = {"lines": [line], "desk_ticket": self.life.name}
         answer = await self.crowd.as_client("desk", "POST", "claims", "/reset-batches", body)
@@ -209,13 +221,29 @@ class Walker:
 class Crowd:
     """All lives of one run, and their patient way to the services."""
 
-    def __init__(self, fleet: Fleet, http: aiohttp.ClientSession, policy: Json, seed: int, size: int) -> None:
-        self.fleet, self.policy = fleet, policy
+    def __init__(
+        self,
+        fleet: Fleet,
+        http: aiohttp.ClientSession,
+        policy: Json,
+        seed: int,
+        size: int,
+        *,
+        dawdle_s: float = 0,
+    ) -> None:
+        self.fleet, self.policy, self.dawdle_s = fleet, policy, dawdle_s
         self.homeroom = Homeroom(fleet.site(), http)
         self.rng = random.Random(seed)
-        self.producer: AIOKafkaProducer | None = None
+        self.producer = AIOKafkaProducer(bootstrap_servers=fleet.kafka, acks="all", request_timeout_ms=5000)
         self.answers: dict[int, int] = {}
         self.lives = [self._born(number) for number in range(size)]
+
+    async def __aenter__(self) -> Self:
+        await self.producer.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.producer.stop()
 
     def _born(self, number: int) -> Life:
         data = enrollment(timedelta(hours=25 + self.rng.random()), now=clock.now())
@@ -259,23 +287,15 @@ class Crowd:
         deadline = time.monotonic() + PATIENCE_S
         while True:
             try:
-                producer = await self._producer()
                 await asyncio.wait_for(
-                    producer.send_and_wait(self.fleet.ingress, value, key=key.encode(), headers=headers), 20
+                    self.producer.send_and_wait(self.fleet.ingress, value, key=key.encode(), headers=headers),
+                    20,
                 )
                 return
             except (KafkaError, TimeoutError, OSError):
                 if time.monotonic() > deadline:
                     raise
                 await asyncio.sleep(0.5)
-
-    async def _producer(self) -> AIOKafkaProducer:
-        if self.producer is None:
-            self.producer = AIOKafkaProducer(
-                bootstrap_servers=self.fleet.kafka, acks="all", request_timeout_ms=5000
-            )
-            await self.producer.start()
-        return self.producer
 
 
 def must(answer: Answer, status: int) -> None:
