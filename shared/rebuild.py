@@ -143,7 +143,8 @@ class Rebuilder:
 
     async def _session(self) -> None:
         name = f"homeroom-{self._settings.service}-rebuilder"
-        self._conn = await connect(self._settings.postgres, application_name=name, idle_session_timeout="30s")
+        patience = {"idle_session_timeout": "30s", "statement_timeout": f"{LONG_S:.0f}s"}
+        self._conn = await connect(self._settings.postgres, application_name=name, **patience)
         try:
             with unavailable_when_lost(self._conn):
                 mine = False
@@ -197,7 +198,7 @@ class Rebuilder:
     async def _enter(
         self, rebuild: Row, state: str, *, error: str | None = None, finished: bool = False, **report: Any
     ) -> None:
-        await self._conn.execute(_sql.enter, rebuild["id"], state, error, report, finished)
+        await self._conn.execute(_sql.enter, rebuild["id"], state, error, report, finished, rebuild["wish"])
         log.info("rebuild", projection=rebuild["projection"], state=state, error=error)
 
     # building

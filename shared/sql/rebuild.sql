@@ -21,7 +21,8 @@ UPDATE rebuild SET done = $2, total = $3, changed_at = clock_timestamp()
 WHERE id = $1 AND state = 'building' RETURNING wish
 
 -- name: enter
-UPDATE rebuild SET state = $2, wish = NULL, error = $3, report = report || $4, changed_at = clock_timestamp(),
+-- The wish that was dealt with ($6) is over; one that came meanwhile stands.
+UPDATE rebuild SET state = $2, wish = CASE WHEN $5 THEN NULL ELSE nullif(wish, $6) END, error = $3, report = report || $4, changed_at = clock_timestamp(),
        finished_at = CASE WHEN $5 THEN clock_timestamp() END
 WHERE id = $1
 

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from shared import clock, rebuild
+from shared import clock, database, rebuild
 from shared.event_store import EventStore
 from shared.messages import Cause
 from shared.projection import Projection
@@ -154,6 +154,49 @@ async def test_a_replay_tells_what_differs_without_telling_of_anybody(scene: Sce
     assert "secret" not in str(found)
     assert await scene.value("SELECT to_regclass('count__new') IS NULL")
     assert await scene.value("SELECT count(*) FROM gate WHERE consumer <> 'count'") == 0
+
+
+async def test_what_is_wished_while_it_is_compared_is_granted(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report, comparing, asked = Rebuilder._report, asyncio.Event(), asyncio.Event()
+
+    async def slow(self: Rebuilder, projection: Projection[Any]) -> dict[str, Any]:
+        comparing.set()
+        await asked.wait()
+        return await report(self, projection)
+
+    monkeypatch.setattr(Rebuilder, "_report", slow)
+    await scene.publish(*stream(1, 3))
+    async with process(scene):
+        await until(lambda: has(scene, folded(stream(1, 3))))
+        id = await begin(scene)
+        await asyncio.wait_for(comparing.wait(), 40)
+        async with scene.db.connection() as conn:
+            await rebuild.wish(conn, id, "switch", clock.now())
+        asked.set()
+        await until(lambda: is_in(scene, id, "switched"))
+
+
+async def is_in(scene: Scene, id: UUID, state: str) -> bool:
+    return (await now(scene, id))["state"] == state
+
+
+async def test_a_large_table_may_take_its_time_to_be_dropped(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Longer than a statement of a request may take."""
+    monkeypatch.setitem(database.SESSION, "statement_timeout", "500ms")
+    await scene.publish(*stream(1, 3))
+    async with process(scene):
+        id = await begin(scene)
+        await compared(scene, id)
+        await scene.execute(
+            "CREATE FUNCTION tarry() RETURNS trigger LANGUAGE plpgsql AS"
+            " 'BEGIN PERFORM pg_sleep(0.8); RETURN NULL; END'"
+        )
+        await scene.execute("CREATE TRIGGER tarry AFTER DELETE ON gate EXECUTE FUNCTION tarry()")
+        assert (await ask(scene, id, "drop"))["state"] == "dropped"
 
 
 async def test_a_build_that_is_interrupted_goes_on(scene: Scene) -> None:
