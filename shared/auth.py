@@ -19,6 +19,7 @@ from shared.errors import Rejected
 from shared.keys import ALGORITHM, KeyRing
 
 AUDIENCE = "homeroom"
+EVERY_DISTRICT = "*"
 CLIENT_TYP, CLAIM_TYP, RECOVERY_TYP = "at+jwt", "claim-ticket+jwt", "recovery-ticket+jwt"
 MAX_TOKEN_LENGTH = 4096
 _MAX_REMEMBERED = 2048
@@ -99,11 +100,14 @@ class Tokens:
         self._remembered: dict[tuple[str, str], _Verified] = {}  # by (signer, token)
 
     async def client(self, token: str, district: str, now: datetime) -> Caller:
-        """A machine's or staff member's access token (RFC 9068), signed by auth."""
+        """A machine's or staff member's access token (RFC 9068), signed by auth. What is of no district is for those
+        who serve every district: else an operator of one could see, and give themselves, the others."""
         found = self._verify(token, CLIENT_TYP, "auth", now)
         if found.claims.iss != f"{self._issuer}/v1/districts/{found.claims.district}":
             raise Rejected("token_invalid")
         _check(found.claims, AUDIENCE, district)
+        if not district and EVERY_DISTRICT not in found.raw.get("districts", ()):
+            raise Rejected("district_forbidden")
         scopes = frozenset(found.claims.scope.split())
         return _caller(found, "client", scopes)
 

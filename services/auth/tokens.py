@@ -16,13 +16,12 @@ from msgspec import Struct
 from services.auth.handlers import Auth
 from services.auth.passwords import token_hash
 from services.auth.sessions import TOKEN_PREFIX, end_session, find_session
-from shared.auth import AUDIENCE, CLIENT_TYP, Caller, bearer
+from shared.auth import AUDIENCE, CLIENT_TYP, EVERY_DISTRICT, Caller, bearer
 from shared.database import Connection, queries
 from shared.errors import Rejected
 from shared.policy import Policy
 
 SCOPES = ("roster:write", "desk", "teacher", "operator", "introspect")
-EVERY_DISTRICT = "*"
 TOKEN_LIFE = timedelta(minutes=10)
 SECRET_PREFIX = "hrc_"
 

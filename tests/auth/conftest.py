@@ -224,7 +224,7 @@ class World:
         now = int(self.now().timestamp())
         claims = {
             "iss": f"{ISSUER}{D}", "aud": "homeroom", "sub": sub, "client_id": sub, "iat": now, "exp": now + 600,
-            "district": "ccps", "scope": scope, "jti": "j",
+            "district": "ccps", "districts": ["*"], "scope": scope, "jti": "j",
         }  # fmt: skip
         return self.kit.signer.sign("at+jwt", claims)
 

@@ -226,6 +226,16 @@ class TestClients:
             reason,
         )
 
+    async def test_an_operator_of_some_districts_makes_no_clients_for_others(self, world: World) -> None:
+        """What is of no district is for those who serve every district: else they could give themselves the rest."""
+        theirs = (await access(world, await client(world, "operator"))).body["access_token"]
+        body = {"name": "x", "scopes": ["operator"], "districts": ["*"]}
+        assert (await world.ask("POST", CLIENTS, body, bearer=theirs)).reason == (403, "district_forbidden")
+        assert (await world.ask("GET", CLIENTS, bearer=theirs)).reason == (403, "district_forbidden")
+        all_districts = await client(world, "operator", districts=("*",))
+        token = (await access(world, all_districts)).body["access_token"]
+        assert (await world.ask("POST", CLIENTS, body, bearer=token)).status == 201
+
     async def test_operators_only(self, world: World) -> None:
         assert (await world.ask("GET", CLIENTS, bearer=world.token("desk"))).reason == (403, "scope_missing")
 

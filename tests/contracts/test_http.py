@@ -155,7 +155,7 @@ def _tokens(folder: Path) -> dict[str, str]:
         "sub": "client-1",
         "jti": str(uuid4()),
     }
-    scopes = {"scope": "roster:write desk teacher operator introspect", "districts": [DISTRICT]}
+    scopes = {"scope": "roster:write desk teacher operator introspect", "districts": ["*"]}
     return {
         "client": auth.sign("at+jwt", client | scopes | times | {"district": DISTRICT, "name": "fuzz"}),
         "ticket": claims.sign(

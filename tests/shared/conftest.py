@@ -55,6 +55,7 @@ def token(tmp_path: Path) -> Callable[..., str]:
             "iat": int(now.timestamp()),
             "exp": int((now + timedelta(minutes=10)).timestamp()),
             "district": DISTRICT,
+            "districts": ["*"],
             "scope": "desk",
         }
         keys = Signer(tmp_path / signer, signer)
