@@ -62,10 +62,11 @@ async def test_every_part_is_killed_once_in_the_middle_of_200_journeys(own_backi
 @pytest.mark.timeout(4 * 3600)
 async def test_the_whole_matrix_of_kills_and_seeds(own_backing: Backing) -> None:
     """Every kind of kill, several times in one run, with every seed; the result is written to docs/faults.md."""
-    outcomes: dict[str, list[Outcome]] = {}
-    for kind, kills in KINDS.items():
-        outcomes[kind] = [await run(own_backing, seed, kills) for seed in SEEDS]
-        RESULT.write_text(report(outcomes), encoding="utf-8")
+    outcomes: dict[str, list[Outcome]] = {kind: [] for kind in KINDS}
+    for seed in SEEDS:
+        for kind, kills in KINDS.items():
+            outcomes[kind].append(await run(own_backing, seed, kills))
+            RESULT.write_text(report(outcomes), encoding="utf-8")
     assert [problem for runs in outcomes.values() for outcome in runs for problem in outcome.problems] == []
 
 
