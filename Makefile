@@ -57,6 +57,11 @@ test-deep: $(STAMP) ## the whole matrix of kills and seeds
 bench: $(STAMP) ## the figures in the README, as ratios measured here
 	$(BIN)/python -m benchmarks
 
+# What is written down from the code: OpenAPI, the catalogue of reasons, the settings.
+.PHONY: describe
+describe: $(STAMP) ## write contracts/openapi, docs/reasons.md and docs/configuration.md anew
+	$(BIN)/python -m services.describe
+
 # For developers, with uv installed: resolve anew. No registry address enters the files.
 COMPILE = env -u PIP_FIND_LINKS -u UV_FIND_LINKS uv pip compile --quiet --universal --generate-hashes --no-annotate \
 	--no-emit-index-url --no-emit-find-links --python-version 3.11 --custom-compile-command "make lock"
