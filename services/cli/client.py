@@ -140,7 +140,7 @@ class Homeroom:
     """The three services as one district's clients see them; a token is asked for once for each role."""
 
     def __init__(self, site: Site, http: aiohttp.ClientSession) -> None:
-        self.site, self._http, self._tokens = site, http, dict[str, str]()
+        self.site, self.http, self._tokens = site, http, dict[str, str]()
 
     async def get(self, service: str, path: str, *, role: str = "desk", **query: object) -> Any:
         """GET; the decoded body."""
@@ -191,7 +191,7 @@ class Homeroom:
         for attempt in range(TRIES):
             last = attempt == TRIES - 1
             try:
-                async with self._http.request(
+                async with self.http.request(
                     method, url, params=params, json=body, data=form, headers=dict(headers or {})
                 ) as response:
                     answer = Answer(response.status, response.headers, decoded(await response.read()))

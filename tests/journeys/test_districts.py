@@ -43,7 +43,7 @@ async def strict(town: Town) -> AsyncIterator[Town]:
         made = (await town.homeroom.post("auth", "/v1/operations/clients", body, role="operator")).body
         clients[name] = Client(made["id"], made["secret"])
     site = Site("strict", town.fleet.urls, clients, town.fleet.kafka)
-    async with Town(town.fleet, Homeroom(site, town.homeroom._http)) as strict:
+    async with Town(town.fleet, Homeroom(site, town.homeroom.http)) as strict:
         yield strict
 
 
