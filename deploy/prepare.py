@@ -30,7 +30,8 @@ def prepare(folder: Path) -> None:
     pepper, client = folder / "secrets/pepper", folder / "secrets/bootstrap-client.json"
     pepper.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not pepper.exists():
-        write_private(pepper, b"1:" + base64.b64encode(secrets.token_bytes(32)) + b"\n")
+        drawn = (f"{id}:{base64.b64encode(secrets.token_bytes(32)).decode()}\n" for id in ("1", "lasting"))
+        write_private(pepper, "".join(drawn).encode())
     if not client.exists():
         write_private(client, msgspec.json.encode({"id": OPERATOR, "secret": secrets.token_urlsafe(32)}))
 

@@ -2,8 +2,9 @@
 
 A verifier is `<pepper id>:$argon2id$…`. The pepper lies outside the database, so a stolen table alone cannot
 be guessed at. Peppers rotate: make the new one known to every process as a second line of the file, then move
-it to the first. Whoever signs in is moved on to the present pepper and strength. The last line also keys what
-must stay the same over the years (`Peppers.keyed`); leave the oldest one there.
+it to the first. Whoever signs in is moved on to the present pepper and strength. What must stay the same over the
+years (`Peppers.keyed`) has a line of its own, `lasting`, that is never changed; a file without one must keep its
+last line where it is.
 """
 
 import asyncio
@@ -36,6 +37,7 @@ Purpose: TypeAlias = Literal["password", "answers"]
 First: TypeAlias = Callable[[], Awaitable[None]]
 
 PEPPER_MIN_BYTES = 16
+LASTING = "lasting"
 WAITING_PER_THREAD = 50  # hashes that wait for each thread: about a second at the usual 15 to 25 ms
 
 _pending = Gauge("homeroom_hashes_pending", "Password hashes that are being made or wait for a thread.")
@@ -73,7 +75,7 @@ class Peppers:
     def __init__(self, keys: Mapping[str, bytes]) -> None:
         self._keys = dict(keys)
         self.current = next(iter(self._keys))
-        self._lasting = self._keys[next(reversed(self._keys))]
+        self._lasting = self._keys.get(LASTING) or self._keys[next(reversed(self._keys))]
 
     @classmethod
     def read(cls, file: Path) -> "Peppers":

@@ -126,6 +126,14 @@ def test_the_first_line_is_the_present_pepper(tmp_path: Path) -> None:
     assert Peppers.read(file).current == "p2"
 
 
+def test_what_must_last_stays_the_same_at_each_step_of_a_rotation(tmp_path: Path) -> None:
+    """Else decoys would change and real questions not, and wrong tries be forgotten."""
+    kept = {"p1": OLD, "p2": NEW, "lasting": OLD}
+    steps = (("p1", "lasting"), ("p1", "lasting", "p2"), ("p2", "p1", "lasting"), ("p2", "lasting"))
+    keyed = {Peppers({name: kept[name] for name in step}).keyed("decoy", "x") for step in steps}
+    assert len(keyed) == 1
+
+
 def test_a_file_with_an_id_twice_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "peppers"
     file.write_text(f"p1:{base64.b64encode(NEW).decode()}\n" * 2)
