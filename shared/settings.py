@@ -80,7 +80,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     pepper_file: Annotated[
         Path | None,
-        _doc("Peppers of the password hashes, lines of `id:base64`, the first is current, `lasting` never changes (auth)."),
+        _doc(
+            "Peppers of the password hashes, lines of `id:base64`, the first is current, `lasting` never changes (auth)."
+        ),
     ] = None
     bootstrap_client_file: Annotated[
         Path | None, _doc('`{"id", "secret"}` of the operator client made at start when it is absent (auth).')
