@@ -1,52 +1,22 @@
-"""What an operator does at a command line: watch the lag, mend dead letters, rebuild and replay, set districts up."""
+"""What an operator does at a command line: watch the lag, mend dead letters, rebuild and replay read models."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated, Literal
 
-import msgspec
 from cyclopts import App, Parameter
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from services.cli import app
 from services.cli.accounts import AsJson, Yes
-from services.cli.client import (
-    SERVICES,
-    Failed,
-    Homeroom,
-    Json,
-    confirm,
-    connect,
-    find_site,
-    local_databases,
-    out,
-    show,
-)
-from shared import history as histories
-from shared import kafka
-from shared import policy as policies
-from shared.database import connect as connect_database
-from shared.database import migrate as migrate_database
-from shared.errors import HomeroomError
-from shared.messages import topic_of
-from shared.settings import Settings
+from services.cli.client import SERVICES, Failed, Homeroom, Json, confirm, connect, out, show
 
 dead_letters = App(name="dead-letters", help="Inputs that were set aside, and what waits behind them.")
 rebuild = App(name="rebuild", help="Make a read model anew beside the running one, compare, and switch over.")
-policy = App(name="policy", help="The districts' rules.")
-client = App(name="client", help="Machines and staff that may ask the services.")
-district = App(name="district", help="The districts served here.")
-topics = App(name="topics", help="The topics that the services stand on.")
-history = App(name="history", help="Store and topic tell one history, or they do not.")
-for group in (dead_letters, rebuild, policy, client, district, topics, history):
+for group in (dead_letters, rebuild):
     app.command(group)
 
 Service = Literal["roster", "claims", "auth"]
-SERVICES_FOLDER = Path(__file__).parents[1]
 OPERATIONS = "/v1/operations"
-CLIENTS = f"{OPERATIONS}/clients"
 REBUILDS = f"{OPERATIONS}/rebuilds"
 POLL_S = 0.25
 LETTERS_A_PAGE = 500
@@ -260,162 +230,3 @@ async def _wish(homeroom: Homeroom, service: str, projection: str, wish: str) ->
     if found["error"]:
         raise Failed("rebuild_not_ready", found["error"])
     return dict(found)
-
-
-# ------------------------------------------------------------------ setting up
-
-
-@app.command
-async def migrate(service: Service | None = None) -> None:
-    """Bring databases to the present shape: those of the local stack, or HOMEROOM_POSTGRES as SERVICE's."""
-    for name, dsn in local_databases(find_site(), service).items():
-        with _told("migration_failed"):
-            applied = await migrate_database(dsn, SERVICES_FOLDER / name / "sql")
-        out.print(f"{name}: {', '.join(applied) if applied else 'nothing to do'}")
-
-
-@topics.command
-async def create() -> None:
-    """Make the topics that are missing, those of the services and of every district."""
-    settings = find_site().settings()
-    with _told("topic_refused"):
-        made = await kafka.create_topics(settings, _wanted_topics(settings))
-    out.print("\n".join(made) or "nothing to do")
-
-
-@topics.command(name="check")
-async def check_topics(*, json: AsJson = False) -> None:
-    """Whether every topic is as it has to be; exit status 1 and what is wrong when one is not."""
-    settings = find_site().settings()
-    with _told("topic_refused"):
-        problems = await kafka.check_topics(settings, _wanted_topics(settings))
-    show([{"problem": problem} for problem in problems], json)
-    if problems:
-        raise Failed("topics_differ", f"{len(problems)} problems")
-
-
-def _wanted_topics(settings: Settings) -> list[kafka.Topic]:
-    good, _ = policies.read_folder(settings.policy_dir)
-    return [kafka.service_topic(settings, name) for name in SERVICES] + [
-        kafka.enrollments_topic(settings, name) for name in good
-    ]
-
-
-@history.command
-async def verify(service: Service | None = None, *, json: AsJson = False) -> None:
-    """Hold each whole topic against its store: nothing missing, nothing strange, in order. Exit status 1 if not."""
-    site = find_site()
-    found = {}
-    with _told("history_unread"):
-        for name, dsn in local_databases(site, service).items():
-            settings = site.settings(service=name, postgres=dsn)
-            async with kafka.consuming(settings) as consumer:
-                connection = await connect_database(dsn, application_name="homeroom-verify")
-                try:
-                    with out.status(f"{name}: reading the topic", spinner="line"):
-                        found[name] = await histories.verify(
-                            connection, consumer, topic_of(settings.topic_prefix, name), settings.partitions
-                        )
-                finally:
-                    await connection.close()
-    rows = [
-        {"service": name, "agrees": seen.agrees, **msgspec.to_builtins(seen)} for name, seen in found.items()
-    ]
-    show(rows, json, "service", "agrees", "records", "streams", "duplicates", "strangers", "gaps", "missing")
-    if not all(seen.agrees for seen in found.values()):
-        raise Failed("history_diverged", ", ".join(name for name, seen in found.items() if not seen.agrees))
-
-
-@policy.command
-def check(
-    folder: Annotated[Path, Parameter(help="The folder of policy files.")] = Path("policies"),
-    *,
-    json: AsJson = False,
-) -> None:
-    """Whether every district's policy holds; exit status 1 and what is wrong when one does not."""
-    good, bad = policies.read_folder(folder)
-    if not good and not bad:
-        raise Failed("policy_missing", f"no policy file in {folder}")
-    rows = [{"district": name, "problem": None} for name in good]
-    rows += [{"district": name, "problem": problem} for name, problems in bad.items() for problem in problems]
-    show(rows, json)
-    if bad:
-        raise Failed("policy_invalid", ", ".join(bad))
-
-
-@district.command(name="add")
-async def add_district(
-    slug: str,
-    *,
-    name: Annotated[str, Parameter(help="The district's name in English.")],
-    name_es: Annotated[str | None, Parameter(help="Its name in Spanish; else the English one.")] = None,
-    code: Annotated[str, Parameter(help="By which an app finds it: 4 to 12 capitals and digits.")],
-    time_zone: Annotated[
-        str, Parameter(help="IANA time zone in which moments are shown.")
-    ] = "America/New_York",
-    extends: Annotated[str, Parameter(help="The district whose other rules it takes over.")] = "ccps",
-    folder: Annotated[Path, Parameter(help="The folder of policy files.")] = Path("policies"),
-) -> None:
-    """Write a new district's policy, check it, and make its ingress topic when Kafka is configured."""
-    file = folder / f"{slug}.toml"
-    if file.exists():
-        raise Failed("district_exists", str(file))
-    names = msgspec.json.encode(name).decode(), msgspec.json.encode(name_es or name).decode()
-    file.write_text(
-        f'extends = "{extends}"\n\ncode = "{code}"\ntime_zone = "{time_zone}"\n'
-        f"names = {{ en = {names[0]}, es = {names[1]} }}\n",
-        encoding="utf-8",
-    )
-    if problems := policies.read_folder(folder)[1].get(slug):
-        file.unlink()
-        raise Failed("policy_invalid", "; ".join(problems))
-    out.print(f"{file}: the services take it up by themselves")
-    await create()
-
-
-@client.command(name="add")
-async def add_client(
-    name: str,
-    *,
-    scope: Annotated[
-        list[str], Parameter(help="roster:write, desk, teacher, operator or introspect; may be repeated.")
-    ],
-    districts: Annotated[
-        list[str] | None, Parameter(name="--district", help="Where it may ask; this one by default.")
-    ] = None,
-    json: AsJson = False,
-) -> None:
-    """A machine or a member of staff that may ask the services. The secret is shown once, here."""
-    async with connect() as homeroom:
-        body = {"name": name, "scopes": scope, "districts": districts or [homeroom.site.district]}
-        show((await homeroom.post("auth", CLIENTS, body, role="operator")).body, json)
-
-
-@client.command(name="list")
-async def list_clients(*, json: AsJson = False) -> None:
-    """Who may ask, with which scopes; never a secret."""
-    async with connect() as homeroom:
-        show((await homeroom.get("auth", CLIENTS, role="operator"))["clients"], json)
-
-
-@client.command(name="token")
-async def show_token(role: str) -> None:
-    """A bearer token of a configured client (sis, desk, operator, …) for other programs; good for ten minutes."""
-    async with connect() as homeroom:
-        out.print(await homeroom.token(role), markup=False)
-
-
-@client.command
-async def rotate(client_id: str, *, json: AsJson = False) -> None:
-    """Give a client a new secret, shown once, here."""
-    async with connect() as homeroom:
-        show((await homeroom.post("auth", f"{CLIENTS}/{client_id}/rotate", {}, role="operator")).body, json)
-
-
-@contextmanager
-def _told(reason: str) -> Iterator[None]:
-    """What Kafka or PostgreSQL refuse, as the command line tells it."""
-    try:
-        yield
-    except HomeroomError as error:
-        raise Failed(reason, str(error)) from error

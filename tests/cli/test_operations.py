@@ -11,7 +11,7 @@ from tests.cli.fake import FakeServices
 
 REBUILDS = "/v1/operations/rebuilds"
 ID = "3f0f3b9e-9d60-4c39-8a4f-0d6c0b7e0003"
-BUILDING = {
+BUILDING: dict[str, object] = {
     "id": ID, "projection": "admission", "purpose": "rebuild", "state": "building", "wish": None, "done": 10,
     "total": 100, "report": {}, "error": None, "finished_at": None,
 }  # fmt: skip

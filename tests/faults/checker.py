@@ -302,23 +302,20 @@ class Checker:
         credential = await connections["auth"].fetchrow(
             "SELECT * FROM credential WHERE person_id = $1", person
         )
-        claim_id = account and account["claim_id"]
-        live = credential and credential["status"] == "live"
-        if (life.password is not None, claim_id is not None, bool(live)) not in ((True,) * 3, (False,) * 3):
+        claim_id = account["claim_id"] if account else None
+        live = credential is not None and credential["status"] == "live"
+        if (life.password is not None, claim_id is not None, live) not in ((True,) * 3, (False,) * 3):
             self.say(f"{life.name}: claimed by {life.password}, account {claim_id}, credential {credential}")
             return
-        if live:
-            if credential["claim_id"] != claim_id or str(claim_id) != life.claims[-1]:
-                self.say(
-                    f"{life.name}: {claim_id} claimed the account, {credential['claim_id']} the credential"
-                )
-            if account["generation"] != credential["generation"]:
-                self.say(
-                    f"{life.name}: generation {account['generation']} in claims, {credential['generation']} in auth"
-                )
-            held = "SELECT count(*) FROM vault WHERE credential_id = $1"
-            if await connections["auth"].fetchval(held, credential["credential_id"]) != 1:
-                self.say(f"{life.name}: the vault does not hold {credential['credential_id']}")
+        if account is None or credential is None or not live:
+            return
+        if credential["claim_id"] != claim_id or str(claim_id) != life.claims[-1]:
+            self.say(f"{life.name}: {claim_id} claimed the account, {credential['claim_id']} the credential")
+        if account["generation"] != credential["generation"]:
+            self.say(f"{life.name}: generation {account['generation']}, in auth {credential['generation']}")
+        held = "SELECT count(*) FROM vault WHERE credential_id = $1"
+        if await connections["auth"].fetchval(held, credential["credential_id"]) != 1:
+            self.say(f"{life.name}: the vault does not hold {credential['credential_id']}")
 
     async def _check_vault(self, connection: "asyncpg.Connection[Any]") -> None:
         """The vault holds nothing that history does not name."""

@@ -46,7 +46,7 @@ async def test_a_claim_that_was_abandoned_can_be_begun_again(town: Town) -> None
     assert (await pupil.set_password(abandoned)).status == 200
     assert (await pupil.sign_in(abandoned)).status == 401
     person = (await town.person(pupil))["person_id"]
-    assert (await town.desk_sees(person))["claimed"] is False
+    assert (await town.homeroom.get("claims", f"/accounts/{person}"))["claimed"] is False
     password = await claim(another_browser(town, pupil))
     assert (await pupil.sign_in(password)).status == 201
 

@@ -86,7 +86,7 @@ class Town:
     async def known(self, pupil: Pupil) -> Json:
         """The account, as soon as claims has read of the person; auth needs the person only at sign-in."""
         person = (await self.person(pupil))["person_id"]
-        return await self.until(lambda: self.desk_sees(person), "claims to hear of the pupil")
+        return dict(await self.until(lambda: self.desk_sees(person), "claims to hear of the pupil"))
 
     async def person(self, pupil: Pupil) -> Json:
         async def ask() -> Json | None:
@@ -94,7 +94,7 @@ class Town:
             mine = [each for each in found["persons"] if each["source_id"] == pupil.enrolled["source_id"]]
             return mine[0] if mine else None
 
-        return await self.until(ask, "roster to show the person")
+        return dict(await self.until(ask, "roster to show the person"))
 
     async def until(self, ask: Any, what: str) -> Any:
         deadline = time.monotonic() + HEARD_WITHIN_S
@@ -130,7 +130,7 @@ class Town:
             batch = dict(await self.homeroom.get("claims", f"/reset-batches/{answer.body['batch_id']}"))
             return batch if batch["state"] == "done" else None
 
-        return await self.until(done, "the reset to be confirmed")
+        return dict(await self.until(done, "the reset to be confirmed"))
 
     async def events(self, pupil: Pupil, service: str) -> list[str]:
         """The types of what a service has recorded of this person."""
