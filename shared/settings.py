@@ -81,7 +81,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     pepper_file: Annotated[
         Path | None,
         _doc(
-            "Peppers of the password hashes, lines of `id:base64`, the first is current, `lasting` never changes (auth)."
+            "Peppers of the password hashes, lines of `id:base64`: the first is current, `lasting` stays (auth)."
         ),
     ] = None
     bootstrap_client_file: Annotated[
