@@ -29,6 +29,7 @@ from shared.dead_letter import Gate, wished
 from shared.errors import Diverged, HomeroomError, Unavailable
 from shared.reader import Position, Reader, identity
 from shared.settings import Settings
+from shared.supervisor import is_cancelled
 
 log = structlog.get_logger(__name__)
 
@@ -191,16 +192,21 @@ class Runner(ABC):
         return {row["part"]: Position(row["next_offset"], row["last_id"]) for row in rows}
 
     async def _verify(self) -> None:
-        """A topic made anew while it is read goes on at our offset as if nothing were: compare now and then."""
+        """A topic made anew while it is read goes on at our offset as if nothing were: compare now and then.
 
-        async def present(_: Mapping[int, int]) -> dict[int, Position]:
-            return await self._checkpoints(self.positions)
+        Not the present checkpoints, which may be of the new topic already, but those of the time before.
+        """
+        noted = await self._checkpoints(self.positions)
+
+        async def before(_: Mapping[int, int]) -> dict[int, Position]:
+            return noted
 
         while True:
             await asyncio.sleep(VERIFY_INTERVAL_S)
             with contextlib.suppress(Unavailable):
-                async with Reader.open(self.settings, self.name, self.topic, present):
-                    pass
+                present = await self._checkpoints(self.positions)
+                async with Reader.open(self.settings, self.name, self.topic, before):
+                    noted = present
 
     @contextlib.asynccontextmanager
     async def step(self, moves: Mapping[int, Move]) -> AsyncIterator[Connection]:
@@ -338,6 +344,10 @@ async def _keep_running(runner: Runner, slots: frozenset[int]) -> None:
         began = loop.time()
         try:
             await runner.run(slots)
+        except asyncio.CancelledError:
+            if is_cancelled():
+                raise
+            log.warning("consumer_cancelled_by_nobody", consumer=runner.name)
         except Diverged as error:
             runner.state = f"diverged: {error}"
             log.error("consumer_diverged", consumer=runner.name, topic=runner.topic, error=str(error))
@@ -357,10 +367,15 @@ async def _keep_running(runner: Runner, slots: frozenset[int]) -> None:
 
 
 async def first_failure(tasks: Sequence[asyncio.Task[None]]) -> None:
-    """Wait for tasks that never end by themselves; the first that fails ends them all and its error is raised."""
+    """Wait for tasks that never end by themselves; the first that fails ends them all and its error is raised.
+
+    One that is cancelled by nobody has failed as well: Kafka's client does that.
+    """
     try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
+            if task.cancelled():
+                raise Unavailable("kafka")
             task.result()
     finally:
         for task in tasks:

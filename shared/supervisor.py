@@ -36,6 +36,10 @@ async def supervise(worker: Worker) -> None:
         try:
             await worker.run()
             log.warning("worker_returned", worker=worker.name)
+        except asyncio.CancelledError:
+            if is_cancelled():
+                raise
+            log.warning("worker_cancelled_by_nobody", worker=worker.name)
         except Unavailable as error:
             log.warning("worker_waits", worker=worker.name, dependency=error.dependency)
         except Exception:
@@ -44,6 +48,12 @@ async def supervise(worker: Worker) -> None:
         failures = 1 if clock() - started > GOOD_RUN_S else failures + 1
         longest = min(FIRST_PAUSE_S * 2 ** min(failures, 10), LONGEST_PAUSE_S)
         await asyncio.sleep(random.uniform(longest / 2, longest))
+
+
+def is_cancelled() -> bool:
+    """Whether a CancelledError is meant for the running task. Kafka's client lets some out that nobody sent."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 class Readiness:

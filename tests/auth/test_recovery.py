@@ -305,6 +305,17 @@ class TestCodes:
         answers = await asyncio.gather(*(browser.prove(code=code) for browser in browsers))
         assert sorted(a.status for a in answers) == [200, 403, 403, 403]
 
+    async def test_a_way_back_that_leads_nowhere_any_more_does_not_use_it_up(self, world: World) -> None:
+        pupil = await world.claimed()
+        stale, session = await forgetful(world), await world.session(pupil)
+        change = {"current": PASSWORD, "new": "another horse"}
+        assert (await world.ask("PUT", "/password", change, bearer=session)).status == 204
+        code = await code_for(world, pupil)
+        refused = await stale.prove(code=code)
+        assert refused.reason == (403, "recovery_refused")
+        assert (await world.truth(refused))["detail"]["cause"] == "credential_replaced"
+        assert (await (await forgetful(world)).prove(code=code)).status == 200
+
     async def test_another_replaces_it(self, world: World) -> None:
         pupil = await world.claimed()
         first, second = await code_for(world, pupil), await code_for(world, pupil)

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from shared import clock, database, rebuild
+from shared import clock, database, kafka, rebuild
 from shared.event_store import EventStore
 from shared.messages import Cause
 from shared.projection import Projection
@@ -318,3 +318,26 @@ async def test_an_inline_projection_takes_over_while_events_are_appended(scene: 
 
 
 NOTHING: list[Projection[Any]] = []
+
+
+async def test_a_rebuild_is_the_way_out_when_the_topic_was_made_anew(scene: Scene) -> None:
+    """What stopped because its checkpoint means nothing any more goes on from the new table's."""
+    old, new = [e for n in range(3) for e in stream(n, 4)], [e for n in range(3) for e in stream(n, 3)]
+    await scene.publish(*old)
+    async with process(scene):
+        await until(lambda: has(scene, folded(old)))
+    async with kafka.administering(scene.settings) as admin:
+        await admin.delete_topics([scene.topic])
+        while scene.topic in await admin.list_topics():
+            await asyncio.sleep(0.05)
+    await kafka.create_topics(scene.settings, [kafka.service_topic(scene.settings, kit.SERVICE)])
+    await scene.publish(*new)
+    async with process(scene):
+        await until(lambda: scene.value("SELECT bool_or(alarm IS NOT NULL) FROM checkpoint"))
+        id = await begin(scene)
+        await compared(scene, id)
+        switched = await ask(scene, id, "switch")
+        assert (switched["state"], switched["error"]) == ("switched", None)
+        assert await scene.rows() == folded(new)
+        await scene.publish(*(event(person(n), 4) for n in range(3)))
+        await until(lambda: has(scene, folded(old)), patience_s=40)

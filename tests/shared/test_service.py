@@ -296,7 +296,7 @@ class TestSupervision:
             if runs == 3:
                 third.set()
                 await asyncio.Event().wait()
-            raise RuntimeError("again")
+            raise RuntimeError("again") if runs == 1 else asyncio.CancelledError  # that nobody sent
 
         task = asyncio.create_task(supervise(Worker("test", "api", run)))
         async with asyncio.timeout(5):
