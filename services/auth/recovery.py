@@ -115,7 +115,7 @@ async def answer(auth: Auth, on: Occasion, recovery_id: UUID, answers: Sequence[
             raise refused({"cause": "resting", "until": until} | secretly)
 
     if not await auth.hasher.matches("answers", secret, row["answers"], first=count):
-        raise refused({"cause": _why(row)} | secretly)
+        raise refused({"cause": _why(row, "wrong_answers")} | secretly)
     async with auth.kit.db.connection() as conn:
         await conn.execute(
             _sql.open_by_answers, recovery_id, row["account"], decider.day_of(on.policy, on.now)[0]
@@ -132,12 +132,7 @@ async def enter_code(auth: Auth, on: Occasion, recovery_id: UUID, typed: str) ->
     async with auth.kit.db.connection() as conn:
         opened = await conn.fetchval(_sql.open_by_code, recovery_id, row["person_id"], hashed, on.now)
     if opened is None:
-        raise refused(
-            {
-                "cause": "code_wrong_or_expired" if row["person_id"] else _why(row),
-                "person_id": row["person_id"],
-            }
-        )
+        raise refused({"cause": _why(row, "code_wrong_or_expired"), "person_id": row["person_id"]})
 
 
 async def put_password(auth: Auth, on: Occasion, recovery_id: UUID, typed: str) -> None:
@@ -193,10 +188,10 @@ async def _find(auth: Auth, on: Occasion, recovery_id: UUID) -> Row:
     return row
 
 
-def _why(row: Row) -> str:
+def _why(row: Row, wrong: str) -> str:
     if row["person_id"] is None:
         return "no_account"
-    return "wrong_answers" if row["answers"] else "credential_replaced"
+    return wrong if row["answers"] else "credential_replaced"
 
 
 def refused(secret: dict[str, Any]) -> Rejected:

@@ -172,8 +172,14 @@ WITH forgiven AS (
 UPDATE recovery SET opened_by = 'self' WHERE recovery_id = $1
 
 -- name: open_by_code
+-- Only for the credential that the recovery was opened for: a code is not used up where it can open nothing.
 WITH used AS (
-    DELETE FROM recovery_code WHERE person_id = $2 AND code_hash = $3 AND expires_at > $4 RETURNING issued_by
+    DELETE FROM recovery_code WHERE person_id = $2 AND code_hash = $3 AND expires_at > $4
+        AND EXISTS (
+            SELECT FROM recovery r JOIN credential c USING (person_id, credential_id)
+            WHERE r.recovery_id = $1 AND c.status = 'live'
+        )
+    RETURNING issued_by
 )
 UPDATE recovery SET opened_by = 'code:' || used.issued_by FROM used WHERE recovery_id = $1 RETURNING recovery_id
 
