@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
 
+from shared.errors import Unavailable
+
 app = App(name="homeroom", help="Run, ask and repair Homeroom.")
 
 
@@ -27,5 +29,8 @@ def main(words: Sequence[str] | None = None) -> None:
     except Failed as failure:
         explain(failure)
         sys.exit(2 if failure.reason == "wrong_usage" else 1)
+    except Unavailable as away:
+        explain(Failed("unavailable", str(away)))
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -175,29 +175,29 @@ async def _follow(homeroom: Homeroom, batch_id: str, as_json: bool) -> None:
 
 
 @reset.command
-async def status(batch: str, *, json: AsJson = False) -> None:
+async def status(batch: UUID, *, json: AsJson = False) -> None:
     """How far a reset is: each account of the list, and whether auth has confirmed that its sessions ended."""
     async with connect() as homeroom:
-        show(await homeroom.get("claims", f"/reset-batches/{UUID(batch)}"), json)
+        show(await homeroom.get("claims", f"/reset-batches/{batch}"), json)
 
 
 @reset.command
 async def approve(
-    batch: str, *, client: Annotated[str, Parameter(help="The local stack's client that approves.")] = "desk"
+    batch: UUID, *, client: Annotated[str, Parameter(help="The local stack's client that approves.")] = "desk"
 ) -> None:
     """Approve a reset that somebody else asked for."""
     async with connect() as homeroom:
         show(
-            (await homeroom.post("claims", f"/reset-batches/{UUID(batch)}/approval", role=client)).body,
+            (await homeroom.post("claims", f"/reset-batches/{batch}/approval", role=client)).body,
             as_json=False,
         )
 
 
 @reset.command
-async def cancel(batch: str) -> None:
+async def cancel(batch: UUID) -> None:
     """Stop a reset; what is done stays done."""
     async with connect() as homeroom:
-        await homeroom.call("desk", "DELETE", "claims", f"/reset-batches/{UUID(batch)}")
+        await homeroom.call("desk", "DELETE", "claims", f"/reset-batches/{batch}")
         out.print("cancelled")
 
 

@@ -107,10 +107,17 @@ def find_site(env: Mapping[str, str] = os.environ) -> Site:
         raise Failed("not_configured", f"HOMEROOM_{missing[0].upper()}_URL is missing")
     clients = {}
     if client_id := env.get("HOMEROOM_CLIENT_ID"):
-        file = env.get("HOMEROOM_CLIENT_SECRET_FILE")
-        secret = Path(file).read_text().strip() if file else env.get("HOMEROOM_CLIENT_SECRET", "")
-        clients["*"] = Client(client_id, secret)
+        clients["*"] = Client(client_id, _secret(env))
     return Site(env.get("HOMEROOM_DISTRICT", "ccps"), urls, clients, env.get("HOMEROOM_KAFKA", ""))
+
+
+def _secret(env: Mapping[str, str]) -> str:
+    if file := env.get("HOMEROOM_CLIENT_SECRET_FILE"):
+        try:
+            return Path(file).read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise Failed("not_configured", f"HOMEROOM_CLIENT_SECRET_FILE: {error}") from None
+    return env.get("HOMEROOM_CLIENT_SECRET", "")
 
 
 def local_databases(site: Site, service: str | None, env: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -195,7 +202,7 @@ class Homeroom:
                     method, url, params=params, json=body, data=form, headers=dict(headers or {})
                 ) as response:
                     answer = Answer(response.status, response.headers, decoded(await response.read()))
-            except (aiohttp.ClientConnectionError, TimeoutError) as error:
+            except (aiohttp.ClientError, TimeoutError) as error:
                 if last or (method == "POST" and not form and "Idempotency-Key" not in (headers or {})):
                     raise Failed("unreachable", f"{service} does not answer at {url} ({error})") from error
                 await asyncio.sleep(0.2 * 2**attempt)

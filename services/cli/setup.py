@@ -127,19 +127,21 @@ async def add_district(
 ) -> None:
     """Write a new district's policy, check it, and make its ingress topic when Kafka is configured."""
     file = folder / f"{slug}.toml"
-    if file.exists():
-        raise Failed("district_exists", str(file))
     names = msgspec.json.encode(name).decode(), msgspec.json.encode(name_es or name).decode()
-    file.write_text(
-        f'extends = "{extends}"\n\ncode = "{code}"\ntime_zone = "{time_zone}"\n'
-        f"names = {{ en = {names[0]}, es = {names[1]} }}\n",
-        encoding="utf-8",
-    )
+    try:
+        with file.open("x", encoding="utf-8") as written:
+            written.write(
+                f'extends = "{extends}"\n\ncode = "{code}"\ntime_zone = "{time_zone}"\n'
+                f"names = {{ en = {names[0]}, es = {names[1]} }}\n"
+            )
+    except OSError as error:
+        raise Failed("district_exists" if file.exists() else "file_unwritable", str(error)) from None
     if problems := policies.read_folder(folder)[1].get(slug):
         file.unlink()
         raise Failed("policy_invalid", "; ".join(problems))
     out.print(f"{file}: the services take it up by themselves")
-    await create()
+    if find_site().kafka:
+        await create()
 
 
 @client.command(name="add")

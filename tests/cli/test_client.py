@@ -77,6 +77,24 @@ def test_a_secret_can_come_from_a_file(
     assert services.requests("POST /token")[0].headers["Authorization"] == "Basic ZGVzazpmcm9tLWZpbGU="
 
 
+def test_what_cannot_be_read_or_reached_is_said_without_a_trace(
+    services: FakeServices, run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A secret's file that is not there, an address that is none, a Kafka that is away."""
+    monkeypatch.setattr("services.cli.client.TRIES", 1)
+    monkeypatch.setenv("HOMEROOM_CLIENT_SECRET_FILE", "/nowhere/secret")
+    assert run("account", "show", PERSON) == 1
+    assert "HOMEROOM_CLIENT_SECRET_FILE" in capsys.readouterr().err
+    monkeypatch.delenv("HOMEROOM_CLIENT_SECRET_FILE")
+    monkeypatch.setenv("HOMEROOM_AUTH_URL", "nonsense")
+    assert run("account", "show", PERSON) == 1
+    assert "unreachable" in capsys.readouterr().err
+    monkeypatch.setenv("HOMEROOM_KAFKA", "127.0.0.1:1")
+    assert run("topics", "check") == 1
+    assert "kafka is not available" in capsys.readouterr().err
+    assert run("reset", "status", "no-batch") == 2
+
+
 def test_a_service_that_is_not_ready_is_asked_again(services: FakeServices, run: Run) -> None:
     services.answers[f"GET /accounts/{PERSON}"] = [(503, {}), (503, {}), (200, ACCOUNT)]
     assert run("account", "show", PERSON) == 0
