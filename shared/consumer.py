@@ -180,8 +180,6 @@ class ConsumerRunner(Runner):
 
 
 class ReactionRunner(ConsumerRunner):
-    kind = "reaction"
-
     def __init__(
         self, reaction: Reaction, settings: Settings, db: Database, wake: Callable[[], None]
     ) -> None:
@@ -257,7 +255,6 @@ class ReactionRunner(ConsumerRunner):
 
 
 class IntakeRunner(ConsumerRunner):
-    kind = "intake"
     versioned = False
 
     def __init__(self, intake: Intake, settings: Settings, db: Database, wake: Callable[[], None]) -> None:

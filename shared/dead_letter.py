@@ -101,7 +101,7 @@ def read_event(record: ConsumerRecord, codec: EventCodec) -> Letter:
             record,
             headers.get("ce_source", b"").decode(errors="replace").rpartition("/")[2][:MAX_KEY_LENGTH],
             stream_id=_uuid(record.key),
-            version=int(sequence) if sequence.isdigit() and len(sequence) < 18 else None,
+            version=(int(sequence) or None) if sequence.isdigit() and len(sequence) < 18 else None,
             event_id=_uuid(headers.get("ce_id")),
             flaw=flaw,
         )

@@ -30,7 +30,6 @@ LANES = 2  # while PostgreSQL writes the rows of one, Python reads the events of
 class LiveProjection(Runner):
     """Follows a projection's topic. `table` and `name` differ from the projection's while it is made anew."""
 
-    kind = "projection"
     batch = 2000
 
     def __init__(

@@ -57,6 +57,7 @@ class Reader:
         self.name = name
         self.topic = topic
         self.parts: tuple[int, ...] = ()
+        self.measured: set[int] = set()
         self._consumer = consumer
         self._opened_at = clock.now().timestamp()
 
@@ -70,7 +71,14 @@ class Reader:
             with kafka.unavailable_when_lost():
                 async with asyncio.timeout(OPEN_TIMEOUT_S):
                     await reader._seek(locate)
-            yield reader
+            try:
+                yield reader
+            finally:
+                for (
+                    part
+                ) in reader.measured:  # another process may go on with it: what is said here would be stale
+                    with contextlib.suppress(KeyError):
+                        metrics.lag_records.remove(name, part)
 
     async def read(self, max_records: int, timeout_ms: int) -> dict[int, list[ConsumerRecord]]:
         """The next records of each partition that has some; {} after `timeout_ms` without any."""
@@ -82,13 +90,9 @@ class Reader:
         if not found:
             self._check_health()
         for partition in found or self._consumer.assignment():
-            highwater, position = (
-                self._consumer.highwater(partition),
-                await self._consumer.position(partition),
-            )
-            metrics.lag_records.labels(self.name, partition.partition).set(
-                max(0, (highwater or 0) - position)
-            )
+            behind = (self._consumer.highwater(partition) or 0) - await self._consumer.position(partition)
+            metrics.lag_records.labels(self.name, partition.partition).set(max(0, behind))
+            self.measured.add(partition.partition)
         return {partition.partition: records for partition, records in found.items()}
 
     def pause(self, *parts: int) -> None:

@@ -65,8 +65,6 @@ def table_of(projection: str, which: str) -> str:
 class Follower(LiveProjection):
     """Keeps a new table up. Its checkpoints are made by the build and gone after a switch or drop."""
 
-    kind = "rebuild"
-
     def __init__(self, projection: Projection[Any], settings: Settings, db: Database) -> None:
         super().__init__(
             projection,
@@ -301,8 +299,8 @@ class Rebuilder:
         name = consumer_of(projection.name, NEW)
         if projection.inline:
             return int(await self._conn.fetchval(_sql.count_behind, name, timeout=LONG_S)) <= MOST_BEHIND
-        new, live = await self._checkpoints(name), await self._checkpoints(projection.name)
-        return all(new.get(part, -1) >= offset for part, offset in live.items())
+        new, live = await self._checkpoints(name), await self._conn.fetch(_sql.built_parts, projection.name)
+        return all(new.get(part, -1) >= offset for part, offset in _to_reach(live).items())
 
     async def _report(self, projection: Projection[Any]) -> dict[str, Any]:
         """Both tables in one snapshot. Never what the rows say of a person: whose they are, and which columns."""
@@ -363,9 +361,7 @@ class Rebuilder:
     async def _take_over(self, projection: Projection[Any]) -> None:
         """Hold the running projector, let the new one come up to it, and exchange their names."""
         live, new, old = projection.name, consumer_of(projection.name, NEW), consumer_of(projection.name, OLD)
-        held = {
-            row["part"]: row["next_offset"] for row in await self._conn.fetch(_sql.lock_checkpoints, live)
-        }
+        held = _to_reach(await self._conn.fetch(_sql.lock_checkpoints, live))
         deadline = asyncio.get_running_loop().time() + SWITCH_PATIENCE_S
         while True:
             reached = await self._checkpoints(new)
@@ -415,6 +411,11 @@ class Rebuilder:
         switched = rebuild["state"] == "switched"
         await self._remove(projection.name, OLD if switched else NEW)
         await self._enter(rebuild, "switched" if switched else "dropped", finished=True)
+
+
+def _to_reach(live: Iterable[Row]) -> dict[int, int]:
+    """Where the running table stands. One that has stopped for good stands nowhere: its offsets mean nothing now."""
+    return {row["part"]: row["next_offset"] for row in live if row["alarm"] is None}
 
 
 _LOCK = zlib.crc32(b"homeroom-rebuilder") - (1 << 31)

@@ -40,6 +40,7 @@ DIVERGED_PAUSE_S = 15.0  # a repaired history is noticed
 WISH_INTERVAL_S = 1.0
 VERIFY_INTERVAL_S = 60.0
 READ_AT_ONCE = 2000
+LANE_BYTES = 16 * 1024 * 1024  # of records that wait in one lane
 _PRESENT = 1_000_000  # in place of a slot: the lock that says "this process takes part"
 
 sql = queries("shared", "consumer.sql")
@@ -69,6 +70,7 @@ class Lane:
         self._reader = reader
         self._batch = batch
         self._limit = max(4 * batch, 500)
+        self._bytes = 0
         self._records: dict[int, deque[ConsumerRecord]] = {part: deque() for part in parts}
         self._lines: list[Row] = []
         self._paused = False
@@ -78,10 +80,14 @@ class Lane:
     def _size(self) -> int:
         return sum(map(len, self._records.values()))
 
+    def _fuller_than(self, share: float) -> bool:
+        return self._size > self._limit * share or self._bytes > LANE_BYTES * share
+
     def put(self, part: int, records: Sequence[ConsumerRecord]) -> None:
         self._records[part].extend(records)
+        self._bytes += sum(record.serialized_value_size for record in records)
         self._filled.set()
-        if not self._paused and self._size > self._limit:
+        if not self._paused and self._fuller_than(1):
             self._paused = True
             self._reader.pause(*self.parts)
 
@@ -100,7 +106,8 @@ class Lane:
             if count := min(room, len(records)):
                 taken[part] = [records.popleft() for _ in range(count)]
                 room -= count
-        if self._paused and self._size < self._limit // 2:
+                self._bytes -= sum(record.serialized_value_size for record in taken[part])
+        if self._paused and not self._fuller_than(0.5):
             self._paused = False
             self._reader.resume(*self.parts)
         return taken
@@ -113,7 +120,6 @@ class Lane:
 class Runner(ABC):
     """One consumer or projection. `state` says for operators what it is doing: running, or why it is not."""
 
-    kind: ClassVar[str]
     batch: int  # records that are taken in one transaction
     versioned: ClassVar[bool] = True  # our own events, whose history is whole from offset 0 on
 
@@ -380,7 +386,7 @@ async def first_failure(tasks: Sequence[asyncio.Task[None]]) -> None:
     finally:
         for task in tasks:
             task.cancel()
-        await asyncio.wait(tasks)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _lock(name: str) -> int:

@@ -59,13 +59,13 @@ FROM dead_letter WHERE consumer = $1 AND state = 'discarded' AND version IS NOT 
 SELECT key, version FROM dead_letter WHERE consumer = $1 AND state = 'discarded' AND version IS NOT NULL
 
 -- name: built_parts
-SELECT part, next_offset FROM checkpoint WHERE consumer = $1
+SELECT part, next_offset, alarm FROM checkpoint WHERE consumer = $1
 
 -- name: put_checkpoint
 INSERT INTO checkpoint (consumer, topic, part, next_offset, last_id) VALUES ($1, $2, $3, $4, $5)
 
 -- name: lock_checkpoints
-SELECT part, next_offset FROM checkpoint WHERE consumer = $1 ORDER BY part FOR UPDATE
+SELECT part, next_offset, alarm FROM checkpoint WHERE consumer = $1 ORDER BY part FOR UPDATE
 
 -- name: count_behind
 SELECT count(*) FROM stream s LEFT JOIN gate g ON g.consumer = $1 AND g.stream_id = s.stream_id
