@@ -12,7 +12,8 @@ import importlib
 import os
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -23,7 +24,7 @@ import uvloop
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from shared import kafka
-from shared.database import Database, queries
+from shared.database import Connection, Database, queries
 from shared.dead_letter import Letter, curable, read_event
 from shared.errors import Diverged, HomeroomError, Unavailable
 from shared.log import configure_logging
@@ -114,8 +115,19 @@ class _Stream:
         self.letters: list[Letter] | None = None
 
 
+@dataclass
+class Fold:
+    """One partition of the history, as far as it is folded."""
+
+    part: int
+    end: int
+    last: ConsumerRecord | None = None
+    streams: dict[bytes, _Stream] = field(default_factory=dict)
+    nobodys: list[Letter] = field(default_factory=list)
+
+
 class Build:
-    """Folds one partition after the other."""
+    """Folds one partition after the other; while PostgreSQL writes one, the next is read."""
 
     def __init__(self, job: Job, db: Database) -> None:
         self.job = job
@@ -127,18 +139,18 @@ class Build:
 
     async def run(self) -> None:
         async with kafka.consuming(self.job.settings, max_partition_fetch_bytes=4 * 1024 * 1024) as consumer:
-            for part, end in self.job.ends.items():
-                await self._partition(consumer, part, end)
-
-    async def _partition(self, consumer: AIOKafkaConsumer, part: int, end: int) -> None:
-        streams: dict[bytes, _Stream] = {}
-        nobodys: list[Letter] = []
-        last: ConsumerRecord | None = None
-        async for records in self._read(consumer, part, end):
-            self._fold(records, streams, nobodys)
-            last = records[-1]
-            self.done += len(records)
-        await self._write(part, end, last, streams, nobodys)
+            writing = asyncio.create_task(asyncio.sleep(0))
+            try:
+                for part, end in self.job.ends.items():
+                    fold = Fold(part, end)
+                    async for records in self._read(consumer, part, end):
+                        self.fold(fold, records)
+                        self.done += len(records)
+                    await writing
+                    writing = asyncio.create_task(self.write(fold))
+                await writing
+            finally:
+                writing.cancel()
 
     async def _read(
         self, consumer: AIOKafkaConsumer, part: int, end: int
@@ -152,10 +164,10 @@ class Build:
         async for records in kafka.read_ranges(consumer, {tp: (0, end)}):
             yield records
 
-    def _fold(
-        self, records: Iterable[ConsumerRecord], streams: dict[bytes, _Stream], nobodys: list[Letter]
-    ) -> None:
-        codec, evolve = self.projection.codec, self.projection.evolve
+    def fold(self, fold: Fold, records: Sequence[ConsumerRecord]) -> None:
+        """Fold the next records of a partition."""
+        codec, evolve, streams = self.projection.codec, self.projection.evolve, fold.streams
+        fold.last = records[-1]
         for record in records:
             stream = streams.get(record.key)
             if stream is None:
@@ -163,10 +175,10 @@ class Build:
             try:
                 event = from_kafka(record, codec)
             except HomeroomError:  # of an unknown type, or flawed
-                self._aside(record, stream, nobodys)
+                self._aside(fold, stream, record)
                 continue
             if stream.letters is not None or event.version > stream.version + 1:
-                self._aside(record, stream, nobodys)
+                self._aside(fold, stream, record)
             elif event.version <= stream.version:
                 if event.version == stream.version and event.id != stream.event_id:
                     raise Diverged(f"stream {event.stream_id} has two events of version {event.version}")
@@ -174,59 +186,35 @@ class Build:
                 try:
                     stream.row = evolve(stream.row, event)
                 except Exception:  # told again, and kept, when the stream is settled
-                    self._aside(record, stream, nobodys)
+                    self._aside(fold, stream, record)
                 else:
                     stream.version = stream.folded = event.version
                     stream.event_id = event.id
 
-    def _aside(self, record: ConsumerRecord, stream: _Stream, nobodys: list[Letter]) -> None:
+    def _aside(self, fold: Fold, stream: _Stream, record: ConsumerRecord) -> None:
         letter = read_event(record, self.projection.codec)
         if letter.stream_id is None:
-            nobodys.append(letter)
+            fold.nobodys.append(letter)
         elif stream.letters is not None:
             stream.letters.append(letter)
         elif letter.event is None and letter.flaw is None and letter.version == stream.version + 1:
             stream.version, stream.event_id = letter.version, letter.event_id  # of an unknown type
-        elif letter.version is not None and letter.version <= stream.version and letter.flaw is None:
-            return
-        else:
+        elif letter.flaw is not None or letter.version is None or letter.version > stream.version:
             stream.letters = [letter]
 
-    async def _write(
-        self,
-        part: int,
-        end: int,
-        last: ConsumerRecord | None,
-        streams: dict[bytes, _Stream],
-        nobodys: list[Letter],
-    ) -> None:
-        """Rows, gates, dead letters and checkpoint of a partition, in one transaction."""
-        rows, gates, troubled = [], [], []
-        for key, stream in streams.items():
-            if stream.letters is not None:
-                troubled.append(stream.letters)
-            if stream.event_id is None:
-                continue
-            stream_id = UUID(key.decode())
-            gates.append((self.job.consumer, stream_id, stream.version, stream.event_id))
-            if stream.row is not None:
-                row = msgspec.structs.replace(stream.row, version=stream.folded)
-                rows.append(msgspec.structs.astuple(row))
+    async def write(self, fold: Fold) -> None:
+        """Checkpoint, rows, gates and dead letters of a partition, in one transaction."""
+        troubled = [stream.letters for stream in fold.streams.values() if stream.letters is not None]
         if len(troubled) > MOST_TROUBLED:
-            raise BuildFailed(f"events of {len(troubled)} persons of partition {part} cannot be applied")
+            raise BuildFailed(f"events of {len(troubled)} persons of partition {fold.part} cannot be applied")
+        last_id = None if fold.last is None else identity(fold.last)
         async with self.db.transaction() as conn:
-            if not await conn.fetchval(_sql.still_building, self.job.rebuild_id):
-                raise Unavailable("the rebuild is over")
+            still = await conn.fetchval(_sql.still_building, self.job.rebuild_id)
+            checkpoint = self.job.consumer, self.topic, fold.part, fold.end, last_id
+            if not still or await conn.execute(_sql.put_checkpoint, *checkpoint) != "INSERT 0 1":
+                raise Unavailable("rebuild: it is over, or another process does it")
             await conn.execute(f"SET LOCAL statement_timeout = '{WRITE_TIMEOUT_S:.0f}s'")
-            await conn.copy_records_to_table(
-                self.job.table, records=rows, columns=self.projection.columns, timeout=WRITE_TIMEOUT_S
-            )
-            await conn.copy_records_to_table(
-                "gate",
-                records=gates,
-                columns=("consumer", "stream_id", "version", "event_id"),
-                timeout=WRITE_TIMEOUT_S,
-            )
+            await self._copy(conn, fold)
             given_up = {
                 (row["key"], row["version"]) for row in await conn.fetch(_sql.discarded, self.job.consumer)
             }
@@ -235,10 +223,22 @@ class Build:
                     if (str(letter.stream_id), letter.version) in given_up:
                         letter.wish = "discard"
                 await self.live.settle(conn, letters[0].stream_id, letters)
-            for letter in nobodys:
+            for letter in fold.nobodys:
                 await self.live.settle(conn, None, [letter])
-            last_id = None if last is None else identity(last)
-            await conn.execute(_sql.put_checkpoint, self.job.consumer, self.topic, part, end, last_id)
+
+    async def _copy(self, conn: Connection, fold: Fold) -> None:
+        rows, gates = [], []
+        for key, stream in fold.streams.items():
+            if stream.event_id is not None:
+                gates.append((self.job.consumer, UUID(key.decode()), stream.version, stream.event_id))
+            if stream.row is not None:
+                row = msgspec.structs.replace(stream.row, version=stream.folded)
+                rows.append(msgspec.structs.astuple(row))
+        for table, records, columns in (
+            (self.job.table, rows, self.projection.columns),
+            ("gate", gates, ("consumer", "stream_id", "version", "event_id")),
+        ):
+            await conn.copy_records_to_table(table, records=records, columns=columns, timeout=WRITE_TIMEOUT_S)
 
 
 async def _main(job: Job, say: Callable[[dict[str, Any]], None]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ UPDATE rebuild SET state = $2, wish = CASE WHEN $5 THEN NULL ELSE nullif(wish, $
 WHERE id = $1
 
 -- name: still_building
-SELECT 1 FROM rebuild WHERE id = $1 AND state = 'building' FOR SHARE
+SELECT 1 FROM rebuild WHERE id = $1 AND state = 'building'
 
 -- name: forget_gates
 DELETE FROM gate WHERE consumer = $1
@@ -63,6 +63,7 @@ SELECT part, next_offset, alarm FROM checkpoint WHERE consumer = $1
 
 -- name: put_checkpoint
 INSERT INTO checkpoint (consumer, topic, part, next_offset, last_id) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT DO NOTHING
 
 -- name: lock_checkpoints
 SELECT part, next_offset, alarm FROM checkpoint WHERE consumer = $1 ORDER BY part FOR UPDATE

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shared import clock, dead_letter, rebuild
-from shared.builder import Build, Job
+from shared.builder import Build, Fold, Job
 from shared.consumer import Intake, IntakeRunner, Reaction, ReactionRunner, Unacceptable
 from shared.database import Connection, Database
 from shared.errors import Diverged
@@ -180,9 +180,10 @@ async def test_a_rebuild_makes_the_same_rows(scene: Scene, delivered: Any) -> No
     build = Build(job, scene.db)
     for part in range(PERSONS):
         records = [r for batch in laid_out(batches) for r in batch[part]]
-        streams: dict[bytes, Any] = {}
-        build._fold(records, streams, [])
-        await build._write(part, len(records), records[-1] if records else None, streams, [])
+        fold = Fold(part, len(records))
+        if records:
+            build.fold(fold, records)
+        await build.write(fold)
     assert await scene.rows("count__new") == folded(history)
     assert await scene.gates("count@new") == {
         who: max(e.version for e in history if e.stream_id == who) for who in {e.stream_id for e in history}
