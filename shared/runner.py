@@ -131,6 +131,9 @@ class Runner(ABC):
         self.state = "starting"
         self.slots: frozenset[int] = frozenset()
         self.positions: dict[int, int] = {}  # where each partition goes on, as committed
+        self.turns = asyncio.Semaphore(
+            settings.postgres_connections
+        )  # Runners gives all of a process the same
         self._asked_at = 0.0
 
     @abstractmethod
@@ -217,7 +220,7 @@ class Runner(ABC):
     @contextlib.asynccontextmanager
     async def step(self, moves: Mapping[int, Move]) -> AsyncIterator[Connection]:
         """A transaction that moves these partitions' checkpoints first. Raises NotOwner."""
-        async with self.db.transaction() as conn:
+        async with self.turns, self.db.transaction() as conn:
             await self._compare_and_set(conn, moves)
             yield conn
         self.positions |= {part: move.next_offset for part, move in moves.items()}
@@ -232,7 +235,7 @@ class Runner(ABC):
     @contextlib.asynccontextmanager
     async def stand(self, part: int) -> AsyncIterator[Connection]:
         """A transaction in which a partition's checkpoint stays where it is and nobody else moves it."""
-        async with self.db.transaction() as conn:
+        async with self.turns, self.db.transaction() as conn:
             rows = await conn.fetch(sql.checkpoints + " FOR UPDATE", self.name, self.topic, [part])
             if [row["next_offset"] for row in rows] != [self.positions[part]]:
                 raise NotOwner(f"{self.name}: checkpoint of {self.topic} [{part}]")
@@ -267,6 +270,8 @@ class Runners:
     def __init__(self, settings: Settings, runners: Callable[[], Iterable[Runner]]) -> None:
         self._settings = settings
         self._runners = runners
+        # A backlog must not take the connections that requests are answered with.
+        self._turns = asyncio.Semaphore(settings.postgres_connections // 2)
         self._held: dict[str, frozenset[int]] = {}
         self._running: dict[str, tuple[Runner, asyncio.Task[None]]] = {}
 
@@ -332,6 +337,7 @@ class Runners:
         self._held[name] = wanted
         log.info("share", consumer=name, slots=sorted(wanted), of=slots)
         if wanted:
+            runner.turns = self._turns
             self._running[name] = runner, asyncio.create_task(_keep_running(runner, wanted))
 
     async def _stop(self, *names: str) -> None:
