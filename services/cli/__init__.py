@@ -7,12 +7,23 @@ import importlib
 import pkgutil
 import sys
 from collections.abc import Sequence
+from importlib import metadata
 
 from cyclopts import App, CycloptsError
 
 from shared.errors import Unavailable
 
-app = App(name="homeroom", help="Run, ask and repair Homeroom.")
+PROJECT = "homeroom"
+
+
+def _version() -> str:
+    try:
+        return metadata.version(PROJECT)
+    except metadata.PackageNotFoundError:  # an image carries the sources alone
+        return "not installed as a package"
+
+
+app = App(name=PROJECT, help="Run, ask and repair Homeroom.", version=_version)
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -20,11 +31,12 @@ def main(words: Sequence[str] | None = None) -> None:
     for module in pkgutil.iter_modules(__path__):
         if module.name != "__main__":
             importlib.import_module(f"{__name__}.{module.name}")
-    from services.cli.client import Failed, explain
+    from services.cli.client import Failed, err, explain
 
     try:
         app(words, exit_on_error=False, print_error=True, result_action="return_value")
-    except CycloptsError:
+    except CycloptsError as error:
+        err.print(f"How it is used: {' '.join((PROJECT, *(error.command_chain or ())))} --help", markup=False)
         sys.exit(2)
     except Failed as failure:
         explain(failure)

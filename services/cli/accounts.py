@@ -37,10 +37,10 @@ async def find_account(homeroom: Homeroom, who: str) -> Json:
         pass
     username = who if who[:1].upper() in ("S", "E") else f"S{who}"
     accounts = (await homeroom.get("claims", "/accounts", username=username))["accounts"]
-    if len(accounts) != 1:
-        raise Failed(
-            "person_unknown" if not accounts else "person_ambiguous", f"{len(accounts)} accounts under {who}"
-        )
+    if not accounts:
+        raise Failed("person_unknown", f"nobody has the username or number {who}")
+    if len(accounts) > 1:
+        raise Failed("person_ambiguous", f"{len(accounts)} accounts under {who}: name one by its id")
     return dict(accounts[0])
 
 
@@ -93,6 +93,8 @@ async def show_person(who: Person, *, json: AsJson = False) -> None:
             found = await homeroom.get("roster", f"/persons/{UUID(who)}")
         except ValueError:
             found = await homeroom.get("roster", "/persons", number=who[1:] if who[:1] in "sS" else who)
+        except Failed as failure:
+            raise _instead_of_not_found(failure, "person_unknown", f"nobody has the id {who}") from failure
         persons = found.get("persons", [found])
         if not persons:
             raise Failed("person_unknown", f"nobody has the number {who}")
@@ -110,7 +112,10 @@ async def reset_accounts(
     *,
     lines: Annotated[
         Path | None,
-        Parameter(help="A file of ticket lines, `Firstname Lastname 0123456` each; - reads them from stdin."),
+        Parameter(
+            allow_leading_hyphen=True,
+            help="A file of ticket lines, `Firstname Lastname 0123456` each; - reads them from stdin.",
+        ),
     ] = None,
     ticket: Ticket = None,
     dry_run: Annotated[
@@ -121,7 +126,7 @@ async def reset_accounts(
 ) -> None:
     """Reset one account, or a ticket's lines: sessions end, the password is dead, the pupil claims again."""
     if (who is None) == (lines is None):
-        raise Failed("wrong_usage", "name one person, or a file with --lines")
+        raise Failed("wrong_usage", "name either one person, or a file with --lines: homeroom reset --help")
     async with connect() as homeroom:
         if lines is not None:
             await _reset_lines(homeroom, lines, ticket, dry_run, yes, json)
@@ -141,17 +146,19 @@ async def _reset_lines(
     try:
         text = sys.stdin.read() if str(lines) == "-" else lines.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise Failed("file_unreadable", str(error)) from error
+        why = error.strerror if isinstance(error, OSError) else "this is no text in UTF-8"
+        raise Failed("file_unreadable", f"{lines}: {why}") from error
     body: Json = {"lines": [line for line in text.splitlines() if line.strip()]}
     if ticket:
         body["desk_ticket"] = ticket
     preview = (await homeroom.post("claims", "/reset-batches", body, dry_run="true")).body
+    if not as_json:
+        table([line | {"as pasted": body["lines"][line["line"] - 1]} for line in preview["lines"]])
     if dry_run:
-        show(preview if as_json else preview["lines"], as_json)
+        if as_json:
+            show(preview, as_json)
         return
     matched = [line for line in preview["lines"] if line["state"] == "matched"]
-    if not as_json:
-        table(preview["lines"])
     if not matched:
         raise Failed("nothing_matched", "no line names an account that can be reset")
     confirm(f"Reset {len(matched)} of {len(preview['lines'])} lines' accounts?", yes)
@@ -166,7 +173,7 @@ async def _reset_lines(
 async def _follow(homeroom: Homeroom, batch_id: str, as_json: bool) -> None:
     """Wait until every session has really ended; an interruption stops only the waiting."""
     path = f"/reset-batches/{batch_id}"
-    with Progress(console=out, transient=True, disable=as_json) as progress:
+    with Progress(console=out, transient=True, disable=as_json or not out.is_terminal) as progress:
         task = progress.add_task(f"reset {batch_id}", total=None)
         while (batch := await homeroom.get("claims", path))["state"] == "running":
             progress.update(task, total=batch["total"], completed=batch["done"])
@@ -208,7 +215,16 @@ async def refusal(code: str, *, json: AsJson = False) -> None:
     if not service:
         raise Failed("reference_unknown", "a reference begins with R, C or A, as in C-7K3M-9QX")
     async with connect() as homeroom:
-        show(await homeroom.get(service, f"/refusals/{code.upper()}"), json)
+        try:
+            show(await homeroom.get(service, f"/refusals/{code.upper()}"), json)
+        except Failed as failure:
+            raise _instead_of_not_found(
+                failure, "reference_unknown", f"no refusal has the code {code}"
+            ) from failure
+
+
+def _instead_of_not_found(failure: Failed, reason: str, detail: str) -> Failed:
+    return Failed(reason, detail) if failure.reason == "not_found" else failure
 
 
 @app.command

@@ -20,17 +20,18 @@ from uuid import uuid4
 import aiohttp
 import msgspec
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from shared.errors import HomeroomError
-from shared.reasons import load_reasons
+from shared.reasons import Reason, load_reasons
 from shared.settings import Settings, SettingsInvalid, from_environment
 
 SERVICES = ("roster", "claims", "auth")
 TRIES = 5
 PATIENCE_S = 15
 
-WIDTH_OF_A_PIPE = 200  # columns of what is not read on a terminal
+WIDTH_OF_A_PIPE, UNBOUNDED = 200, 10_000  # columns: of what is not read on a terminal; more than any row has
 
 out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDTH_OF_A_PIPE)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -44,16 +45,27 @@ ADVICE = {
     "invalid_client": "The client's id or secret is not accepted: see HOMEROOM_CLIENT_ID, or `homeroom client rotate`.",
     "scope_missing": "This client may not do that; on the local stack: desk, operator and sis each may what is theirs.",
     "demo_failed": "The story does not go as it should: see `homeroom status`, `homeroom lag` and `homeroom logs`.",
-    "approver_is_author": "Whoever asked for a reset cannot approve it: another client must (HOMEROOM_CLIENT_ID).",
+    "approver_is_author": "Another client must approve it: HOMEROOM_CLIENT_ID, on the local stack --client operator.",
+    "person_unknown": "Check the number or username; a new pupil appears when the SIS has published the enrollment.",
+    "reference_unknown": "Read it again letter by letter. A code can be looked up for 30 days.",
+    "client_unknown": "See `homeroom client token --help`; `homeroom client list` shows who may ask.",
+    "nothing_matched": "Nothing was done. `homeroom person show NUMBER` tells how the SIS writes a name.",
+    "file_unreadable": "Name a text file in UTF-8, or - to paste the lines.",
+    "rebuild_missing": "Begin one with `homeroom rebuild start SERVICE PROJECTION`.",
+    "part_unknown": "Name one of those, or none to follow all.",
+    "not_running": "Start the local stack with `make up`.",
 }
 
 
 class Failed(HomeroomError):
     """A command refused, or one that could not be carried out: `reason` on stderr, exit status 1."""
 
-    def __init__(self, reason: str, detail: str = "", *, status: int = 0, body: Json | None = None) -> None:
+    def __init__(
+        self, reason: str, detail: str = "", *, status: int = 0, body: Json | None = None, service: str = ""
+    ) -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason, self.detail, self.status, self.body = reason, detail, status, body or {}
+        self.service = service
 
 
 class Client(msgspec.Struct, frozen=True):
@@ -76,10 +88,9 @@ class Site(msgspec.Struct, frozen=True):
         """The client of that role: on the local stack each role has its own, otherwise there is the one configured."""
         found = self.clients.get(role) or self.clients.get("*")
         if not found:
-            raise Failed(
-                "not_configured",
-                f"no client for {role}: set HOMEROOM_CLIENT_ID and HOMEROOM_CLIENT_SECRET_FILE",
-            )
+            if self.clients:
+                raise Failed("client_unknown", f"no client {role} here: {', '.join(self.clients)}")
+            raise Failed("not_configured", "HOMEROOM_CLIENT_ID and HOMEROOM_CLIENT_SECRET_FILE are missing")
         return found
 
     def settings(self, **given: Any) -> Settings:
@@ -174,7 +185,7 @@ class Homeroom:
             self._tokens[role] = await self.token(role)
             bearer["Authorization"] = f"Bearer {self._tokens[role]}"
             answer = await self.ask(method, service, path, body, query=query, headers=bearer)
-        return raise_for(answer)
+        return raise_for(answer, service)
 
     async def token(self, role: str) -> str:
         """A fresh access token of the client of that role."""
@@ -183,7 +194,7 @@ class Homeroom:
     async def _token(self, client: Client) -> str:
         form = {"grant_type": "client_credentials"}
         basic = {"Authorization": aiohttp.encode_basic_auth(client.id, client.secret)}
-        answer = raise_for(await self.ask("POST", "auth", "/token", form=form, headers=basic))
+        answer = raise_for(await self.ask("POST", "auth", "/token", form=form, headers=basic), "auth")
         return str(answer.body["access_token"])
 
     async def ask(
@@ -221,14 +232,14 @@ def decoded(content: bytes) -> Any:
         return {"reason": "unexpected_answer", "detail": content[:200].decode(errors="replace")}
 
 
-def raise_for(answer: Answer) -> Answer:
+def raise_for(answer: Answer, service: str) -> Answer:
     """The answer itself, or its problem as `Failed`."""
     if answer.status < 400:
         return answer
     body = answer.body if isinstance(answer.body, dict) else {}
     reason = body.get("reason") or body.get("error") or f"http_{answer.status}"
-    detail = body.get("detail") or body.get("error_description") or body.get("title") or ""
-    raise Failed(reason, detail, status=answer.status, body=body)
+    detail = body.get("detail") or body.get("error_description") or ""
+    raise Failed(reason, detail, status=answer.status, body=body, service=service)
 
 
 @asynccontextmanager
@@ -244,17 +255,21 @@ async def connect(site: Site | None = None) -> AsyncIterator[Homeroom]:
 
 def explain(failure: Failed) -> None:
     """A refusal on stderr: its reason, what it says, the rest of its facts, and what to do next."""
-    err.print(f"[red]{failure.reason}[/red]" + (f": {failure.detail}" if failure.detail else ""))
+    known = _reason(failure)
+    says = failure.detail or (known.meaning if known else "")
+    err.print(f"[red]{failure.reason}[/red]" + (f": {plain(says)}" if says else ""))
     for key, value in failure.body.items():
         if key not in ("type", "title", "status", "detail", "reason", "error", "error_description"):
             err.print(f"  {key}: {plain(value)}")
-    if advice := ADVICE.get(failure.reason) or _advice_of_services(failure.reason):
-        err.print(f"  {advice}")
+    if advice := ADVICE.get(failure.reason) or (known.next if known else ""):
+        err.print(f"  {advice}", markup=False)
 
 
-def _advice_of_services(reason: str) -> str | None:
-    found = (load_reasons(f"services.{name}").get(reason) for name in SERVICES)
-    return next((known.next for known in found if known), None)
+def _reason(failure: Failed) -> Reason | None:
+    """What the service that refused says about its reason; the same reason may mean another thing elsewhere."""
+    asked = [failure.service] if failure.service else SERVICES
+    found = (load_reasons(f"services.{name}").get(failure.reason) for name in asked)
+    return next((known for known in found if known), None)
 
 
 def show(data: Any, as_json: bool, *columns: str) -> None:
@@ -268,25 +283,38 @@ def show(data: Any, as_json: bool, *columns: str) -> None:
 
 
 def table(rows: Sequence[Json], columns: Sequence[str] = ()) -> None:
-    """One line for each row; says so when there is none."""
+    """One line for each row; says so when there is none. What the terminal is too narrow for becomes sheets."""
     if not rows:
         out.print("none")
         return
     columns = columns or list(dict.fromkeys(key for row in rows for key in row))
     drawn = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        drawn.add_column(column, overflow="fold")
+    cells = {column: [plain(row.get(column)) for row in rows] for column in columns}
+    for column, texts in cells.items():  # only prose is broken into lines, never an id or a moment
+        drawn.add_column(column, overflow="fold", no_wrap=not any(" " in text for text in texts))
+    for line in zip(*cells.values(), strict=True):
+        drawn.add_row(*line)
+    if Measurement.get(out, out.options.update(width=UNBOUNDED), drawn).minimum <= out.width:
+        _print(drawn)
+        return
     for row in rows:
-        drawn.add_row(*(plain(row.get(column)) for column in columns))
-    out.print(drawn)
+        sheet({column: row.get(column) for column in columns})
+        out.print()
 
 
 def sheet(data: Json) -> None:
-    """One line for each field; what is nested stands indented under its name."""
+    """One line for each field; of what is nested only what is known, one thing a line."""
     drawn = Table.grid(padding=(0, 2))
     for key, value in data.items():
         drawn.add_row(f"[bold]{key}[/bold]", plain(value))
-    out.print(drawn)
+    _print(drawn)
+
+
+def _print(drawn: Table) -> None:
+    """Without the blanks that fill its last column."""
+    with out.capture() as captured:
+        out.print(drawn)
+    out.file.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
 
 
 def plain(value: object) -> str:
@@ -294,9 +322,14 @@ def plain(value: object) -> str:
     if value is None:
         return "-"
     if isinstance(value, dict):
-        return ", ".join(f"{key} {plain(item)}" for key, item in value.items())
+        known = ((key, item) for key, item in value.items() if item not in (None, [], {}))
+        return ", ".join(
+            f"{key} ({plain(item)})" if isinstance(item, dict) else f"{key} {plain(item)}"
+            for key, item in known
+        )
     if isinstance(value, list):
-        return "\n".join(plain(item) for item in value) or "-"
+        between = "\n" if any(isinstance(item, dict) for item in value) else ", "
+        return between.join(plain(item) for item in value) or "-"
     return str(value).lower() if isinstance(value, bool) else str(value).replace("[", "\\[")
 
 

@@ -121,11 +121,11 @@ def programs(choice: "Choice", files: "Files") -> Iterator[Finding]:
 
 
 def ports(stack: "Stack") -> Iterator[Finding]:
-    """Ports that others have are no harm: the stack takes the next ones."""
+    """Ports that others have are no harm: the stack takes the next ones. Orphans' ports are the stack's own."""
     from deploy.local.processes import port_is_free
     from deploy.local.supervisor import WANTED_PORTS
 
-    if not stack.supervised():
+    if not stack.supervised() and not stack.leftovers():
         taken = [f"{port} ({name})" for name, port in WANTED_PORTS.items() if not port_is_free(port)]
         yield Finding(
             "ports", True, f"taken by others, passed over: {', '.join(taken)}" if taken else "all free"
@@ -140,7 +140,10 @@ async def parts(choice: "Choice", stack: "Stack") -> AsyncIterator[Finding]:
         left = ", ".join(part.name for part in stack.leftovers())
         if left:
             yield Finding(
-                "stack", False, f"its supervisor was killed, left running: {left}", "homeroom down, or up"
+                "stack",
+                False,
+                f"its supervisor was killed, left running: {left}",
+                "homeroom down, or homeroom up",
             )
         elif stack.error:
             yield Finding(
@@ -151,7 +154,7 @@ async def parts(choice: "Choice", stack: "Stack") -> AsyncIterator[Finding]:
         return
     yield Finding("stack", True, stack.state)
     for part in stack.parts:
-        told = f"{part.state}, restarted {part.restarts} times"
+        told = f"{part.state}, restarts: {part.restarts}"
         advice = f"see why it dies: homeroom logs {part.name}"
         yield Finding(part.name, part.state == "running", told, advice)
     async with aiohttp.ClientSession(timeout=PATIENCE) as http:

@@ -178,6 +178,8 @@ def _judge(service: str, projection: str, report: Json, as_json: bool) -> None:
             "rows_differ",
             f"{report['different']} rows of {service} {projection} differ from the running ones",
         )
+    if not as_json:
+        out.print(f"The history gives the state that is served: {report['compared']} rows, none different.")
 
 
 async def replay_projection(homeroom: Homeroom, service: str, projection: str, *, quiet: bool) -> Json:
@@ -198,7 +200,7 @@ async def _build(homeroom: Homeroom, service: str, projection: str, purpose: str
             raise
     waiting = ("building", "following") if purpose == "replay" else ("building",)
     columns = TextColumn(f"{service} {projection}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=out, transient=True, disable=quiet) as progress:
+    with Progress(*columns, console=out, transient=True, disable=quiet or not out.is_terminal) as progress:
         task = progress.add_task("", total=None)
         while found["state"] in waiting:
             progress.update(task, total=found["total"] or None, completed=found["done"])
@@ -215,9 +217,7 @@ async def _open_rebuild(homeroom: Homeroom, service: str, projection: str) -> Js
     for each in found["rebuilds"]:
         if each["finished_at"] is None:
             return dict(each)
-    raise Failed(
-        "rebuild_missing", f"no rebuild of {service} {projection} is under way: homeroom rebuild start"
-    )
+    raise Failed("rebuild_missing", f"no rebuild of {service} {projection} is under way")
 
 
 async def _wish(homeroom: Homeroom, service: str, projection: str, wish: str) -> Json:

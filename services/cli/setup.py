@@ -57,9 +57,12 @@ async def check_topics(*, json: AsJson = False) -> None:
     settings = find_site().settings()
     with _told("topic_refused"):
         problems = await kafka.check_topics(settings, _wanted_topics(settings))
-    show([{"problem": problem} for problem in problems], json)
+    if json or problems:
+        show([{"problem": problem} for problem in problems], json)
     if problems:
         raise Failed("topics_differ", f"{len(problems)} problems")
+    if not json:
+        out.print("every topic is as it has to be")
 
 
 def _wanted_topics(settings: Settings) -> list[kafka.Topic]:

@@ -29,6 +29,7 @@ START_PATIENCE_S, STOP_PATIENCE_S = 300.0, 60.0
 POLL_S = 0.1
 LOG_POLL_S, READ_AT_ONCE = 0.3, 2**20
 SHOWN_OF_A_FAILED_LOG = 15
+ORPHANED = "its supervisor was killed; `make up` starts it anew, `make down` ends what is left"
 NEXT = (
     ("{homeroom} demo", "the whole story of a pupil's account, step by step"),
     ("{homeroom} status", "what runs, where, under which ports"),
@@ -204,7 +205,8 @@ def status(
     if not found:
         out.print("Homeroom never ran here: make up")
         return
-    out.print(f"[bold]{found['state']}[/bold]  {found.get('error', '')}")
+    told = found.get("error") or (ORPHANED if found["state"] == "orphaned" else "")
+    out.print(f"[bold]{found['state']}[/bold]" + (f": {told}" if told else ""))
     for name, url in found["services"].items():
         out.print(f"  {name:<9} {url}")
     if found["services"]:
@@ -213,14 +215,14 @@ def status(
         out.print(f"  {'postgres':<9} {address.get('host')}:{address.get('port')}")
     out.print(f"  {'state':<9} {found['state_dir']}\n")
     for part in found["parts"]:
-        pid, again = part["pid"] or "-", f"restarted {part['restarts']} times" if part["restarts"] else ""
+        pid, again = part["pid"] or "-", f"restarts: {part['restarts']}" if part["restarts"] else ""
         out.print(f"  {part['name']:<9} {part['state']:<12} {pid:<8} {part['log']}  {again}".rstrip())
 
 
 def _shell_variables(found: dict[str, Any]) -> Iterator[str]:
     """Addresses and credentials of a running stack, for `eval` in a POSIX shell."""
     if not found.get("services"):
-        raise Failed("not_running", "start the local stack with `make up`")
+        raise Failed("not_running", "no local stack of this project is running")
     named = {name: url for name, url in found["services"].items() if url} | {"kafka": found["kafka"]}
     for client, secret in found["clients"].items():
         named |= {f"{client}_id": secret["id"], f"{client}_secret": secret["secret"]}
@@ -238,6 +240,8 @@ def logs(
 ) -> None:
     """Follow the log of a part (postgres, kafka, roster, claims, auth, supervisor), or of all of them."""
     files = local_files()
+    if not files.logs.exists():
+        raise Failed("not_running", "Homeroom never ran here")
     known = {each.name: Path(each.log) for each in files.read().parts}
     known["supervisor"] = files.logs / "supervisor.log"
     if part and part not in known:
@@ -293,7 +297,11 @@ def pretty(part: str, line: str) -> str:
     moment = str(_take(fields, "time", "timestamp"))
     level = str(_take(fields, "level", "error_severity")).lower()
     event = _take(fields, "event", "message")
-    rest = " ".join(f"{key}={value}" for key, value in fields.items() if key not in ("service", "logger"))
+    rest = " ".join(
+        f"{key}={value}"
+        for key, value in fields.items()
+        if key not in ("service", "logger") and value not in (None, "")
+    )
     return f"{moment[:19].replace('T', ' ')} {part:<10} {level:<8} {event}  {rest}".rstrip()
 
 

@@ -1,5 +1,6 @@
 """The help desk's commands: who is meant, what is asked before many are reset, what a report shows."""
 
+import io
 import json
 from pathlib import Path
 
@@ -92,6 +93,17 @@ def test_lines_that_name_nobody_reset_nobody(services: FakeServices, run: Run, t
     assert len(services.requests("POST /reset-batches")) == 1
 
 
+def test_ticket_lines_can_be_piped_and_stand_beside_what_became_of_them(
+    services: FakeServices, run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("\nMary Ann De La Cruz 0123456\nNobody 9999999\n"))
+    services.answers["POST /reset-batches"] = [(200, PREVIEW)]
+    assert run("reset", "--lines", "-", "--dry-run") == 0
+    shown = capsys.readouterr().out
+    assert "Mary Ann De La Cruz 0123456" in shown
+    assert "Nobody 9999999" in shown
+
+
 def test_a_file_that_is_not_there(
     services: FakeServices, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -114,6 +126,14 @@ def test_a_reference_of_no_service(
 ) -> None:
     assert run("refusal", "X-1") == 1
     assert "begins with R, C or A" in capsys.readouterr().err
+
+
+def test_a_code_that_nobody_was_given(
+    services: FakeServices, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    services.answers["GET /refusals/C-ZZZZ-ZZZ"] = [(404, {"reason": "not_found"})]
+    assert run("refusal", "c-zzzz-zzz") == 1
+    assert "reference_unknown" in capsys.readouterr().err
 
 
 def test_a_timeline_is_one_of_all_services_in_order(

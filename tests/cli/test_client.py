@@ -3,7 +3,9 @@
 import json
 
 import pytest
+from rich.console import Console
 
+from services.cli import client
 from tests.cli.conftest import Run
 from tests.cli.fake import FakeServices
 
@@ -47,6 +49,46 @@ def test_a_refusal_is_a_reason_on_stderr_and_exit_status_1(
 def test_wrong_usage_is_exit_status_2(services: FakeServices, run: Run, words: tuple[str, ...]) -> None:
     assert run(*words) == 2
     assert services.asked == []
+
+
+def test_wrong_usage_names_the_help_that_is_meant(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("reset", "status", "garbage") == 2
+    assert "homeroom reset status --help" in capsys.readouterr().err
+
+
+def test_a_refusal_without_words_gets_those_of_the_service_that_refused(
+    services: FakeServices, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    services.answers[f"GET /accounts/{PERSON}"] = [
+        (404, {"reason": "person_unknown", "title": "Person unknown"})
+    ]
+    assert run("account", "show", PERSON) == 1
+    assert "The district's roster has no such person." in capsys.readouterr().err
+
+
+def test_what_is_nested_is_shown_without_what_is_unknown(
+    services: FakeServices, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refusals = [{"reason": "claim_refused", "detail": {"differs": ["last_name"]}, "actor": None}]
+    services.answers[f"GET /accounts/{PERSON}"] = [(200, ACCOUNT | {"refusals": refusals})]
+    assert run("account", "show", PERSON) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "refusals   reason claim_refused, detail (differs last_name)" in lines
+
+
+def test_a_table_too_wide_for_the_terminal_becomes_sheets(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """So that no id is ever cut in two."""
+    rows = [{"id": PERSON, "other": PERSON, "name": "Mary Ann"}]
+    monkeypatch.setattr(client, "out", Console(width=60))
+    client.table(rows)
+    shown = capsys.readouterr().out
+    assert f"id     {PERSON}" in shown
+    assert f"other  {PERSON}" in shown
+    monkeypatch.setattr(client, "out", Console(width=100))
+    client.table(rows)
+    assert f"{PERSON}  {PERSON}  Mary Ann" in capsys.readouterr().out.splitlines()
 
 
 def test_without_a_stack_or_configuration_it_says_what_to_do(

@@ -94,6 +94,23 @@ def test_the_log_of_an_unknown_part_is_refused(
     assert "supervisor" in capsys.readouterr().err
 
 
+def test_there_are_no_logs_where_nothing_ever_ran(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOMEROOM_STATE_DIR", str(tmp_path / "nothing"))
+    assert run("logs") == 1
+    assert "make up" in capsys.readouterr().err
+
+
+def test_orphans_come_with_what_to_do(files: Files, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """And the doctor does not take their ports for somebody else's."""
+    here = ProcessRecord.of(os.getpid())
+    files.write(Stack(state="running", parts=[PartState("kafka", "log", "running", here)]))
+    assert run("status") == 0
+    assert "orphaned: its supervisor was killed; `make up`" in capsys.readouterr().out
+    assert list(doctor.ports(files.read())) == []
+
+
 def test_wrong_usage_is_status_2(files: Files, run: Run) -> None:
     assert run("status", "--no-such-option") == 2
     assert run("logs", "--lines", "many") == 2
