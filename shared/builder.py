@@ -99,7 +99,10 @@ def find_projection(source: str, name: str) -> Projection[Any]:
     known: Iterable[Projection[Any]] = (
         described if isinstance(described, (list, tuple)) else [*described.inline, *described.projections]
     )
-    return next(projection for projection in known if projection.name == name)
+    found = {projection.name: projection for projection in known}
+    if name not in found:
+        raise BuildFailed(f"{source} has no projection {name}")
+    return found[name]
 
 
 class _Stream:
@@ -245,16 +248,16 @@ async def _main(job: Job, say: Callable[[dict[str, Any]], None]) -> dict[str, An
     db = Database(
         job.settings.postgres, max_size=2, application_name=f"homeroom-{job.settings.service}-build"
     )
-    build = Build(job, db)
-    reporting = asyncio.create_task(_report(build, say))
     try:
+        build = Build(job, db)
+        reporting = asyncio.create_task(_report(build, say))
         await build.run()
+        reporting.cancel()
     except Exception as error:
         if not curable(error):
             log.error("build_failed", projection=job.projection, exc_info=error)
         return {"error": f"{type(error).__name__}: {error}", "curable": curable(error)}
     finally:
-        reporting.cancel()
         await db.close()
     return {"error": None, "done": build.done}
 
@@ -267,7 +270,8 @@ async def _report(build: Build, say: Callable[[dict[str, Any]], None]) -> None:
 
 def _end_with_parent() -> None:
     """What is under way is rolled back by PostgreSQL."""
-    sys.stdin.buffer.read()
+    while os.read(0, 4096):  # not by way of sys.stdin, whose lock would be held when the interpreter ends
+        pass
     os._exit(1)
 
 

@@ -37,7 +37,7 @@ from shared.settings import Settings
 log = structlog.get_logger(__name__)
 
 TICK_S = 0.5
-RETRY_S = 2.0
+RETRY_S = 1.0
 LONG_S = 600.0  # for statements over whole tables
 LOCK_S = 2.0  # who wants to switch waits no longer for readers, since others wait behind it
 COMPARE_ROUNDS = 6  # what is on its way while the first one looks is compared by a later one
@@ -134,26 +134,31 @@ class Rebuilder:
         """Until cancelled."""
         while True:
             try:
-                await self._session()
+                async with self._db.connection() as conn:
+                    opened = await conn.fetch(_sql.open)
+                self._follow(opened)
+                if opened:
+                    await self._session()
             except Unavailable as error:
                 log.warning("rebuilder_waits", error=str(error))
             await asyncio.sleep(RETRY_S)
 
     async def _session(self) -> None:
+        """As long as a rebuild is open."""
         name = f"homeroom-{self._settings.service}-rebuilder"
         patience = {"idle_session_timeout": "30s", "statement_timeout": f"{LONG_S:.0f}s"}
         self._conn = await connect(self._settings.postgres, application_name=name, **patience)
         try:
             with unavailable_when_lost(self._conn):
                 mine = False
-                while True:
-                    opened = await self._conn.fetch(_sql.open)
+                while opened := await self._conn.fetch(_sql.open):
                     self._follow(opened)
                     mine = mine or await self._conn.fetchval("SELECT pg_try_advisory_lock($1, 0)", _LOCK)
                     if mine:
                         for rebuild in opened:
                             await self._advance(rebuild)
                     await asyncio.sleep(TICK_S)
+                self._follow(opened)
         finally:
             self._conn.terminate()
 

@@ -253,7 +253,7 @@ async def test_a_switch_before_there_is_anything_to_switch_to_is_refused(scene: 
         await rebuild.wish(conn, id, "switch", clock.now())
         assert await rebuild.start(conn, "count", "rebuild", by="test", now=clock.now()) is None
     async with process(scene):
-        found = await until(lambda: answered(scene, id))
+        found = await until(lambda: answered(scene, id), patience_s=60)
         assert found["error"] == "it is building"
         await compared(scene, id)
         assert (await ask(scene, id, "drop"))["state"] == "dropped"
@@ -270,7 +270,7 @@ async def test_a_fold_that_fails_for_all_ends_the_rebuild_and_live_goes_on(
     await scene.publish(*(e for n in range(5) for e in stream(n, 1)))
     async with process(scene, source="tests.shared.test_rebuild:NOTHING"):
         id = await begin(scene)
-        found = await until(lambda: answered(scene, id))
+        found = await until(lambda: answered(scene, id), patience_s=60)
         assert found["state"] == "failed"
         await scene.publish(event(person(9), 1))
         await until(lambda: gate_is(scene, 9, 1))
