@@ -6,6 +6,7 @@
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import os
 import shutil
@@ -146,7 +147,7 @@ class Kafka:
         self.account.own(self.data)
         formatted = subprocess.run(
             [*self._java("-Xmx128m"), "kafka.tools.StorageTool", "format"]
-            + ["-t", _cluster_id(), "-c", str(self.properties)],
+            + ["-t", self._cluster_id(), "-c", str(self.properties), "--ignore-formatted"],
             **self.account.spawn_options(),
             cwd="/",
             env={},
@@ -156,6 +157,15 @@ class Kafka:
         )
         if formatted.returncode:
             raise OSError(f"kafka format failed: {formatted.stderr.strip() or formatted.stdout.strip()}")
+
+    def _cluster_id(self) -> str:
+        """A random id as Kafka writes them, drawn once: a format that was cut off is begun again under the same."""
+        file, drawn = self.data.with_name("cluster-id"), self.data.with_name(f"cluster-id.{uuid4()}")
+        drawn.write_text(_random_id())
+        with contextlib.suppress(FileExistsError):
+            file.hardlink_to(drawn)  # whole or not at all, and never over another's
+        drawn.unlink()
+        return file.read_text()
 
     def environment(self) -> dict[str, str]:
         return {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "TZ": "UTC", "LC_ALL": "C.UTF-8"}
@@ -205,8 +215,8 @@ class Kafka:
             await client.close()
 
 
-def _cluster_id() -> str:
-    """A random id as Kafka writes them; never one that begins like an option of its command line."""
+def _random_id() -> str:
+    """Never one that begins like an option of Kafka's command line."""
     while True:
         drawn = base64.urlsafe_b64encode(uuid4().bytes).rstrip(b"=").decode()
         if not drawn.startswith("-"):
