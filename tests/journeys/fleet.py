@@ -190,7 +190,9 @@ class Fleet:
             made = {}
             for name, scopes in CLIENTS.items():
                 if name != "operator":
-                    body = {"name": name, "scopes": scopes, "districts": [DISTRICT]}
+                    # What is of no district is for operators of every district.
+                    districts = ["*"] if "operator" in scopes else [DISTRICT]
+                    body = {"name": name, "scopes": scopes, "districts": districts}
                     answer = await homeroom.post("auth", "/v1/operations/clients", body, role="operator")
                     made[name] = Client(answer.body["id"], answer.body["secret"])
             return made
