@@ -50,7 +50,7 @@ format: $(STAMP) ## put the style right
 .PHONY: test test-unit test-deep bench
 test: lint ## everything that must pass before a change lands
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
-test-unit: $(STAMP) ## the tests that need no PostgreSQL and no Kafka: seconds
+test-unit: $(STAMP) ## the tests that need no PostgreSQL and no Kafka
 	$(BIN)/python -m pytest -n $(WORKERS) -m "not backing and not stack and not deep"
 test-deep: $(STAMP) ## the whole matrix of kills and seeds
 	$(BIN)/python -m pytest -m deep --timeout 3600
