@@ -43,7 +43,7 @@ class Terminal:
             cwd=ROOT, env=self.env | env, stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
-        out, err = await asyncio.wait_for(process.communicate(), 100)
+        out, err = await asyncio.wait_for(process.communicate(), 200)
         return process.returncode or 0, out.decode(), err.decode()
 
     async def json(self, *words: str, **env: str) -> Any:
@@ -57,6 +57,7 @@ def terminal(town: Town) -> Terminal:
     return Terminal(town)
 
 
+@pytest.mark.timeout(240)
 async def test_the_demonstration_tells_the_whole_story(terminal: Terminal) -> None:
     status, out, err = await terminal.run("demo")
     assert status == 0, f"{out}\n{err}"
