@@ -126,9 +126,8 @@ async def settle(
     within a savepoint of its own. A record without a key is a line by itself, found again as `letter_id`. The
     caller's transaction moves gate and checkpoint. Raises Diverged, and whatever trying again may cure.
     """
-    joins = gate is None and bool(
-        arrivals
-    )  # without versions, what arrives stands at the end of what is there
+    # Without versions, what arrives stands at the end of what is there.
+    joins = gate is None and bool(arrivals)
     stored = await _stored(conn, consumer, key, letter_id, reread, 1 if joins else LINE_LIMIT)
     blocked = joins and bool(stored)
     for letter in arrivals if blocked else _in_order([*stored, *arrivals], gate):
@@ -169,12 +168,8 @@ async def _stored(
     letters = []
     for row in rows:
         letter = reread(record_of(row))
-        letter.id, letter.state, letter.reason, letter.wish = (
-            row["id"],
-            row["state"],
-            row["reason"],
-            row["wish"],
-        )
+        letter.id, letter.state = row["id"], row["state"]
+        letter.reason, letter.wish = row["reason"], row["wish"]
         letters.append(letter)
     return letters
 
