@@ -25,6 +25,13 @@ PROJECT = Path(__file__).parents[2]
 HOMEROOM = Path(sys.executable).parent / "homeroom"
 WARM_SECONDS = 60  # 5 to 6 on an idle machine; these tests share two cores with others
 PUPILS = 2000
+PAGES = (
+    "README.md",
+    "docs/how-to/publish-enrollments.md",
+    "docs/how-to/build-a-portal.md",
+    "docs/how-to/help-desk.md",
+    "docs/how-to/operate.md",
+)
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(300), pytest.mark.xdist_group("stack")]
 
@@ -139,23 +146,16 @@ def test_the_doctor_finds_nothing_wrong(local: Local) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "page",
-    [
-        "README.md",
-        *(
-            f"docs/how-to/{name}.md"
-            for name in ("publish-enrollments", "build-a-portal", "help-desk", "operate")
-        ),
-    ],
-)
-def test_commands_of_the_docs_work_when_pasted(local: Local, page: str) -> None:
-    """In this order: what one page publishes, the next asks for."""
-    for language, block in re.findall(r"```(sh|python)\n(.*?)```", (PROJECT / page).read_text(), re.DOTALL):
-        if "make " in block:  # the two commands themselves: what runs this test
-            continue
-        ran = local.paste(language, block)
-        assert ran.returncode == 0, f"{page}:\n{block}\n{ran.stdout}\n{ran.stderr}"
+def test_commands_of_the_docs_work_when_pasted(local: Local) -> None:
+    """Page after page: what one publishes, the next asks for."""
+    for page in PAGES:
+        for language, block in re.findall(
+            r"```(sh|python)\n(.*?)```", (PROJECT / page).read_text(), re.DOTALL
+        ):
+            if "make " in block:  # the two commands themselves: what runs this test
+                continue
+            ran = local.paste(language, block)
+            assert ran.returncode == 0, f"{page}:\n{block}\n{ran.stdout}\n{ran.stderr}"
 
 
 def test_logs_are_structured_and_shown(local: Local) -> None:
