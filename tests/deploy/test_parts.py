@@ -17,6 +17,9 @@ from deploy.local.account import Account
 from deploy.local.parts import Part, rotate
 from deploy.local.processes import PortTaken, ProcessRecord, free_port
 
+# Below those that the system gives to clients, and apart from the other workers' of this run.
+OWN_PORTS = 21000 + 500 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+
 SERVES = """
 import socket, time
 listening = socket.create_server(("127.0.0.1", {port}))
@@ -33,7 +36,7 @@ class Program:
     name, stop_signal, account = "program", signal.SIGTERM, Account()
 
     def __init__(self, code: str, logs: Path) -> None:
-        self.code, self.log, self.port = code, logs / "program.log", free_port(45000)
+        self.code, self.log, self.port = code, logs / "program.log", free_port(OWN_PORTS)
 
     def command(self) -> list[str | Path]:
         return [sys.executable, "-c", self.code.format(port=self.port)]
