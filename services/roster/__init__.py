@@ -6,7 +6,7 @@ events about them, what became of every event that a district published, and the
 Routes, below /v1/districts/{district}:
   POST /enrollments[?baseline]    a CloudEvent, or a batch of them, from the district's systems
   GET  /enrollments/{event_id}    what became of an event, also of one that Kafka brought
-  GET  /dead-letters[/{number}]   what the district's topic brought and could not be taken
+  GET  /dead-letters[/{id}]       what the district's topic brought and could not be taken
   GET  /persons?number=           everybody under a number, with conflicts
   GET  /persons/{person_id}       one person
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from typing import Annotated, Any, Literal
 from urllib.parse import quote, unquote
 from uuid import UUID
@@ -12,9 +11,8 @@ from aiohttp import hdrs
 
 from services.roster import handlers, projections
 from services.roster.handlers import Outcome, Status
-from services.roster.ingress import Statement, intake_name, understand
+from services.roster.ingress import Statement, understand
 from services.roster.projections import Person
-from shared import dead_letter
 from shared.auth import Scope
 from shared.database import Connection
 from shared.errors import MalformedRecord, Rejected
@@ -25,7 +23,6 @@ from shared.service import Kit
 from shared.web import Body, Call, Reply, Route
 
 MAX_BATCH = 500
-MAX_LETTERS = 100
 BODY_LIMIT_BYTES = 1024 * 1024
 
 ONE, BATCH, BINARY = "application/cloudevents+json", "application/cloudevents-batch+json", "application/json"
@@ -93,42 +90,6 @@ class PersonFound(Person, frozen=True, kw_only=True):
     same_number: list[UUID]
 
 
-class DeadLettersQuery(Body, frozen=True):
-    """The open ones, unless a state is named; `after`: the number to go on from."""
-
-    state: Literal["parked", "queued", "discarded", "applied"] | None = None
-    after: Annotated[int, msgspec.Meta(ge=0, le=2**62)] = 0
-
-
-class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
-    """What the district's topic brought and could not be taken (`parked`), or waits behind such (`queued`)."""
-
-    id: int
-    event_id: str | None
-    key: str | None
-    state: str
-    reason: str
-    detail: str
-    part: int
-    record_offset: int
-    appended_at: datetime
-    attempts: int
-    changed_at: datetime
-    note: str | None
-
-
-class DeadLetterFound(DeadLetter, frozen=True, kw_only=True):
-    """With the record as it came."""
-
-    headers: dict[str, str]
-    value: str | None
-
-
-class DeadLetters(msgspec.Struct, frozen=True):
-    dead_letters: list[DeadLetter]
-    next_after: int | None
-
-
 def routes(kit: Kit) -> list[Route]:
     district = "/v1/districts/{district}"
     return [
@@ -152,23 +113,6 @@ def routes(kit: Kit) -> list[Route]:
             summary="What became of an event, whether it came over HTTP or through Kafka.",
             caller=Scope("roster:write", "desk", "operator"),
             success={200: Status},
-        ),
-        Route(
-            "GET",
-            f"{district}/dead-letters",
-            show_dead_letters,
-            summary="What the district published through Kafka and could not be taken, with the reasons.",
-            caller=Scope("roster:write", "operator"),
-            query=DeadLettersQuery,
-            success={200: DeadLetters},
-        ),
-        Route(
-            "GET",
-            f"{district}/dead-letters/{{number}}",
-            show_dead_letter,
-            summary="One of them, with the record as it came.",
-            caller=Scope("roster:write", "operator"),
-            success={200: DeadLetterFound},
         ),
         Route(
             "GET",
@@ -287,31 +231,6 @@ async def show_outcome(call: Call[None]) -> Reply:
     if status is None:
         raise Rejected("not_found")
     return Reply(200, status)
-
-
-async def show_dead_letters(call: Call[None]) -> Reply:
-    async with call.kit.db.connection() as conn:
-        rows = await dead_letter.letters(
-            conn,
-            district=call.district,
-            consumer=intake_name(call.district),
-            state=call.query.state,
-            after=call.query.after,
-            limit=MAX_LETTERS,
-        )
-    shown = [msgspec.convert(dead_letter.public(row), DeadLetter) for row in rows]
-    return Reply(200, DeadLetters(shown, shown[-1].id if len(shown) == MAX_LETTERS else None))
-
-
-async def show_dead_letter(call: Call[None]) -> Reply:
-    number = call.path["number"]
-    if not (number.isascii() and number.isdigit() and len(number) <= 18):
-        raise Rejected("not_found")
-    async with call.kit.db.connection() as conn:
-        row = await dead_letter.find(conn, int(number))
-    if row is None or (row["district"], row["consumer"]) != (call.district, intake_name(call.district)):
-        raise Rejected("not_found")
-    return Reply(200, msgspec.convert(dead_letter.public(row), DeadLetterFound))
 
 
 async def show_persons(call: Call[None]) -> Reply:

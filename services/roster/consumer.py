@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from aiokafka import ConsumerRecord
 
 from services.roster import handlers
-from services.roster.ingress import Statement, intake_name, understand
+from services.roster.ingress import Statement, understand
 from shared import clock
 from shared.consumer import Intake
 from shared.database import Connection
@@ -45,7 +45,7 @@ def intake(kit: Kit, district: str) -> Intake:
                 raise Rejected(outcome.reason, **outcome.details)
 
     topic = ingress_topic(kit.settings.topic_prefix, district)
-    return Intake(intake_name(district), topic, handle, _key, check, handle_all)
+    return Intake(f"ingress.{district}", topic, handle, _key, check, handle_all)
 
 
 def _key(record: ConsumerRecord) -> str | None:

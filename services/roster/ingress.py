@@ -79,11 +79,6 @@ class Statement(msgspec.Struct, frozen=True, kw_only=True):
     cause: Cause
 
 
-def intake_name(district: str) -> str:
-    """The consumer of a district's ingress topic, by which its dead letters are found."""
-    return f"ingress.{district}"
-
-
 def understand(
     event: CloudEvent,
     district: str,
