@@ -44,16 +44,27 @@ async def figures(district: District) -> list[Figure]:
 
 
 async def _claimable_after(district: District, producer: AIOKafkaProducer, policy: Json) -> float:
-    """Milliseconds from the broker's acknowledgement until the first claim is let in."""
+    """Milliseconds from the broker's acknowledgement until claims would let the pupil in.
+
+    The help desk is asked, not the pupil: a refused claim takes its uniform time, which is longer than the journey.
+    """
     data = enrollment(timedelta(hours=25), now=clock.now())
+    pupil = Pupil(district.homeroom.ask, data, policy)
     await publish(producer, district.fleet.ingress, [data])
     began = time.perf_counter()
-    pupil = Pupil(district.homeroom.ask, data, policy)
-    while (await pupil.open_claim()).status != 201:
+    while not await _may_claim(district, pupil.username):
         if time.perf_counter() - began > 60:
             raise RuntimeError("a pupil did not become claimable within a minute")
         await asyncio.sleep(ASK_EVERY_S)
-    return 1000 * (time.perf_counter() - began)
+    took = time.perf_counter() - began
+    if (answer := await pupil.open_claim()).status != 201:
+        raise RuntimeError(f"the desk says that a claim can begin, claims does not: {answer.body}")
+    return 1000 * took
+
+
+async def _may_claim(district: District, username: str) -> bool:
+    answer = await district.homeroom.call("desk", "GET", "claims", "/accounts", query={"username": username})
+    return any(account["may_claim_now"] for account in answer.body["accounts"])
 
 
 async def _flood(district: District, producer: AIOKafkaProducer) -> float:
