@@ -1,8 +1,9 @@
 """From `StudentEnrolled` on the ingress topic to a pupil who may claim: at rest, and beside a first load."""
 
 import asyncio
+import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
 import msgspec
@@ -18,6 +19,8 @@ PROBES = 40
 FLOOD = 20_000
 FLOOD_A_SECOND = 1_000
 ASK_EVERY_S = 0.004
+# Two pupils under one number would both wait for the help desk.
+PROBE_NUMBERS, FLOOD_NUMBERS = itertools.count(1_000_000), itertools.count(2_000_000)
 
 
 async def figures(district: District) -> list[Figure]:
@@ -48,7 +51,7 @@ async def _claimable_after(district: District, producer: AIOKafkaProducer, polic
 
     The help desk is asked, not the pupil: a refused claim takes its uniform time, which is longer than the journey.
     """
-    data = enrollment(timedelta(hours=25), now=clock.now())
+    data = _enrolled_yesterday(PROBE_NUMBERS)
     pupil = Pupil(district.homeroom.ask, data, policy)
     await publish(producer, district.fleet.ingress, [data])
     began = time.perf_counter()
@@ -72,15 +75,15 @@ async def _flood(district: District, producer: AIOKafkaProducer) -> float:
     began, sent = time.perf_counter(), 0
     while sent < FLOOD:
         due = min(FLOOD, int((time.perf_counter() - began) * FLOOD_A_SECOND) + 1)
-        now = clock.now()
-        await publish(
-            producer,
-            district.fleet.ingress,
-            [enrollment(timedelta(hours=25), now=now) for _ in range(due - sent)],
-        )
+        pupils = [_enrolled_yesterday(FLOOD_NUMBERS) for _ in range(due - sent)]
+        await publish(producer, district.fleet.ingress, pupils)
         sent = due
         await asyncio.sleep(0.02)
     return sent / (time.perf_counter() - began)
+
+
+def _enrolled_yesterday(numbers: Iterator[int]) -> Json:
+    return enrollment(timedelta(hours=25), now=clock.now(), number=f"{next(numbers):07}")
 
 
 async def publish(producer: AIOKafkaProducer, topic: str, pupils: Sequence[Json]) -> None:
