@@ -104,7 +104,13 @@ class ClientBody(Body, frozen=True, kw_only=True):
 
 class RotateBody(Body, frozen=True, kw_only=True):
     overlap_minutes: Annotated[
-        int, Meta(ge=0, le=7 * 24 * 60, description="How long the present secret still counts.")
+        int,
+        Meta(
+            ge=0,
+            le=7 * 24 * 60,
+            description="How long the present secret still counts; older ones as long as was promised of them."
+            " 0: the new one alone counts, at once.",
+        ),
     ] = 60
 
 
@@ -302,7 +308,7 @@ class Api:
 
     async def list_clients(self, call: Call[None]) -> Reply:
         async with call.kit.db.connection() as conn:
-            rows = await tokens.list_clients(conn)
+            rows = await tokens.list_clients(conn, call.now)
         return Reply(200, ClientsView([ClientView(**row) for row in rows]))
 
 
@@ -547,6 +553,6 @@ def _operator_routes(api: Api) -> list[Route]:
         Route(
             "POST", f"{clients}/{{client_id}}/rotate", api.rotate_client,
             summary="A new secret for a client; the present one still counts for a while.",
-            caller=operator, body=RotateBody, success={200: ClientRotated},
+            caller=operator, body=RotateBody, success={200: ClientRotated}, refusals={"secrets_overlap": 409},
         ),
     ]  # fmt: skip

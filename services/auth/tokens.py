@@ -24,6 +24,7 @@ from shared.policy import Policy
 SCOPES = ("roster:write", "desk", "teacher", "operator", "introspect")
 TOKEN_LIFE = timedelta(minutes=10)
 SECRET_PREFIX = "hrc_"
+PREVIOUS_KEPT = 5  # secrets of one client that count beside the present one
 
 _sql = queries(__package__)
 
@@ -36,17 +37,12 @@ class Client(Struct, frozen=True, kw_only=True):
     scopes: list[str]
     districts: list[str]
     human: bool
-    secret_hash: bytes
-    previous_hash: bytes | None
-    previous_until: datetime | None
-    created_at: datetime
-    rotated_at: datetime | None
+    secret_hashes: list[bytes]  # of all that count now: the present one, and older ones until they end
 
-    def knows(self, secret: str, now: datetime) -> bool:
-        """Whether this is its secret, or the one before while that still counts."""
+    def knows(self, secret: str) -> bool:
+        """Whether this is one of its secrets."""
         given = token_hash(secret)
-        previous = self.previous_hash if self.previous_until and now < self.previous_until else None
-        return hmac.compare_digest(given, self.secret_hash) | hmac.compare_digest(given, previous or b"")
+        return any(hmac.compare_digest(given, known) for known in self.secret_hashes)
 
     def serves(self, district: str) -> bool:
         return district in self.districts or EVERY_DISTRICT in self.districts
@@ -73,8 +69,8 @@ async def authenticate(
     Raises Rejected `invalid_client`."""
     client_id, secret = _credentials(authorization, form)
     async with auth.kit.db.connection() as conn:
-        row = await conn.fetchrow(_sql.find_client, client_id)
-    if row is None or not (client := Client(**dict(row))).knows(secret, now):
+        row = await conn.fetchrow(_sql.find_client, client_id, now)
+    if row is None or not (client := Client(**dict(row))).knows(secret):
         raise Rejected("invalid_client")
     return client
 
@@ -195,16 +191,25 @@ async def create_client(
 async def rotate_client(
     conn: Connection, client_id: str, overlap: timedelta, now: datetime
 ) -> tuple[str, datetime]:
-    """A new secret; the present one counts until the moment that is answered. Raises Rejected not_found."""
+    """A new secret; the present one counts until the moment that is answered, older ones as long as was promised of
+    them. Without an overlap all of them end at once. Raises Rejected not_found, secrets_overlap."""
     secret, until = SECRET_PREFIX + secrets.token_urlsafe(32), now + overlap
-    if not await conn.fetchval(_sql.rotate_client, client_id, token_hash(secret), until, now):
+    present = await conn.fetchval(_sql.lock_client, client_id)
+    if present is None:
         raise Rejected("not_found")
+    if not overlap:
+        await conn.execute(_sql.end_previous_secrets, client_id)
+    elif await conn.fetchval(_sql.count_previous_secrets, client_id, now) < PREVIOUS_KEPT:
+        await conn.execute(_sql.keep_previous_secret, client_id, present, until)
+    else:
+        raise Rejected("secrets_overlap", secrets=PREVIOUS_KEPT)
+    await conn.execute(_sql.replace_secret, client_id, token_hash(secret), now)
     return secret, until
 
 
-async def list_clients(conn: Connection) -> list[dict[str, Any]]:
+async def list_clients(conn: Connection, now: datetime) -> list[dict[str, Any]]:
     """All clients, oldest first, without anything of their secrets."""
-    return [dict(row) for row in await conn.fetch(_sql.list_clients)]
+    return [dict(row) for row in await conn.fetch(_sql.list_clients, now)]
 
 
 async def ensure_bootstrap_client(auth: Auth, file: Path, now: datetime) -> bool:

@@ -14,7 +14,9 @@ from shared.database import queries
 from shared.log import get_logger
 from shared.supervisor import Worker
 
-EXPIRING = ("staging", "session", "recovery", "recovery_code", "wrong_password", "recovery_try")
+EXPIRING = (
+    "staging", "session", "recovery", "recovery_code", "wrong_password", "recovery_try", "previous_secret",
+)  # fmt: skip
 EXPIRE_EVERY_S = 60.0
 EXPIRE_ROWS = 500
 ANNOUNCE_EVERY_S = 2.0

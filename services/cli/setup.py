@@ -180,10 +180,19 @@ async def show_token(role: str) -> None:
 
 
 @client.command
-async def rotate(client_id: str, *, json: AsJson = False) -> None:
+async def rotate(
+    client_id: str,
+    *,
+    overlap: Annotated[
+        int,
+        Parameter(help="Minutes for which the present secret still counts; 0 ends every older one at once."),
+    ] = 60,
+    json: AsJson = False,
+) -> None:
     """Give a client a new secret, shown once, here."""
     async with connect() as homeroom:
-        show((await homeroom.post("auth", f"{CLIENTS}/{client_id}/rotate", {}, role="operator")).body, json)
+        path, body = f"{CLIENTS}/{client_id}/rotate", {"overlap_minutes": overlap}
+        show((await homeroom.post("auth", path, body, role="operator")).body, json)
 
 
 @contextmanager

@@ -1,9 +1,13 @@
 """Machines and staff at the OAuth endpoints, and the operator who makes them."""
 
+import asyncio
+import shutil
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import asyncpg
 import msgspec
 import pytest
 from aiohttp import encode_basic_auth
@@ -11,9 +15,11 @@ from joserfc import jwt
 from joserfc.jwk import KeySet
 
 from services.auth import tokens
+from shared.database import migrate, queries
 from tests.auth.conftest import ISSUER, Answer, D, World
 
 CLIENTS = "/v1/operations/clients"
+SQL = Path(tokens.__file__).parent / "sql"
 
 
 async def form(
@@ -38,6 +44,16 @@ async def client(
 
 async def access(world: World, who: tuple[str, str], **fields: str) -> Answer:
     return await form(world, "/token", who, grant_type="client_credentials", **fields)
+
+
+async def rotate(
+    world: World, who: tuple[str, str], overlap_minutes: int
+) -> tuple[tuple[str, str], datetime]:
+    """A new secret; and until when the one before counts."""
+    body = {"overlap_minutes": overlap_minutes}
+    answer = await world.ask("POST", f"{CLIENTS}/{who[0]}/rotate", body, bearer=world.token("operator"))
+    assert answer.status == 200, answer
+    return (who[0], answer.body["secret"]), datetime.fromisoformat(answer.body["previous_until"])
 
 
 class TestTokens:
@@ -197,14 +213,67 @@ class TestClients:
         world.later(minutes=5)
         assert [(await access(world, who)).status for who in (old, new)] == [401, 200]
 
-    async def test_rotated_again_because_the_reply_was_lost_the_one_in_use_still_counts(
+    async def test_rotated_again_every_secret_ends_when_it_was_promised(self, world: World) -> None:
+        """The reply of the first rotation was lost: the machine goes on with its secret for as long as it was told."""
+        running = await client(world, "desk")
+        lost, _ = await rotate(world, running, 60)
+        world.later(minutes=10)
+        newest, until = await rotate(world, running, 30)
+        assert timedelta(minutes=29) < until - world.now() <= timedelta(minutes=30)
+        secrets = (running, lost, newest)
+        assert [(await access(world, who)).status for who in secrets] == [200, 200, 200]
+        world.later(minutes=30)
+        assert [(await access(world, who)).status for who in secrets] == [200, 401, 200]
+        world.later(minutes=20)
+        assert [(await access(world, who)).status for who in secrets] == [401, 401, 200]
+
+    async def test_rotated_again_the_older_secret_lives_no_longer_than_was_promised(
         self, world: World
     ) -> None:
-        old, path = await client(world, "desk"), f"{CLIENTS}/{{}}/rotate"
-        for _ in range(2):
-            answer = await world.ask("POST", path.format(old[0]), {}, bearer=world.token("operator"))
-        new = (old[0], answer.body["secret"])
-        assert [(await access(world, who)).status for who in (old, new)] == [200, 200]
+        old = await client(world, "desk")
+        await rotate(world, old, 5)
+        await rotate(world, old, 7 * 24 * 60)
+        world.later(minutes=5)
+        assert (await access(world, old)).status == 401
+
+    async def test_secrets_that_still_count_are_bounded(self, world: World) -> None:
+        first = await client(world, "desk")
+        for _ in range(tokens.PREVIOUS_KEPT):
+            newest, _ = await rotate(world, first, 60)
+        path = f"{CLIENTS}/{first[0]}/rotate"
+        refused = await world.ask("POST", path, {}, bearer=world.token("operator"))
+        assert refused.reason == (409, "secrets_overlap")
+        assert [(await access(world, who)).status for who in (first, newest)] == [200, 200]
+        world.later(minutes=60)
+        last, _ = await rotate(world, first, 60)
+        assert [(await access(world, who)).status for who in (newest, last)] == [200, 200]
+
+    async def test_without_an_overlap_every_secret_ends_but_the_new_one(self, world: World) -> None:
+        old = await client(world, "desk")
+        second, _ = await rotate(world, old, 60)
+        newest, _ = await rotate(world, old, 0)
+        assert [(await access(world, who)).status for who in (old, second, newest)] == [401, 401, 200]
+
+    async def test_operators_see_until_when_an_older_secret_counts(self, world: World) -> None:
+        old = await client(world, "desk")
+
+        async def seen() -> Any:
+            listed = await world.ask("GET", CLIENTS, bearer=world.token("operator"))
+            return listed.body["clients"][0]["previous_until"]
+
+        assert await seen() is None
+        await rotate(world, old, 60)
+        await rotate(world, old, 5)
+        assert await seen() is not None
+        world.later(minutes=5)
+        assert await seen() is not None
+        world.later(minutes=55)
+        assert await seen() is None
+
+    async def test_rotations_at_once_lose_no_secret(self, world: World) -> None:
+        old = await client(world, "desk")
+        made = await asyncio.gather(*(rotate(world, old, 60) for _ in range(3)))
+        assert [(await access(world, who)).status for who in (old, *(who for who, _ in made))] == [200] * 4
 
     async def test_a_leaked_secret_is_ended_at_once(self, world: World) -> None:
         old = await client(world, "desk")
@@ -253,3 +322,22 @@ async def test_an_app_finds_its_district_by_the_code(world: World) -> None:
     assert (answer.status, answer.body["district"]) == (200, "ccps")
     assert answer.body["issuer"] == f"{ISSUER}{D}"
     assert (await world.ask("GET", "/v1/district-codes/nothing")).reason == (404, "not_found")
+
+
+async def test_a_secret_replaced_before_the_migration_counts_as_long_as_was_promised(
+    database: str, tmp_path: Path
+) -> None:
+    earlier = tmp_path / "auth" / "sql"
+    earlier.mkdir(parents=True)
+    shutil.copy(SQL / "0001_auth.sql", earlier)
+    await migrate(database, earlier)
+    conn = await asyncpg.connect(database)
+    await conn.execute(
+        "INSERT INTO client VALUES ('sis', 'SIS', '{roster:write}', '{ccps}', false, 'new', 'old',"
+        " now() + interval '1 hour', now(), now())"
+    )
+    await migrate(database, SQL)
+    row = await conn.fetchrow(queries("services.auth").find_client, "sis", datetime.now(UTC))
+    await conn.close()
+    assert row is not None
+    assert row["secret_hashes"] == [b"new", b"old"]

@@ -7,7 +7,15 @@ import msgspec
 from services.auth import upkeep
 from tests.auth.conftest import World
 
-TABLES = ("staging", "session", "recovery", "recovery_code", "wrong_password", "recovery_try")
+TABLES = (
+    "staging",
+    "session",
+    "recovery",
+    "recovery_code",
+    "wrong_password",
+    "recovery_try",
+    "previous_secret",
+)
 
 
 async def rows(world: World) -> dict[str, int]:
@@ -25,6 +33,11 @@ async def test_everything_that_expires_goes_in_time(world: World) -> None:
         "POST", f"/recoveries/{begun['recovery_id']}/answers", {"answers": wrong}, bearer=begun["ticket"]
     )
     await world.sign_in(pupil.username, "wrong")
+    body = {"name": "sis", "scopes": ["roster:write"], "districts": ["ccps"]}
+    operator = world.token("operator")
+    sis = (await world.ask("POST", "/v1/operations/clients", body, bearer=operator)).body["id"]
+    overlap = {"overlap_minutes": 90}
+    await world.ask("POST", f"/v1/operations/clients/{sis}/rotate", overlap, bearer=operator)
     everything = dict.fromkeys(TABLES, 1)
     assert await rows(world) == everything
     await upkeep.expire(world.auth)

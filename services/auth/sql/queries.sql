@@ -223,11 +223,18 @@ UPDATE recovery_try SET announced = true WHERE account = $1 AND day = $2
 -- Machines and staff
 
 -- name: find_client
-SELECT client_id, name, scopes, districts, human, secret_hash, previous_hash, previous_until, created_at, rotated_at
-FROM client WHERE client_id = $1
+-- With the hashes of all secrets that count at this moment ($2).
+SELECT client_id, name, scopes, districts, human,
+       ARRAY(
+           SELECT c.secret_hash
+           UNION ALL SELECT p.secret_hash FROM previous_secret p WHERE p.client_id = c.client_id AND p.until > $2
+       ) AS secret_hashes
+FROM client c WHERE client_id = $1
 
 -- name: list_clients
-SELECT client_id AS id, name, scopes, districts, human, created_at, rotated_at, previous_until FROM client
+SELECT client_id AS id, name, scopes, districts, human, created_at, rotated_at,
+       (SELECT max(until) FROM previous_secret p WHERE p.client_id = c.client_id AND p.until > $1) AS previous_until
+FROM client c
 ORDER BY created_at, client_id LIMIT 1000
 
 -- name: insert_client
@@ -235,12 +242,21 @@ INSERT INTO client (client_id, name, scopes, districts, human, secret_hash, crea
 VALUES ($1, $2, $3, $4, $5, $6, $7)
 ON CONFLICT (client_id) DO NOTHING
 
--- name: rotate_client
--- While an older secret still counts, it is the one in use: the present one may have been lost with its reply.
-UPDATE client SET previous_hash = CASE WHEN previous_until > $4 THEN previous_hash ELSE secret_hash END,
-    previous_until = $3, secret_hash = $2, rotated_at = $4
-WHERE client_id = $1
-RETURNING client_id
+-- name: lock_client
+-- Who rotates takes turns with others who do.
+SELECT secret_hash FROM client WHERE client_id = $1 FOR UPDATE
+
+-- name: count_previous_secrets
+SELECT count(*) FROM previous_secret WHERE client_id = $1 AND until > $2
+
+-- name: keep_previous_secret
+INSERT INTO previous_secret (client_id, secret_hash, until) VALUES ($1, $2, $3)
+
+-- name: end_previous_secrets
+DELETE FROM previous_secret WHERE client_id = $1
+
+-- name: replace_secret
+UPDATE client SET secret_hash = $2, rotated_at = $3 WHERE client_id = $1
 
 -- What expires, a small step at a time
 
@@ -264,3 +280,7 @@ WHERE account IN (SELECT account FROM wrong_password WHERE last_at < $1::timesta
 -- name: expire_recovery_try
 DELETE FROM recovery_try
 WHERE (account, day) IN (SELECT account, day FROM recovery_try WHERE until < $1::timestamptz - interval '1 day' LIMIT $2)
+
+-- name: expire_previous_secret
+DELETE FROM previous_secret
+WHERE (client_id, secret_hash) IN (SELECT client_id, secret_hash FROM previous_secret WHERE until < $1 LIMIT $2)
