@@ -101,11 +101,10 @@ async def sign_in(auth: Auth, on: Occasion, username: str, password: str) -> Ses
 
     async def one_try() -> SessionOpened:
         found = await find_account(auth, on, username)
-        _check_pause(found.failures, on)
         verifier = found.account.verifier if found.account else None
-        right = await auth.hasher.matches("password", decider.composed(password), verifier)
+        right = await _look(auth, on, key, found.failures, password, verifier)
         if not right or found.account is None:
-            await _count_wrong(auth, on, key)
+            await _count_wrong(auth, on, key, found.failures)
             raise Rejected("authentication_failed", secret={"cause": "wrong_password"} | found.secret)
         opened = await _open(auth, on, found.account, key)
         await _upgrade(auth, found.account, password)
@@ -115,14 +114,35 @@ async def sign_in(auth: Auth, on: Occasion, username: str, password: str) -> Ses
     return opened
 
 
-def _check_pause(failures: Failures | None, on: Occasion) -> None:
+async def _look(
+    auth: Auth, on: Occasion, key: bytes, failures: Failures | None, password: str, verifier: str | None
+) -> bool:
+    """Whether a password is right. Raises Rejected `sign_in_paused`.
+
+    Who has typed a wrong one lately has the next one counted before it is looked at, and only the first to count after
+    what was read is looked at: guesses take turns across processes too. Most people have not; for them a wrong one is
+    counted afterwards (`_count_wrong`), which costs a right one nothing.
+    """
     if left := decider.pause_left(failures, on.policy, on.now):
         raise Rejected("sign_in_paused", retry_after_s=math.ceil(left.total_seconds()))
 
+    async def count() -> None:
+        if failures and not await _count(auth, on, key, failures.count):
+            raise Rejected("sign_in_paused", retry_after_s=1)  # another guess is being judged at this moment
 
-async def _count_wrong(auth: Auth, on: Occasion, key: bytes) -> None:
+    return await auth.hasher.matches("password", decider.composed(password), verifier, first=count)
+
+
+async def _count_wrong(auth: Auth, on: Occasion, key: bytes, failures: Failures | None) -> None:
+    if failures is None:
+        await _count(auth, on, key, None)
+
+
+async def _count(auth: Auth, on: Occasion, key: bytes, after: int | None) -> bool:
+    """Counts a wrong password; `after` so many, or not at all."""
+    row = (key, on.now, on.now - decider.FORGOTTEN_AFTER, after)
     async with auth.kit.db.connection() as conn:
-        await conn.execute(_sql.count_wrong_password, key, on.now, on.now - decider.FORGOTTEN_AFTER)
+        return bool(await conn.fetchval(_sql.count_wrong_password, *row))
 
 
 async def _open(auth: Auth, on: Occasion, account: Account, key: bytes) -> SessionOpened:
@@ -211,25 +231,25 @@ async def change_password(
             row = await conn.fetchrow(_sql.find_own_verifier, token_hash(token), key)
         if row is None:
             raise Rejected("token_invalid")
-        _check_pause(_failures(row), on)
-        if await auth.hasher.matches("password", decider.composed(current), row["password"]):
-            return await _replace(auth, on, session.person_id, row["credential_id"], token, key, new)
-        live = read_state(row["state"]).live
-        repeated = live is not None and on.now - live.since < REPEATED_WITHIN
-        if repeated and await auth.hasher.matches("password", decider.composed(new), row["password"]):
-            return None
-        await _count_wrong(auth, on, key)
-        raise _failed("wrong_password", session.person_id)
+        failures, live = _failures(row), read_state(row["state"]).live
+        right = await _look(auth, on, key, failures, current, row["password"])
+        repeated = not right and live is not None and on.now - live.since < REPEATED_WITHIN
+        done = repeated and await auth.hasher.matches("password", decider.composed(new), row["password"])
+        if not right and not done:
+            await _count_wrong(auth, on, key, failures)
+            raise _failed("wrong_password", session.person_id)
+        if failures:
+            async with auth.kit.db.connection() as conn:
+                await conn.execute(_sql.forgive, key)
+        if right:
+            await _replace(auth, on, session.person_id, row["credential_id"], token, new)
 
     await auth.turns.take(key, one_try)
 
 
-async def _replace(
-    auth: Auth, on: Occasion, person_id: UUID, verified: UUID, token: str, key: bytes, new: str
-) -> None:
+async def _replace(auth: Auth, on: Occasion, person_id: UUID, verified: UUID, token: str, new: str) -> None:
     async def keep_this_one(conn: Connection, credential_id: UUID) -> None:
         await conn.execute(_sql.move_session, person_id, token_hash(token), credential_id)
-        await conn.execute(_sql.forgive, key)
 
     try:
         await replace_password(auth, on, person_id, verified, new, "change", "self", keep_this_one)

@@ -1,7 +1,9 @@
 """Signing in and out, as a pupil's browser meets it; what a session is worth; the password while signed in."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -87,6 +89,11 @@ class TestSigningIn:
         assert (await world.sign_in(one.username)).status == 201
 
 
+async def in_processes_of_their_own(key: bytes, work: Callable[[], Awaitable[Any]]) -> Any:
+    """Nobody takes turns with anybody in the same process."""
+    return await work()
+
+
 class TestPauses:
     async def fail(self, world: World, username: str, times: int) -> None:
         for _ in range(times):
@@ -133,6 +140,21 @@ class TestPauses:
         await world.claimed()
         answers = await asyncio.gather(*(world.sign_in("S0123456", f"guess {n}") for n in range(20)))
         assert sorted(a.status for a in answers) == [401] * 4 + [429] * 16
+
+    @pytest.mark.parametrize("exists", [True, False])
+    async def test_guesses_in_several_processes_at_once_take_turns_too(
+        self, world: World, monkeypatch: pytest.MonkeyPatch, exists: bool
+    ) -> None:
+        if exists:
+            await world.claimed()
+        await self.fail(world, "S0123456", 4)
+        world.later(seconds=2)
+        monkeypatch.setattr(world.auth.turns, "take", in_processes_of_their_own)
+        answers = await asyncio.gather(*(world.sign_in("S0123456", f"guess {n}") for n in range(20)))
+        assert sorted(a.status for a in answers) == [401] + [429] * 19
+        assert {a.body["reason"] for a in answers if a.status == 429} == {"sign_in_paused"}
+        (counted,) = await world.fetch("SELECT count FROM wrong_password")
+        assert counted["count"] == 5
 
     async def test_one_accounts_pause_is_nobody_elses(self, world: World) -> None:
         await world.claimed("0123457")
@@ -263,6 +285,32 @@ class TestChangingThePassword:
             )
         assert (await world.ask("PUT", "/password", body, bearer=session)).reason == (429, "sign_in_paused")
         assert (await world.sign_in(pupil.username)).reason == (429, "sign_in_paused")
+
+    async def test_guesses_in_several_processes_at_once_take_turns(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        session = await world.session(await world.claimed())
+        wrong = {"current": "wrong", "new": "another horse"}
+        for _ in range(4):
+            await world.ask("PUT", "/password", wrong, bearer=session)
+        world.later(seconds=2)
+        monkeypatch.setattr(world.auth.turns, "take", in_processes_of_their_own)
+        answers = await asyncio.gather(
+            *(world.ask("PUT", "/password", wrong, bearer=session) for _ in range(10))
+        )
+        assert sorted(a.status for a in answers) == [403] + [429] * 9
+
+    async def test_the_present_password_ends_the_count_also_where_the_new_one_is_refused(
+        self, world: World
+    ) -> None:
+        session = await world.session(await world.claimed())
+        await world.ask("PUT", "/password", {"current": "wrong", "new": "another horse"}, bearer=session)
+        for _ in range(6):
+            refused = await world.ask(
+                "PUT", "/password", {"current": PASSWORD, "new": "short"}, bearer=session
+            )
+            assert refused.reason == (422, "password_short")
+        assert await world.fetch("SELECT FROM wrong_password") == []
 
     async def test_sent_again_it_is_done_already(self, world: World) -> None:
         pupil = await world.claimed()

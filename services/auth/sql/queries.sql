@@ -95,9 +95,12 @@ INSERT INTO session (token_hash, district, person_id, credential_id, created_at,
 VALUES ($1, $2, $3, $4, $5, $5, $6)
 
 -- name: count_wrong_password
+-- One more, in whatever process; `$4`: only if there are still as many as were read.
 INSERT INTO wrong_password (account, count, last_at) VALUES ($1, 1, $2)
 ON CONFLICT (account) DO UPDATE
 SET count = CASE WHEN wrong_password.last_at <= $3 THEN 1 ELSE wrong_password.count + 1 END, last_at = $2
+WHERE $4::integer IS NULL OR wrong_password.count = $4
+RETURNING count
 
 -- name: forgive
 DELETE FROM wrong_password WHERE account = $1
