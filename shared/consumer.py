@@ -22,7 +22,7 @@ from aiokafka import ConsumerRecord
 
 from shared import clock, dead_letter, metrics
 from shared.database import Connection, Database, Row
-from shared.dead_letter import Gate, Letter, Unacceptable, curable, line_of, read_event, settle
+from shared.dead_letter import Gate, Letter, Unacceptable, curable, flaw_of, line_of, read_event, settle
 from shared.errors import Diverged, VersionConflict
 from shared.messages import EventCodec, Recorded, topic_of
 from shared.runner import Move, Runner, sql
@@ -269,7 +269,7 @@ class IntakeRunner(ConsumerRunner):
             key = None if record.value is None else line_of(self.intake.key(record))
             self.intake.check(record)
         except Exception as flaw:  # a stranger's bytes against our parsing: they are the record's fault
-            return Letter(record, self.intake.district, key, flaw=flaw)
+            return Letter(record, self.intake.district, key, flaw=flaw_of(record, flaw))
         return Letter(record, self.intake.district, key)
 
     async def attempt(self, conn: Connection, letter: Letter) -> None:

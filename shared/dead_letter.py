@@ -33,6 +33,7 @@ from shared.errors import (
     UnknownEventType,
     VersionConflict,
 )
+from shared.fetched import unreadable
 from shared.messages import CloudEvent, Event, EventCodec, Recorded, from_kafka
 
 log = structlog.get_logger(__name__)
@@ -103,9 +104,15 @@ def read_event(record: ConsumerRecord, codec: EventCodec) -> Letter:
             stream_id=_uuid(record.key),
             version=(int(sequence) or None) if sequence.isdigit() and len(sequence) < 18 else None,
             event_id=_uuid(headers.get("ce_id")),
-            flaw=flaw,
+            flaw=flaw_of(record, flaw),
         )
     return Letter(record, event.district, None, event.stream_id, event.version, event.id, event)
+
+
+def flaw_of(record: ConsumerRecord, flaw: Exception) -> Exception:
+    """What is wrong with a record that was refused as `flaw`: more, if it stands for what could not be read."""
+    why = unreadable(record)
+    return flaw if why is None else Unacceptable("batch_unreadable", why)
 
 
 async def settle(

@@ -16,10 +16,12 @@ import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.consumer import fetcher
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 from aiokafka.helpers import create_ssl_context
 
 from shared.errors import HomeroomError, Unavailable
+from shared.fetched import Fetched
 from shared.messages import ingress_topic, topic_of
 from shared.settings import Settings
 
@@ -32,6 +34,8 @@ STOP_TIMEOUT_S = 2.0
 READ_PATIENCE_S = 15.0
 READ_CHUNK = 2000
 DAY_MS = 24 * 3600 * 1000
+
+fetcher.MemoryRecords = Fetched  # the client has no setting for it
 
 
 def _common(settings: Settings) -> dict[str, Any]:

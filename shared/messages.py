@@ -277,9 +277,12 @@ class CloudEvent(msgspec.Struct, frozen=True, kw_only=True):
 def _headers(record: ConsumerRecord) -> dict[str, str]:
     """A record's headers as text, names in small letters: clients differ in how they write Content-Type."""
     try:
-        return {name.lower(): value.decode() for name, value in record.headers}
+        headers = {name.lower(): value.decode() for name, value in record.headers}
     except (UnicodeDecodeError, AttributeError) as error:
         raise MalformedRecord("a header is not UTF-8 text") from error
+    if any("\ufffd" in name for name in headers):  # so a name is read that is none
+        raise MalformedRecord("the name of a header is not UTF-8 text")
+    return headers
 
 
 def _text(value: str | int | bool) -> str:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.errors import OffsetOutOfRangeError
+from aiokafka.errors import CorruptRecordException, OffsetOutOfRangeError, TopicAuthorizationFailedError
 
 from shared import clock, kafka, metrics
 from shared.errors import Diverged, Unavailable
@@ -87,6 +87,9 @@ class Reader:
                 found = await self._consumer.getmany(timeout_ms=timeout_ms, max_records=max_records)
             except OffsetOutOfRangeError as error:
                 raise Diverged(f"{self.topic} no longer holds what comes next: {error}") from error
+            except (CorruptRecordException, TopicAuthorizationFailedError) as error:
+                # A checksum that is wrong is the broker's disk's: no producer can have written it. Never passed over.
+                raise Unavailable(f"kafka topic {self.topic} ({error})") from error
         if not found:
             self._check_health()
         for partition in found or self._consumer.assignment():

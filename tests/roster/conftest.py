@@ -25,8 +25,11 @@ PATIENCE_S = 20
 class Roster:
     """The running service, and a district's system and a help desk that talk to it."""
 
-    def __init__(self, client: Any, signer: Signer, producer: AIOKafkaProducer, topic: str) -> None:
-        self.client, self._signer, self.producer, self.topic = client, signer, producer, topic
+    def __init__(
+        self, client: Any, signer: Signer, producer: AIOKafkaProducer, topic: str, bootstrap: str
+    ) -> None:
+        self.client, self._signer, self.producer = client, signer, producer
+        self.topic, self.bootstrap = topic, bootstrap
 
     def token(self, scope: str, district: str = DISTRICT) -> str:
         now = int(clock.now().timestamp())
@@ -54,7 +57,12 @@ class Roster:
         return await self.ask("POST", f"/enrollments{query}", data=data, headers=headers, **given)
 
     async def produce(
-        self, event: dict[str, Any], *, key: str | None = None, structured: bool = False
+        self,
+        event: dict[str, Any],
+        *,
+        key: str | None = None,
+        structured: bool = False,
+        part: int | None = None,
     ) -> None:
         """Publish to the ingress topic, under the source_id unless a key is named."""
         if structured:
@@ -62,7 +70,9 @@ class Roster:
         else:
             value, headers = binary(event)
         key = key if key is not None else event["data"]["source_id"]
-        await self.producer.send_and_wait(self.topic, value, key=key.encode(), headers=headers)
+        await self.producer.send_and_wait(
+            self.topic, value, key=key.encode(), partition=part, headers=headers
+        )
 
     async def until(self, path: str, good: Callable[[int, Any], bool], *, scope: str = "roster:write") -> Any:
         """Ask again until the answer is good; the answer."""
@@ -109,6 +119,6 @@ async def roster(
     producer = AIOKafkaProducer(bootstrap_servers=kafka_bootstrap, acks="all")
     await producer.start()
     try:
-        yield Roster(client, signer, producer, ingress_topic(topic_prefix, DISTRICT))
+        yield Roster(client, signer, producer, ingress_topic(topic_prefix, DISTRICT), kafka_bootstrap)
     finally:
         await producer.stop()

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import asyncpg
+import cramjam
 import msgspec
 import pytest
 
@@ -13,8 +14,10 @@ from services.roster.consumer import _received_at
 from shared import clock, dead_letter
 from shared.messages import rfc3339
 from tests.roster.conftest import Roster
-from tests.roster.given import NOON, at, cloud_event, record
+from tests.roster.given import NOON, at, binary, cloud_event, record
+from tests.support.batches import GZIP, ZSTD, batch, entry, send
 
+NOT_TEXT = "the name of a header is not UTF-8 text"
 LETTERS = "SELECT id, state, reason, detail, event_id, key, district, consumer FROM dead_letter ORDER BY id"
 
 
@@ -147,6 +150,37 @@ async def test_every_kind_of_unusable_record_gets_a_reason(roster: Roster, datab
         "entry_time_ambiguous": 1,
         "event_malformed": 5,
     }
+
+
+async def test_no_batch_stops_the_topic_whatever_the_broker_took(roster: Roster, database: str) -> None:
+    """All into one partition, between two pupils: what aiokafka itself would never get past, and a bomb."""
+    before, odd, behind, after = (cloud_event(source_id=pupil) for pupil in ("p1", "p2", "p2", "p3"))
+    value, headers = binary(odd)
+    named = [(name.encode(), content) for name, content in headers] + [(b"x-tr\xffce", b"1")]
+    unreadable = {
+        "beyond": batch(entry(5)),
+        "attribute": batch(entry(attributes=b"\xff")),
+        "left over": batch(bytes(cramjam.gzip.compress(entry())) + b"more", codec=GZIP),
+        "bomb": batch(bytes(cramjam.zstd.compress(entry(value=bytes(256 * 1024 * 1024)))), codec=ZSTD),
+    }
+    await roster.produce(before, part=0)
+    await send(roster.bootstrap, roster.topic, batch(entry(key=b"p2", value=value, headers=named)))
+    await roster.produce(behind, part=0)
+    await send(roster.bootstrap, roster.topic, *unreadable.values())
+    await roster.produce(after, part=0)
+
+    assert (await roster.became(after))["state"] == "accepted"
+    assert (await roster.became(before))["state"] == "accepted"
+    refused = await roster.became(odd, "refused")
+    assert (refused["reason"], refused["details"]) == ("event_malformed", {"problem": NOT_TEXT})
+    await roster.became(behind, "queued")
+    told = [row["detail"] for row in await letters(database) if row["reason"] == "batch_unreadable"]
+    assert len(told) == len(unreadable)
+    assert "16777216 bytes" in told[-1]
+
+    await wish(database, odd, "retry")
+    await roster.until("/dead-letters", lambda _, body: body["dead_letters"][0]["attempts"] == 2)
+    assert (await roster.became(odd))["reason"] == "event_malformed", "as it is stored it says the same"
 
 
 async def test_a_district_sees_its_own_dead_letters(roster: Roster) -> None:
