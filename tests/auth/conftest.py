@@ -9,10 +9,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 from uuid import UUID, uuid4
 
-import asyncpg
 import msgspec
 import pytest
 from aiohttp.test_utils import TestClient
@@ -25,13 +23,11 @@ from services.auth.handlers import Auth
 from services.auth.passwords import Hasher, HashPool, Peppers, Strength
 from services.auth.projections import PERSON, Identity, NumberChanged, StudentEnrolled, StudentWithdrawn
 from shared import clock, testing
-from shared.database import migrate
-from shared.keys import Signer, make_key
+from shared.keys import Signer
 from shared.messages import Event
-from shared.service import Kit, build_app, build_kit
-from shared.settings import from_environment
+from shared.service import Kit, build_app
+from tests.support.service import ISSUER, migrated_database, quiet_kit
 
-ISSUER = "https://auth.example.org"
 D = "/v1/districts/ccps"
 LIGHT = Strength(memory_kib=64, passes=1)
 PASSWORD = "correct horse"
@@ -271,62 +267,19 @@ def write_peppers(file: Path, *names: str) -> Path:
     return file
 
 
-EMPTY = """
-DO $$ DECLARE t text; BEGIN
-    SET CONSTRAINTS ALL DEFERRED;
-    FOR t IN SELECT relname FROM pg_stat_user_tables WHERE relname <> 'migration' LOOP
-        EXECUTE format('DELETE FROM %I', t);
-    END LOOP;
-END $$
-"""
-
-
 @pytest.fixture(scope="session")
 def migrated(backing: dict[str, str]) -> Iterator[str]:
-    """The DSN of auth's database for the whole run: each test begins by emptying it, which takes no second."""
-    name = f"test_auth_{uuid4().hex[:12]}"
-    dsn = urlunsplit(urlsplit(backing["postgres"])._replace(path=f"/{name}"))
-
-    async def administer(*statements: str) -> None:
-        admin = await asyncpg.connect(backing["postgres"])
-        for statement in statements:
-            await admin.execute(statement)
-        await admin.close()
-
-    asyncio.run(administer(f'CREATE DATABASE "{name}"'))
-    try:
-        asyncio.run(migrate(dsn, Path(__file__).parents[2] / "services" / "auth" / "sql"))
+    with migrated_database(backing["postgres"], "auth") as dsn:
         yield dsn
-    finally:
-        asyncio.run(administer(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'))
 
 
 @pytest.fixture
 async def kit(migrated: str, tmp_path: Path) -> AsyncIterator[Kit]:
-    for service in ("auth", "claims"):
-        make_key(service, tmp_path / "public", tmp_path / service, datetime(2026, 1, 1, tzinfo=UTC))
-    settings = from_environment(
-        {},
-        service="auth",
-        postgres=migrated,
-        kafka="127.0.0.1:9",
-        issuer=ISSUER,
-        key_dir=str(tmp_path / "public"),
-        signing_key_dir=str(tmp_path / "auth"),
-        pepper_file=str(write_peppers(tmp_path / "peppers", "p1")),
-    )
-    kit = build_kit(SPEC, settings)
-    async with kit.db.transaction() as conn:
-        await conn.execute(EMPTY)
-    kit.policies.refresh()
-    kit.keys.refresh()
-    kit.signer.refresh()
-    for ready in ("migrations", "history"):
-        kit.readiness.has(ready)
-    kit.own = Auth(kit, Hasher(Peppers.read(tmp_path / "peppers"), HashPool(2), LIGHT))
-    yield kit
-    kit.own.hasher.pool.close()
-    await kit.db.close()
+    peppers = write_peppers(tmp_path / "peppers", "p1")
+    async with quiet_kit(SPEC, migrated, tmp_path, pepper_file=str(peppers)) as kit:
+        kit.own = Auth(kit, Hasher(Peppers.read(peppers), HashPool(2), LIGHT))
+        yield kit
+        kit.own.hasher.pool.close()
 
 
 @pytest.fixture

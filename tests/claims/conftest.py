@@ -1,8 +1,8 @@
 """A claims service over a real PostgreSQL, without Kafka: tests tell it what roster and auth would have told."""
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -15,13 +15,11 @@ from services.claims.app import SPEC
 from services.claims.batches import ResetWorker
 from services.claims.projections import ADMISSION, Identity, StudentEnrolled, StudentWithdrawn
 from shared import clock, testing
-from shared.database import migrate
-from shared.keys import Signer, make_key
+from shared.keys import Signer
 from shared.messages import Event
-from shared.service import Kit, build_app, build_kit
-from shared.settings import from_environment
+from shared.service import Kit, build_app
+from tests.support.service import ISSUER, migrated_database, quiet_kit
 
-ISSUER = "https://auth.example.org"
 D = "/v1/districts/ccps"
 Answer = tuple[int, Any]
 
@@ -162,28 +160,16 @@ class World:
             return response.status, (await response.json(content_type=None)) if text else None
 
 
+@pytest.fixture(scope="session")
+def migrated(backing: dict[str, str]) -> Iterator[str]:
+    with migrated_database(backing["postgres"], "claims") as dsn:
+        yield dsn
+
+
 @pytest.fixture
-async def kit(database: str, tmp_path: Path) -> AsyncIterator[Kit]:
-    for service in ("auth", "claims"):
-        make_key(service, tmp_path / "public", tmp_path / service, datetime(2026, 1, 1, tzinfo=UTC))
-    settings = from_environment(
-        {},
-        service="claims",
-        postgres=database,
-        kafka="127.0.0.1:9",
-        issuer=ISSUER,
-        key_dir=str(tmp_path / "public"),
-        signing_key_dir=str(tmp_path / "claims"),
-    )
-    await migrate(database, Path(__file__).parents[2] / "services" / "claims" / "sql")
-    kit = build_kit(SPEC, settings)
-    kit.policies.refresh()
-    kit.keys.refresh()
-    kit.signer.refresh()
-    for ready in ("migrations", "history"):
-        kit.readiness.has(ready)
-    yield kit
-    await kit.db.close()
+async def kit(migrated: str, tmp_path: Path) -> AsyncIterator[Kit]:
+    async with quiet_kit(SPEC, migrated, tmp_path) as kit:
+        yield kit
 
 
 @pytest.fixture

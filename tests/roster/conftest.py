@@ -1,7 +1,7 @@
 """Roster as its callers see it: its application, on a real PostgreSQL and Kafka."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,8 @@ from shared.keys import Signer, make_key
 from shared.messages import ingress_topic
 from shared.settings import Settings
 from tests.roster.given import DISTRICT, binary
+from tests.support.service import ISSUER, migrated_database
 
-ISSUER = "https://auth.example.org"
 BASE = f"/v1/districts/{DISTRICT}"
 PATIENCE_S = 20
 
@@ -89,6 +89,12 @@ class Roster:
             f"/enrollments/{event['id']}",
             lambda status, body: status == 200 and state in (None, body["state"]),
         )
+
+
+@pytest.fixture(scope="session")
+def migrated(backing: dict[str, str]) -> Iterator[str]:
+    with migrated_database(backing["postgres"], "roster") as dsn:
+        yield dsn
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -13,13 +12,12 @@ from services.roster import handlers
 from services.roster.events import CODEC
 from services.roster.handlers import Outcome, Status, became_of
 from services.roster.ingress import understand
-from shared.database import Database, migrate
+from shared.database import Database
 from shared.errors import VersionConflict
 from shared.event_store import EventStore
 from shared.messages import Cause
 from tests.roster.given import DISTRICT, NOON, POLICY, at, cloud_event, parsed
-
-SQL = Path(handlers.__file__).parent / "sql"
+from tests.support.service import empty
 
 
 class Roster:
@@ -61,9 +59,9 @@ class Roster:
 
 
 @pytest.fixture
-async def roster(database: str) -> AsyncIterator[Roster]:
-    await migrate(database, SQL)
-    db = Database(database, max_size=8)
+async def roster(migrated: str) -> AsyncIterator[Roster]:
+    db = Database(migrated, max_size=8)
+    await empty(db)
     yield Roster(db)
     await db.close()
 
