@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from inspect import cleandoc
 from typing import Any
 
 import msgspec
@@ -35,6 +36,9 @@ def document(
     """The description of a service."""
     types = [t for r in routes for t in (r.body, r.query, *r.success.values()) if _has_schema(t)]
     schemas, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
+    for component in components.values():  # before 3.13 a docstring keeps the indentation of its source
+        if "description" in component:
+            component["description"] = cleandoc(component["description"])
     schema_of = {id(t): s for t, s in zip(types, schemas, strict=True)}
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:

@@ -74,6 +74,13 @@ def test_every_reason_of_the_kit_is_explained(kit: Kit) -> None:
     assert load_reasons().keys() == KIT_REFUSALS.keys() | told
 
 
+def test_no_description_depends_on_how_a_python_keeps_docstrings() -> None:
+    for service in SERVICES:
+        found = described(service)
+        schemas = describe(service, found.spec.package, found.routes)["components"]["schemas"]
+        assert [name for name, each in schemas.items() if "\n  " in each.get("description", "")] == []
+
+
 def test_what_is_written_down_is_what_the_code_says() -> None:
     """`python -m services.describe` writes it."""
     stale = [
