@@ -119,7 +119,8 @@ class Part:
             watching.cancel()
 
     async def _watch(self) -> None:
-        while not (await self.program.answers() and self._listens()):
+        # Not asked before it listens: then a stranger may answer, and clients log that nobody does.
+        while not (self._listens() and await self.program.answers()):
             await asyncio.sleep(READY_POLL_S)
         self._answers.set()
         self._set("running")

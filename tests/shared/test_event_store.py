@@ -63,7 +63,7 @@ async def append(
     return await store.append(conn, district, person, expected, events, now=NOON, cause=CAUSE)
 
 
-@pytest.fixture(params=["memory", "postgres"])
+@pytest.fixture(params=["memory", pytest.param("postgres", marks=pytest.mark.backing)])
 def dsn(request: pytest.FixtureRequest) -> str | None:
     """None: the double."""
     return None if request.param == "memory" else str(request.getfixturevalue("database"))

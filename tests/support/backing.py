@@ -7,7 +7,6 @@ written when both are up: {"postgres": superuser DSN, "kafka": "host:port", "pid
 import asyncio
 import contextlib
 import json
-import logging
 import os
 import shutil
 import signal
@@ -22,8 +21,8 @@ from deploy.local.processes import free_port
 from deploy.local.state import Files
 
 START_PATIENCE_S = 60
-# Far from the ports of a stack that may run beside the tests.
-POSTGRES_PORT, KAFKA_PORT, CONTROLLER_PORT = 35432, 39092, 39192
+# Below those that the system gives to clients, apart from a stack's, and from another run's that begins just now.
+OWN_PORTS = 26000 + 10 * (os.getpid() % 290)
 
 
 async def run(folder: Path, answer: Path, watched: int | None) -> None:
@@ -32,8 +31,8 @@ async def run(folder: Path, answer: Path, watched: int | None) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     files, choice = Files(folder), Choice()
     files.make()
-    database = make_postgres(choice, files, free_port(POSTGRES_PORT), "backing")
-    ports = {"kafka": free_port(KAFKA_PORT), "controller": free_port(CONTROLLER_PORT)}
+    ports = {name: free_port(OWN_PORTS + 3 * n) for n, name in enumerate(("postgres", "kafka", "controller"))}
+    database = make_postgres(choice, files, ports["postgres"], "backing")
     broker = make_kafka(choice, files, ports, lambda done, total: None)
     parts = [Part(program, files.logs, lambda: None) for program in (database, broker)]
     try:
@@ -56,5 +55,4 @@ async def run(folder: Path, answer: Path, watched: int | None) -> None:
 
 
 if __name__ == "__main__":
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # "not yet" is no news while it starts
     asyncio.run(run(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else None))
