@@ -112,8 +112,12 @@ class Tokens:
         return _caller(found, "client", scopes)
 
     async def ticket(self, token: str, district: str, now: datetime) -> Caller:
-        """A claim's ticket: the subject is the person, `jti` the claim."""
-        found = self._verify(token, CLAIM_TYP, "claims", now)
+        """A claim's ticket: the subject is the person, `jti` the claim.
+
+        Taken once more for as long as it lived, so that its holder can be told how the claim stands: expired, or
+        completed at the last moment. What it could do, the rules do not let it do any more.
+        """
+        found = self._verify(token, CLAIM_TYP, "claims", now, late=True)
         if found.claims.iss != "homeroom-claims":
             raise Rejected("token_invalid")
         _check(found.claims, self._service, district)
@@ -125,15 +129,16 @@ class Tokens:
         _check(found.claims, self._service, district)
         return _caller(found, "recovery")
 
-    def _verify(self, token: str, typ: str, signer: str, now: datetime) -> _Verified:
+    def _verify(self, token: str, typ: str, signer: str, now: datetime, *, late: bool = False) -> _Verified:
         found = self._remembered.get((signer, token))
         if found is None or found.generation != self._keys.generation:
             found = self._open(token, signer)
         if found.typ != typ:
             raise Rejected("token_invalid")
-        if found.claims.exp <= now.timestamp():
+        exp, iat = found.claims.exp, found.claims.iat
+        if exp + (exp - iat if late else 0) <= now.timestamp():
             raise Rejected("token_expired")
-        if found.claims.iat > now.timestamp() + _CLOCKS_DIFFER_S:
+        if iat > now.timestamp() + _CLOCKS_DIFFER_S:
             raise Rejected("token_invalid")
         return found
 

@@ -18,7 +18,7 @@ from shared.auth import PUBLIC, RECOVERY, SESSION, TICKET, Authenticator, Caller
 from shared.database import Connection
 from shared.errors import Rejected
 from shared.once import once
-from shared.policy import Policies, Texts
+from shared.policy import Texts
 from shared.web import Body, Call, Handler, Reply, Route
 
 DISTRICT = "/v1/districts/{district}"
@@ -381,26 +381,10 @@ def session_authenticator(auth: Auth) -> Authenticator:
     return authenticate
 
 
-def also_late(check: Authenticator, policies: Policies) -> Authenticator:
-    """Takes a claim's ticket once more for as long as it lived: whoever comes late is told how the claim stands, and
-    the rules say what can still be done (nothing)."""
-
-    async def authenticate(token: str, district: str, now: datetime) -> Caller:
-        try:
-            return await check(token, district, now)
-        except Rejected as refusal:
-            if refusal.reason != "token_expired":
-                raise
-        return await check(token, district, now - policies.get(district).ticket_life)
-
-    return authenticate
-
-
 def routes(auth: Auth) -> list[Route]:
     """The table of routes; also teaches the kit how this service knows its callers."""
     kit, api = auth.kit, Api(auth)
     kit.authenticators["session"] = session_authenticator(auth)
-    kit.authenticators["ticket"] = also_late(kit.tokens.ticket, kit.policies)
     return [
         *_claim_routes(api),
         *_session_routes(api),

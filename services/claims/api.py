@@ -13,7 +13,7 @@ from services.claims.desk import AccountSeen
 from services.claims.handlers import Asked
 from services.claims.projections import ACCOUNT
 from services.claims.reset_lines import Finding
-from services.claims.tickets import also_late, issue
+from services.claims.tickets import issue
 from shared.auth import PUBLIC, TICKET, Scope
 from shared.database import Connection
 from shared.errors import Rejected
@@ -255,7 +255,6 @@ def _actor(call: Call[Any]) -> str:
 
 
 def routes(kit: Kit) -> list[Route]:
-    kit.authenticators["ticket"] = also_late(kit.tokens.ticket, kit.policies)
     desk_only, desk_or_operator = Scope("desk"), Scope("desk", "operator")
     person, batch = f"{DISTRICT}/accounts/{{person_id}}", f"{DISTRICT}/reset-batches/{{batch_id}}"
     return [

@@ -3,10 +3,9 @@
 from datetime import datetime
 
 from services.claims.handlers import Opened
-from shared.auth import CLAIM_TYP, Authenticator, Caller
-from shared.errors import Rejected
+from shared.auth import CLAIM_TYP
 from shared.keys import Signer
-from shared.policy import Policies, Policy
+from shared.policy import Policy
 
 
 def issue(signer: Signer, opened: Opened, policy: Policy, now: datetime) -> str:
@@ -26,18 +25,3 @@ def issue(signer: Signer, opened: Opened, policy: Policy, now: datetime) -> str:
             "exp": int(claim.expires_at.timestamp()),
         },
     )
-
-
-def also_late(check: Authenticator, policies: Policies) -> Authenticator:
-    """Takes a ticket once more for as long as it lived, so that its holder can be told that the claim has expired, or
-    that it was completed at the last moment. For questions only: what it could do, it can do no more."""
-
-    async def authenticate(token: str, district: str, now: datetime) -> Caller:
-        try:
-            return await check(token, district, now)
-        except Rejected as refusal:
-            if refusal.reason != "token_expired":
-                raise
-        return await check(token, district, now - policies.get(district).ticket_life)
-
-    return authenticate
