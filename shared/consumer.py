@@ -16,14 +16,13 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-import asyncpg
 import structlog
 from aiokafka import ConsumerRecord
 
 from shared import clock, dead_letter, metrics
-from shared.database import Connection, Database, Row
+from shared.database import LOST_RACE, Connection, Database, Row
 from shared.dead_letter import Gate, Letter, Unacceptable, curable, flaw_of, line_of, read_event, settle
-from shared.errors import Diverged, VersionConflict
+from shared.errors import Diverged
 from shared.messages import EventCodec, Recorded, topic_of
 from shared.runner import Move, Runner, sql
 from shared.settings import Settings
@@ -33,8 +32,6 @@ __all__ = ["Intake", "Reaction", "Unacceptable", "runner_of"]
 log = structlog.get_logger(__name__)
 
 LONGEST_CONFLICT_PAUSE_S = 1.0
-
-_LOST_RACE = (VersionConflict, asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
 
 
 @dataclass(frozen=True)
@@ -117,7 +114,7 @@ class ConsumerRunner(Runner):
             try:
                 async with self.step({part: move}) as conn:
                     applied = await self.apply(conn, chunk, apart)
-            except _LOST_RACE as conflict:
+            except LOST_RACE as conflict:
                 log.debug("lost_race", consumer=self.name, partition=part, error=str(conflict))
                 size = 1
                 await asyncio.sleep(random.uniform(0, pause))
@@ -135,7 +132,7 @@ class ConsumerRunner(Runner):
         try:
             async with self.stand(line["part"]) as conn:
                 await self.settle(conn, line["key"], (), line["id"])
-        except _LOST_RACE:
+        except LOST_RACE:
             return  # the wish stands, and is found again
         self._wake()
 

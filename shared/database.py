@@ -16,7 +16,7 @@ import msgspec
 import structlog
 from asyncpg.pool import PoolConnectionProxy
 
-from shared.errors import HomeroomError, Unavailable
+from shared.errors import HomeroomError, Unavailable, VersionConflict
 
 log = structlog.get_logger(__name__)
 
@@ -39,7 +39,7 @@ SESSION = {
 
 # The server refuses, or goes away, for reasons that pass: connection lost, shutting down, out of disk or
 # memory, not the primary any more, a lock not had in time.
-_PASSING = (
+PASSING = (
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
@@ -49,8 +49,10 @@ _PASSING = (
     asyncpg.InternalClientError,  # the server ended an idle session; the client stumbles over its farewell
     OSError,  # TimeoutError among them
 )
+# Somebody else was faster: the whole again, from what is there now.
+LOST_RACE = (VersionConflict, asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
 # While connecting, a missing database or role is one more dependency that is not there yet.
-_CONNECTING = (*_PASSING, asyncpg.PostgresError, asyncpg.InterfaceError)
+_CONNECTING = (*PASSING, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 _encode_jsonb = msgspec.json.Encoder().encode
 _decode_jsonb = msgspec.json.Decoder().decode
@@ -117,7 +119,7 @@ class Database:
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 await pool.close()
-        except (*_PASSING, asyncpg.InterfaceError):
+        except (*PASSING, asyncpg.InterfaceError):
             pool.terminate()
 
     async def _open(self) -> asyncpg.Pool[asyncpg.Record]:
@@ -150,7 +152,7 @@ def unavailable_when_lost(connection: Connection) -> Iterator[None]:
     """Turn what trying again may cure into Unavailable("postgres"), and cut a connection that hangs."""
     try:
         yield
-    except _PASSING as error:
+    except PASSING as error:
         # A statement that ran into its timeout may hang on the wire: closing politely would hang with it.
         with suppress(asyncpg.InterfaceError):  # the pool has taken it back already, because it broke
             connection.terminate()
@@ -197,7 +199,7 @@ async def _release(
     """Give a connection back within a bound; one whose running statement cannot be cancelled is cut."""
     try:
         await pool.release(connection, timeout=CONNECT_TIMEOUT_S)
-    except (*_PASSING, asyncpg.InterfaceError) as error:
+    except (*PASSING, asyncpg.InterfaceError) as error:
         log.warning("postgres_release_failed", error=repr(error))
         with suppress(asyncpg.InterfaceError):
             connection.terminate()
@@ -232,7 +234,7 @@ async def close(connection: asyncpg.Connection[asyncpg.Record]) -> None:
     """Close politely if the server answers within a second; cut it otherwise."""
     try:
         await connection.close(timeout=1.0)
-    except (*_PASSING, asyncpg.InterfaceError):
+    except (*PASSING, asyncpg.InterfaceError):
         connection.terminate()
 
 

@@ -21,7 +21,7 @@ import structlog
 from aiokafka import ConsumerRecord
 
 from shared import metrics
-from shared.database import Connection, Row, queries
+from shared.database import LOST_RACE, PASSING, Connection, Row, queries
 from shared.errors import (
     Diverged,
     EventTooLarge,
@@ -31,7 +31,6 @@ from shared.errors import (
     Rejected,
     Unavailable,
     UnknownEventType,
-    VersionConflict,
 )
 from shared.fetched import unreadable
 from shared.messages import CloudEvent, Event, EventCodec, Recorded, from_kafka
@@ -262,23 +261,16 @@ def _must_be_same(letter: Letter, event_id: UUID | None) -> None:
 
 _MAY_PASS: tuple[type[Exception], ...] = (
     Unavailable,
-    VersionConflict,
-    OSError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.InsufficientResourcesError,
+    *LOST_RACE,
+    *PASSING,
     asyncpg.PostgresSystemError,
     asyncpg.TransactionRollbackError,
-    asyncpg.ReadOnlySQLTransactionError,
-    asyncpg.LockNotAvailableError,
-    asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.InvalidAuthorizationSpecificationError,
     # The database is not (or no longer) of the shape this code expects: that is no fault of the record.
     asyncpg.UndefinedTableError,
     asyncpg.UndefinedColumnError,
     asyncpg.InsufficientPrivilegeError,
     asyncpg.InvalidCatalogNameError,
-    asyncpg.InternalClientError,  # of a connection that the server has ended
 )
 
 
@@ -410,12 +402,6 @@ async def wish(
 async def count_open(conn: Connection) -> list[Row]:
     """Open letters by consumer and state."""
     return list(await conn.fetch(_sql.count_open))
-
-
-async def expire(conn: Connection, before: datetime, limit: int = 1000) -> int:
-    """Remove settled letters, some at a time: what districts send holds personal data. Answers how many."""
-    tag: str = await conn.execute(_sql.expire, before, limit)
-    return int(tag.rpartition(" ")[2])
 
 
 def public(row: Any) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from shared import clock, dead_letter, history, metrics
 from shared.consumer import runner_of
 from shared.database import Connection, migrate, queries
 from shared.errors import Diverged, HomeroomError, Unavailable
+from shared.expiry import Expiring, delete_in_steps
 from shared.kafka import (
     administering,
     consuming,
@@ -34,7 +35,7 @@ from shared.projector import LiveProjection
 from shared.rebuild import Rebuilder
 from shared.relay import backlog
 from shared.runner import Runner, Runners
-from shared.supervisor import Worker, supervise
+from shared.supervisor import Worker, every, supervise
 from shared.web import KIT
 
 if TYPE_CHECKING:
@@ -49,10 +50,12 @@ KAFKA_PATIENCE_S = 6.0
 RECOMPARE_S = 10.0
 RELAY_PATIENCE_S = 2.0
 CLEANUP_S = 60.0
-CLEANUP_ROWS = 1000
-CLEANUP_PAUSE_S = 0.1
-COMMANDS_KEPT = timedelta(hours=48)
-SETTLED_LETTERS_KEPT = timedelta(days=30)
+# What districts send holds personal data. A discarded event of ours is kept: a rebuild has to pass over it as well.
+_SETTLED = "state = 'applied' OR state = 'discarded' AND version IS NULL"
+_EXPIRING = (
+    Expiring("command", "at", timedelta(hours=48)),
+    Expiring("dead_letter", "changed_at", timedelta(days=30), _SETTLED),
+)
 
 log = structlog.get_logger(__name__)
 _sql = queries("shared", "web.sql")
@@ -86,14 +89,14 @@ def _background(kit: "Kit") -> list[Worker]:
     kit.runners = _runners(kit, rebuilder)
     role_workers = [
         *kit.spec.workers(kit),
-        Worker("cleanup", "projector", lambda: _clean_up_for_ever(kit)),
+        Worker("cleanup", "projector", every(CLEANUP_S, lambda: clean_up(kit))),
         Worker("consumers", "projector", kit.runners.run),
         Worker("rebuilder", "projector", rebuilder.run),
         Worker("relay", "relay", kit.relay.run),
     ]
     return [
-        Worker("refresh", "api", lambda: _refresh_for_ever(kit)),
-        Worker("postgres", "api", lambda: _watch_postgres(kit)),
+        Worker("refresh", "api", every(REFRESH_S, lambda: _refresh_and_flush(kit))),
+        Worker("postgres", "api", every(HEARTBEAT_S, lambda: _watch_postgres(kit))),
         Worker("kafka", "api", lambda: _watch_kafka(kit)),
         Worker("prepare", "api", lambda: _prepare(kit)),
         *(
@@ -160,11 +163,9 @@ async def _compare(kit: "Kit") -> None:
         raise Diverged("; ".join(f"part {part}: {p.detail}" for part, p in kit.diverged.items()))
 
 
-async def _refresh_for_ever(kit: "Kit") -> None:
-    while True:
-        _refresh(kit)
-        flush()
-        await asyncio.sleep(REFRESH_S)
+async def _refresh_and_flush(kit: "Kit") -> None:
+    _refresh(kit)
+    flush()
 
 
 def _refresh(kit: "Kit") -> None:
@@ -189,17 +190,15 @@ def _refresh(kit: "Kit") -> None:
 
 async def _watch_postgres(kit: "Kit") -> None:
     """Asks PostgreSQL whether it is there; counts what waits in it."""
-    while True:
-        try:
-            async with kit.db.connection() as conn:
-                await conn.fetchval("SELECT 1")
-                if not kit.readiness.lacks("migrations"):
-                    await _measure(kit, conn)
-            kit.readiness.has("postgres")
-        except Unavailable as error:
-            kit.readiness.waits_for("postgres", str(error))
-        heed_relay(kit)
-        await asyncio.sleep(HEARTBEAT_S)
+    try:
+        async with kit.db.connection() as conn:
+            await conn.fetchval("SELECT 1")
+            if not kit.readiness.lacks("migrations"):
+                await _measure(kit, conn)
+        kit.readiness.has("postgres")
+    except Unavailable as error:
+        kit.readiness.waits_for("postgres", str(error))
+    heed_relay(kit)
 
 
 def heed_relay(kit: "Kit") -> None:
@@ -223,7 +222,7 @@ async def _measure(kit: "Kit", conn: Connection) -> None:
     metrics.outbox_rows.set(waiting.pending)
     metrics.outbox_oldest_seconds.set(waiting.oldest_age_s(clock.now()))
     metrics.dead_letters.clear()
-    for row in await conn.fetch(_sql.count_dead_letters):
+    for row in await dead_letter.count_open(conn):
         metrics.dead_letters.labels(row["consumer"], row["state"]).set(row["count"])
 
 
@@ -243,29 +242,11 @@ async def _watch_kafka(kit: "Kit") -> None:
             await asyncio.sleep(HEARTBEAT_S)
 
 
-async def _clean_up_for_ever(kit: "Kit") -> None:
-    while True:
-        await clean_up(kit)
-        await asyncio.sleep(CLEANUP_S)
-
-
 async def clean_up(kit: "Kit") -> None:
-    """Deletes commands, refusals and settled dead letters whose time is over, in steps that hold no lock for long."""
+    """Deletes what has expired: commands, refusals, settled dead letters, and what the service says of its own."""
     now = clock.now()
-    await _delete_in_steps(kit, "command", _sql.expire_commands, now - COMMANDS_KEPT)
+    for expiring in (*_EXPIRING, *kit.spec.expiring):
+        await expiring.delete(kit.db, now)
     for district in kit.policies.districts:
         kept = timedelta(days=kit.policies.get(district).refusal_days)
-        await _delete_in_steps(kit, "refusal", _sql.expire_refusals, district, now - kept)
-    async with kit.db.connection() as conn:
-        while await dead_letter.expire(conn, now - SETTLED_LETTERS_KEPT, CLEANUP_ROWS) == CLEANUP_ROWS:
-            await asyncio.sleep(CLEANUP_PAUSE_S)
-
-
-async def _delete_in_steps(kit: "Kit", table: str, statement: str, *args: Any) -> None:
-    while True:
-        async with kit.db.connection() as conn:
-            deleted = int((await conn.execute(statement, *args, CLEANUP_ROWS)).rpartition(" ")[2])
-        metrics.expired.labels(table).inc(deleted)
-        if deleted < CLEANUP_ROWS:
-            return
-        await asyncio.sleep(CLEANUP_PAUSE_S)
+        await delete_in_steps(kit.db, "refusal", _sql.expire_refusals, district, now - kept)

@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 import msgspec
 import structlog
-from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
+from structlog.typing import EventDict, WrappedLogger
 
 REDACTED = "[redacted]"
 _SECRET_KEYS = re.compile(
@@ -94,12 +94,6 @@ def configure_logging(service: str, *, level: str = "INFO", form: str = "json") 
     # dependency.
     logging.getLogger("aiokafka").setLevel(max(logging.CRITICAL, root.level))
     logging.getLogger("asyncio").setLevel(max(logging.WARNING, root.level))
-
-
-def get_logger(name: str) -> FilteringBoundLogger:
-    """A logger that adds `module=name` to its lines."""
-    logger: FilteringBoundLogger = structlog.get_logger(module=name)
-    return logger
 
 
 class AccessLine(msgspec.Struct):

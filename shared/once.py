@@ -5,16 +5,13 @@ import hashlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import asyncpg
-
-from shared.database import Connection, Database, queries
-from shared.errors import Rejected, VersionConflict
+from shared.database import LOST_RACE, Connection, Database, queries
+from shared.errors import Rejected
 from shared.web import Call, Reply, encode
 
 HEADER = "Idempotency-Key"
 MAX_KEY_LENGTH = 255
 _ATTEMPTS = 8
-_LOST_RACE = (VersionConflict, asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
 
 _sql = queries("shared", "web.sql")
 
@@ -36,7 +33,7 @@ async def once(
         try:
             async with db.transaction() as conn:
                 reply = await (_remembered(call, key, conn, work, shown_once) if key else work(conn))
-        except _LOST_RACE:
+        except LOST_RACE:
             if attempt == _ATTEMPTS:
                 raise
             await asyncio.sleep(0.005 * attempt)

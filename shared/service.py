@@ -19,6 +19,7 @@ from shared.consumer import Intake, Reaction
 from shared.database import Database
 from shared.errors import Diverged, Unavailable
 from shared.event_store import EventStore
+from shared.expiry import Expiring
 from shared.history import Disagreement
 from shared.keys import KeyRing, Signer
 from shared.life import live
@@ -56,6 +57,7 @@ class ServiceSpec:
     reactions: Callable[["Kit"], Sequence[Reaction]] = lambda kit: ()
     intakes: Callable[["Kit"], Sequence[Intake]] = lambda kit: ()
     workers: Callable[["Kit"], Sequence[Worker]] = lambda kit: ()
+    expiring: Sequence[Expiring] = ()
 
     @property
     def has_intakes(self) -> bool:

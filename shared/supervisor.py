@@ -27,6 +27,17 @@ class Worker:
     run: Callable[[], Awaitable[None]]
 
 
+def every(pause_s: float, work: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+    """For a worker that does the same thing again and again, with a pause after each time."""
+
+    async def run() -> None:
+        while True:
+            await work()
+            await asyncio.sleep(pause_s)
+
+    return run
+
+
 async def supervise(worker: Worker) -> None:
     """Runs a worker until cancelled: a failure is logged, and after a growing pause it runs again."""
     clock = asyncio.get_running_loop().time

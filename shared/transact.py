@@ -10,11 +10,10 @@ from datetime import datetime
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
-import asyncpg
 import structlog
 
-from shared.database import Connection
-from shared.errors import Unavailable, VersionConflict, WrongDistrict
+from shared.database import LOST_RACE, Connection
+from shared.errors import Unavailable, WrongDistrict
 from shared.event_store import EventStore
 from shared.messages import Cause, Event, Recorded
 
@@ -24,8 +23,6 @@ S = TypeVar("S")
 
 FIRST_PAUSE_S = 0.005
 LONGEST_PAUSE_S = 0.25
-
-_LOST_RACE = (VersionConflict, asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
 
 
 @dataclass(frozen=True)
@@ -119,7 +116,7 @@ async def _own_transaction(
             async with store.db.transaction() as conn:
                 done = await _find(store, conn, stream_id, unsure)
                 tried = None if done else await attempt(conn)
-        except _LOST_RACE:
+        except LOST_RACE:
             log.debug("lost_race", stream_id=str(stream_id), attempt=number)
             if number == attempts:
                 raise

@@ -32,6 +32,7 @@ SPEC = ServiceSpec(
     routes=lambda kit: api.routes(auth_of(kit)),
     reactions=lambda kit: consumer.reactions(auth_of(kit)),
     workers=lambda kit: upkeep.workers(auth_of(kit)),
+    expiring=upkeep.EXPIRING,
 )
 
 

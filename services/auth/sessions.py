@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import structlog
 from msgspec import Struct
 
 from services.auth import decider
@@ -18,7 +19,6 @@ from services.auth.handlers import Auth, Occasion, find_person, read_state, repl
 from services.auth.passwords import token_hash
 from shared.database import Connection, Row, queries
 from shared.errors import Rejected, Unavailable
-from shared.log import get_logger
 from shared.policy import Policy
 
 TOKEN_PREFIX = "hrs_"
@@ -26,7 +26,7 @@ TOUCH_AFTER = timedelta(minutes=1)  # how often a session's last use is written 
 REPEATED_WITHIN = timedelta(minutes=10)  # how long a change of password may be sent again
 
 _sql = queries(__package__)
-log = get_logger(__name__)
+log = structlog.get_logger(__name__)
 
 
 class Account(Struct, frozen=True):

@@ -20,6 +20,7 @@ from services.roster.ingress import Statement
 from shared.database import Connection, Row, queries
 from shared.errors import Rejected, VersionConflict
 from shared.event_store import EventStore
+from shared.expiry import Expiring
 from shared.messages import Event, Recorded
 from shared.policy import Policy
 from shared.transact import Decider
@@ -29,7 +30,9 @@ log = structlog.get_logger(__name__)
 _sql = queries(__package__)
 _DECIDER = Decider(decider.initial, decider.evolve)
 
-OUTCOMES_KEPT = timedelta(days=400)  # a school year and its summer; Kafka keeps the events for 30 days
+# A school year and its summer; Kafka keeps the events for 30 days. An event that comes again after that is decided
+# anew, and the rules find nothing new in it.
+OUTCOMES = Expiring("ingress", "decided_at", timedelta(days=400))
 
 OutcomeState = Literal["accepted", "unchanged", "refused"]
 
@@ -216,15 +219,6 @@ def _outcome(row: Row) -> Outcome:
         reason=row["reason"],
         details=row["details"],
     )
-
-
-async def forget_outcomes(conn: Connection, now: datetime, *, limit: int) -> int:
-    """Delete outcomes that nobody asks about any more, some at a time; how many.
-
-    An event that comes again after that is decided anew, and the rules find nothing new in it.
-    """
-    tag: str = await conn.execute(_sql.forget_outcomes, now - OUTCOMES_KEPT, limit)
-    return int(tag.rpartition(" ")[2])
 
 
 # --- What publishers ask

@@ -51,11 +51,3 @@ ORDER BY id LIMIT $5
 
 -- name: count_open
 SELECT consumer, state, count(*) FROM dead_letter WHERE state IN ('parked', 'queued') GROUP BY consumer, state
-
--- name: expire
--- A discarded event of ours is kept: a rebuild has to pass over it as well.
-DELETE FROM dead_letter WHERE id IN (
-    SELECT id FROM dead_letter
-    WHERE changed_at < $1 AND (state = 'applied' OR state = 'discarded' AND version IS NULL)
-    ORDER BY id LIMIT $2
-)

@@ -18,11 +18,6 @@ SELECT digest, status, headers, body FROM command WHERE caller = $1 AND route = 
 INSERT INTO command (caller, route, idempotency_key, digest, status, headers, body, at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 
--- name: expire_commands
-DELETE FROM command WHERE (caller, route, idempotency_key) IN (
-    SELECT caller, route, idempotency_key FROM command WHERE at < $1 ORDER BY at LIMIT $2
-)
-
 -- name: expire_refusals
 DELETE FROM refusal WHERE reference IN (
     SELECT reference FROM refusal WHERE district = $1 AND at < $2 ORDER BY at LIMIT $3
@@ -36,6 +31,3 @@ ORDER BY version LIMIT $5
 
 -- name: person_known
 SELECT true FROM stream WHERE stream_id = $1 AND district = $2
-
--- name: count_dead_letters
-SELECT consumer, state, count(*) AS count FROM dead_letter WHERE state IN ('parked', 'queued') GROUP BY consumer, state

@@ -5,6 +5,7 @@ from pathlib import Path
 import msgspec
 
 from services.auth import upkeep
+from shared.life import clean_up
 from tests.auth.conftest import World
 
 TABLES = (
@@ -40,13 +41,13 @@ async def test_everything_that_expires_goes_in_time(world: World) -> None:
     await world.ask("POST", f"/v1/operations/clients/{sis}/rotate", overlap, bearer=operator)
     everything = dict.fromkeys(TABLES, 1)
     assert await rows(world) == everything
-    await upkeep.expire(world.auth)
+    await clean_up(world.kit)
     assert await rows(world) == everything, "nothing has expired yet"
     world.later(hours=1)
-    await upkeep.expire(world.auth)
+    await clean_up(world.kit)
     assert await rows(world) == everything | {"recovery": 0, "recovery_code": 0}
     world.later(days=3)
-    await upkeep.expire(world.auth)
+    await clean_up(world.kit)
     assert await rows(world) == dict.fromkeys(TABLES, 0)
     assert (await world.sign_in(pupil.username)).status == 201
 
@@ -57,7 +58,7 @@ async def test_many_go_in_steps(world: World) -> None:
         world.now(),
     )
     world.later(days=2)
-    await upkeep.expire(world.auth)
+    await clean_up(world.kit)
     assert await world.fetch("SELECT FROM wrong_password") == []
 
 

@@ -224,11 +224,10 @@ async def test_nothing_is_known_of_what_never_came(roster: Roster) -> None:
 async def test_old_outcomes_are_forgotten_and_a_late_repeat_still_changes_nothing(roster: Roster) -> None:
     old, recent = cloud_event(), cloud_event(source_id="p2")
     [outcome] = await roster.take(old)
-    later = NOON + handlers.OUTCOMES_KEPT + timedelta(hours=1)
+    later = NOON + handlers.OUTCOMES.kept + timedelta(hours=1)
     await roster.take(recent, now=later)
-    async with roster.db.connection() as conn:
-        assert await handlers.forget_outcomes(conn, later, limit=10) == 1
-        assert await handlers.forget_outcomes(conn, later, limit=10) == 0
+    assert await handlers.OUTCOMES.delete(roster.db, later) == 1
+    assert await handlers.OUTCOMES.delete(roster.db, later) == 0
     assert await roster.status(old) is None
     assert await roster.states(old, now=later) == ["unchanged"]
     assert await roster.history(outcome.person_id) == ["StudentEnrolled"]

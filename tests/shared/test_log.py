@@ -15,7 +15,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.log import REDACTED, AccessLine, access_line, configure_logging, get_logger, redact
+from shared.log import REDACTED, AccessLine, access_line, configure_logging, redact
 
 JWT = "eyJhbGciOiJFZDI1NTE5In0.eyJzdWIiOiJ4In0.c2lnbmF0dXJl"
 ARGON2 = "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaGhhc2hoYXNo"
@@ -37,7 +37,7 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 def test_a_line_is_json_with_service_district_and_journey(lines: Any) -> None:
     structlog.contextvars.bind_contextvars(district="ccps", correlation_id="j-1")
-    get_logger("here").info("claimed", version=3)
+    structlog.get_logger("here").info("claimed", version=3)
     (line,) = lines()
     assert line["service"] == "claims"
     assert line["event"] == "claimed"
@@ -54,7 +54,7 @@ def test_libraries_write_the_same_lines(lines: Any) -> None:
 
 
 def test_below_the_level_nothing_is_written(lines: Any) -> None:
-    get_logger("here").debug("chatter")
+    structlog.get_logger("here").debug("chatter")
     assert lines() == []
 
 
@@ -85,7 +85,9 @@ def test_below_the_level_nothing_is_written(lines: Any) -> None:
     ],
 )
 def test_secrets_and_personal_data_are_blanked_by_their_key(key: str, lines: Any) -> None:
-    get_logger("here").info("x", **{key: "hunter2"}, inner={key: ["hunter2"]}, listed=[{key: "hunter2"}])
+    structlog.get_logger("here").info(
+        "x", **{key: "hunter2"}, inner={key: ["hunter2"]}, listed=[{key: "hunter2"}]
+    )
     text = json.dumps(lines())
     assert "hunter2" not in text
     assert REDACTED in text
@@ -103,7 +105,7 @@ def test_secrets_and_personal_data_are_blanked_by_their_key(key: str, lines: Any
     ],
 )
 def test_secrets_are_blanked_by_their_shape(value: str, lines: Any) -> None:
-    get_logger("here").info("x", detail=value, deep={"a": [value]})
+    structlog.get_logger("here").info("x", detail=value, deep={"a": [value]})
     text = json.dumps(lines())
     for secret in ("hunter2", JWT, "aHVudGVyMg", "aGFzaGhhc2g"):
         assert secret not in text
@@ -115,7 +117,7 @@ def test_an_exceptions_row_is_not_quoted(lines: Any) -> None:
     try:
         raise error
     except asyncpg.PostgresError:
-        get_logger("here").exception("failed")
+        structlog.get_logger("here").exception("failed")
     (line,) = lines()
     assert "UniqueViolationError" in line["exception"]
     assert "0123456" not in line["exception"]
@@ -125,12 +127,12 @@ def test_structs_and_bytes_are_named_and_not_shown(lines: Any) -> None:
     class Typed(msgspec.Struct):
         anything: str
 
-    get_logger("here").info("x", typed=Typed("hunter2"), raw=b"hunter2", listed=[Typed("hunter2")])
+    structlog.get_logger("here").info("x", typed=Typed("hunter2"), raw=b"hunter2", listed=[Typed("hunter2")])
     assert "hunter2" not in json.dumps(lines())
 
 
 def test_a_desks_ticket_number_is_no_secret(lines: Any) -> None:
-    get_logger("here").info("reset", desk_ticket="INC-4711")
+    structlog.get_logger("here").info("reset", desk_ticket="INC-4711")
     assert lines()[0]["desk_ticket"] == "INC-4711"
 
 

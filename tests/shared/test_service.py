@@ -16,7 +16,7 @@ import msgspec
 import pytest
 from aiohttp.test_utils import TestClient
 
-from shared import clock, life
+from shared import clock, expiry, life
 from shared.messages import Cause
 from shared.service import Kit, build_app, create_app
 from shared.settings import Settings
@@ -160,7 +160,7 @@ class TestOnRealOnes:
     async def test_what_expires_is_deleted_in_steps(
         self, client: Client, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(life, "CLEANUP_ROWS", 3)
+        monkeypatch.setattr(expiry, "ROWS_AT_ONCE", 3)
         kit = client.app[KIT]  # type: ignore[union-attr]
         old, new = clock.now() - timedelta(days=31), clock.now()
         async with kit.db.connection() as conn:

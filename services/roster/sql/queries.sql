@@ -45,9 +45,6 @@ WHERE letter.event_id = $2 AND letter.district = $1 AND letter.version IS NULL
       AND letter.state IN ('parked', 'queued', 'discarded')
 ORDER BY letter.id DESC LIMIT 1
 
--- name: forget_outcomes
-DELETE FROM ingress WHERE ctid IN (SELECT ctid FROM ingress WHERE decided_at < $1 LIMIT $2)
-
 -- name: persons_by_number
 SELECT * FROM person WHERE district = $1 AND number = $2 ORDER BY status, person_id LIMIT 100
 
