@@ -107,6 +107,14 @@ class RecoveryRule(_Part, frozen=True):
     code_minutes: Positive
 
 
+class ImportRule(_Part, frozen=True):
+    """Withdrawing (or renumbering) more pupils than this, or a greater share of the enrolled, needs a second person."""
+
+    approval_above: Natural
+    approval_above_percent: Annotated[int, Meta(ge=0, le=100)]
+    reports_kept: Annotated[int, Meta(ge=1, le=400)]
+
+
 class MonthAnswer(_Part, frozen=True, tag_field="kind", tag="month"):
     """A month by its English or Spanish name, an abbreviation of it (three letters or more), or its number."""
 
@@ -216,6 +224,7 @@ class Policy(_Part, frozen=True, kw_only=True):
     session: SessionRule
     sign_in: SignInRule
     recovery: RecoveryRule
+    imports: ImportRule
 
     @property
     def claim_delay(self) -> timedelta:

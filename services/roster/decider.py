@@ -9,6 +9,10 @@ last withdrawal.
 `State` is folded from what was recorded. `Said` keeps the marks, also those of statements that changed nothing
 and so were never recorded: without them an old statement could undo a newer one that only confirmed what was
 known.
+
+A OneRoster export is a statement about every pupil of its district, as of one moment. Whom it has is enrolled by the
+enrollment EXPORT, always the same one, so that a return keeps its basis. Whom it does not have is withdrawn; if it does
+not even name them, then only if an earlier export did: an export takes away what exports have given, and nothing else.
 """
 
 from collections.abc import Mapping
@@ -30,6 +34,8 @@ from shared.messages import Event, Recorded
 from shared.policy import Policy
 
 MAX_ENROLLMENTS = 100  # of one person, voided ones included
+EXPORT = "oneroster"  # the enrollment of whoever is in the district's exports
+ABSENT = "absent"  # why an export does not have a person whom it does not name
 
 
 class Mark(msgspec.Struct, frozen=True, order=True):
@@ -73,6 +79,12 @@ class WithdrawStudent(Command, frozen=True, kw_only=True):
 
 class VoidEnrollment(Command, frozen=True, kw_only=True):
     enrollment_id: str
+
+
+class MissInExport(Command, frozen=True, kw_only=True):
+    """As of the mark's time an export does not have the person as a student: `reason` says why, if only ABSENT."""
+
+    reason: str
 
 
 # --- What is known when deciding
@@ -155,6 +167,8 @@ def hear(said: Said, command: Command) -> Said:
             return change(said, enrollments={**said.enrollments, key: mark})
         case WithdrawStudent(mark=mark) if said.withdrawal is None or mark > said.withdrawal.mark:
             return change(said, withdrawal=Withdrawal(mark, command.withdrawn_at, command.reason))
+        case MissInExport(mark=mark, reason=reason) if _withdraws(said, command):
+            return change(said, withdrawal=Withdrawal(mark, mark.time, reason))
     return said
 
 
@@ -169,6 +183,8 @@ def decide(state: State, said: Said, command: Command, policy: Policy) -> list[E
             return correct_student(state, said, command)
         case WithdrawStudent():
             return withdraw_student(state, said, command)
+        case MissInExport():
+            return miss_in_export(state, said, command)
         case VoidEnrollment():
             return void_enrollment(state, said, command)
     raise AssertionError(f"no rule for {type(command).__name__}")
@@ -224,6 +240,14 @@ def withdraw_student(state: State, said: Said, command: WithdrawStudent) -> list
     return [told]
 
 
+def miss_in_export(state: State, said: Said, command: MissInExport) -> list[Event]:
+    """Told of the enrolled only: every export misses again whoever left long ago."""
+    heard = hear(said, command)
+    if heard is said or not state.enrolled or _enrolled(heard, state.voided):
+        return []
+    return [StudentWithdrawn(withdrawn_at=command.mark.time, reason=command.reason)]
+
+
 def void_enrollment(state: State, said: Said, command: VoidEnrollment) -> list[Event]:
     if command.enrollment_id in state.voided:
         return []
@@ -240,6 +264,12 @@ def basis_of(entered_at: datetime | None, received_at: datetime, policy: Policy)
     if entered_at is None or not received_at - policy.max_backdate <= entered_at <= received_at:
         return received_at
     return entered_at
+
+
+def needs_second_person(affected: int, enrolled: int, policy: Policy) -> bool:
+    """Whether an import withdraws, or renumbers, so many of the enrolled that somebody else looks at it first."""
+    rule = policy.imports
+    return affected > rule.approval_above or affected * 100 > enrolled * rule.approval_above_percent
 
 
 # --- What they are made of
@@ -261,6 +291,12 @@ def _enrolled(said: Said, voided: frozenset[str]) -> bool:
     """Whether an enrollment that counts was said after the last withdrawal."""
     newest = _newest(said, voided)
     return newest is not None and (said.withdrawal is None or newest > said.withdrawal.mark)
+
+
+def _withdraws(said: Said, command: MissInExport) -> bool:
+    if command.reason == ABSENT and EXPORT not in said.enrollments:
+        return False
+    return said.withdrawal is None or command.mark > said.withdrawal.mark
 
 
 def _identity(state: State, said: Said, command: CorrectStudent) -> Identity:

@@ -15,6 +15,7 @@ from services.roster.decider import (
     CorrectStudent,
     EnrollStudent,
     Mark,
+    MissInExport,
     Said,
     State,
     VoidEnrollment,
@@ -59,6 +60,15 @@ def withdraw(hours: float, reason: str | None = None) -> WithdrawStudent:
 
 def void(hours: float, enrollment_id: str = "e1") -> VoidEnrollment:
     return VoidEnrollment(mark=mark(hours), source_id="p1", enrollment_id=enrollment_id)
+
+
+def named(hours: float, **said: Any) -> EnrollStudent:
+    """The export of that hour has the person."""
+    return enroll(hours, decider.EXPORT, **said)
+
+
+def missing(hours: float, reason: str = decider.ABSENT) -> MissInExport:
+    return MissInExport(mark=mark(hours), source_id="p1", reason=reason)
 
 
 def identity(**other: str) -> Identity:
@@ -376,6 +386,68 @@ def test_an_enrollment_after_everything_was_voided_is_current() -> None:
     assert enrolled(person)
 
 
+# --- Exports
+
+
+def test_who_is_no_longer_in_the_export_is_withdrawn_as_of_its_moment() -> None:
+    person = given(named(0))
+    assert person.tell(missing(24)) == [StudentWithdrawn(withdrawn_at=at(24), reason="absent")]
+    assert not enrolled(person)
+
+
+def test_who_is_missing_again_was_withdrawn_already() -> None:
+    for reason in ("absent", "tobedeleted"):
+        assert given(named(0), missing(24, reason)).tell(missing(48, reason)) == []
+    assert given(enroll(0), withdraw(1, "moved")).tell(missing(24, "disabled")) == []
+
+
+def test_an_export_takes_nobody_away_whom_no_export_has_named() -> None:
+    """The district may publish some of its pupils another way."""
+    assert given(enroll(0)).tell(missing(24)) == []
+    assert given().tell(missing(24)) == []
+
+
+def test_what_an_export_says_of_a_pupil_counts_however_the_pupil_came() -> None:
+    person = given(enroll(0))
+    assert person.tell(missing(24, "disabled")) == [StudentWithdrawn(withdrawn_at=at(24), reason="disabled")]
+
+
+def test_who_was_enrolled_after_the_export_was_made_is_not_missing() -> None:
+    person = given(named(0), enroll(25))
+    assert person.tell(missing(24)) == []
+    assert enrolled(person)
+
+
+def test_an_older_export_takes_nobody_away_whom_a_newer_one_has_named() -> None:
+    assert given(named(24)).tell(missing(0)) == []
+
+
+def test_who_is_in_the_export_again_returns_with_the_old_basis() -> None:
+    person = given(named(0), missing(24))
+    [event] = person.tell(named(48))
+    assert isinstance(event, StudentEnrolled)
+    assert (event.current, event.basis) == (True, NOON)
+    assert enrolled(person)
+
+
+def test_a_statement_older_than_the_export_that_missed_the_pupil_brings_nobody_back() -> None:
+    """Also when the pupil had left before, and the export only confirmed it."""
+    for left in ([], [withdraw(6)]):
+        person = given(named(0), *left, missing(24))
+        person.tell(enroll(12, "e2"))
+        assert not enrolled(person)
+
+
+@pytest.mark.parametrize(
+    ("affected", "enrolled", "waits"),
+    [(0, 0, False), (5, 100, False), (6, 100, True), (200, 50_000, False), (201, 50_000, True), (1, 1, True)],
+)
+def test_an_import_that_takes_many_away_waits_for_a_second_person(
+    affected: int, enrolled: int, waits: bool
+) -> None:
+    assert decider.needs_second_person(affected, enrolled, POLICY) == waits
+
+
 # --- Whatever the order: every delivery of the same statements ends in the same person
 
 fields = {
@@ -410,6 +482,30 @@ def statements(draw: st.DrawFn) -> list[Command]:
         )
         said = {name: draw(values) for name, values in said_of[kind].items()}
         told.append(kind(mark=Mark(at(draw(st.integers(0, 4))), str(n)), source_id="p1", **said))
+    return told
+
+
+@st.composite
+def exports(draw: st.DrawFn) -> list[Command]:
+    """What the exports of some days say of one person. Between the statements of other sources, at the same moments."""
+    told: list[Command] = []
+    for day in range(draw(st.integers(1, 4))):
+        stands = Mark(at(day), f"import:{day}")
+        if draw(st.booleans()):
+            said = {name: draw(values) for name, values in (fields | placement).items()}
+            told.append(
+                EnrollStudent(
+                    mark=stands,
+                    source_id="p1",
+                    enrollment_id=decider.EXPORT,
+                    received_at=at(day),
+                    baseline=draw(st.booleans()),
+                    **said,
+                )
+            )
+        else:
+            reason = draw(st.sampled_from([decider.ABSENT, "disabled"]))
+            told.append(MissInExport(mark=stands, source_id="p1", reason=reason))
     return told
 
 
@@ -493,6 +589,51 @@ def test_any_order_of_delivery_ends_in_what_the_rules_say(
 ) -> None:
     person = deliver(data.draw(st.permutations(commands)))
     assert read(person.recorded) == expected(commands)
+
+
+@examples_of(exports(), statements(), st.data())
+def test_any_order_of_exports_and_other_statements_ends_in_the_same_person(
+    exported: list[Command], commands: list[Command], data: st.DataObject
+) -> None:
+    """A district's exports come in the order of their moments (an older one is refused), all else in any order.
+
+    When and why who left is told by whoever said it first, so of that only the fact is compared.
+    """
+    order = data.draw(st.permutations(range(len(exported) + len(commands))))
+    coming = iter(exported)
+    mixed = [next(coming) if n < len(exported) else commands[n - len(exported)] for n in order]
+    assert whether_left(read(deliver(mixed).recorded)) == whether_left(
+        expected([*as_said(exported), *commands])
+    )
+
+
+def as_said(exported: Sequence[Command]) -> list[Command]:
+    """Exports in the words of the other statements; who is absent before any export named them was not spoken of."""
+    said: list[Command] = []
+    named = False
+    for command in exported:
+        if isinstance(command, EnrollStudent):
+            named = True
+            said.append(command)
+        elif isinstance(command, MissInExport) and (named or command.reason != decider.ABSENT):
+            at = command.mark.time
+            said.append(
+                WithdrawStudent(mark=command.mark, source_id="p1", withdrawn_at=at, reason=command.reason)
+            )
+    return said
+
+
+def whether_left(row: dict[str, Any]) -> dict[str, Any]:
+    return row | {"status": "left"} if isinstance(row.get("status"), tuple) else row
+
+
+@examples_of(exports(), st.data())
+def test_an_export_that_is_imported_again_appends_nothing(
+    exported: list[Command], data: st.DataObject
+) -> None:
+    person = deliver(exported)
+    for command in data.draw(st.permutations(exported)):
+        assert person.tell(command) == []
 
 
 @examples_of(statements(), st.data())
