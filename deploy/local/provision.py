@@ -16,7 +16,8 @@ from deploy.local.state import DISTRICT, SERVICES, Credentials, Files
 from deploy.prepare import OPERATOR, prepare
 from services.cli.client import Client, Failed, Homeroom, Site
 
-CLIENTS = {"sis": ["roster:write"], "portal": ["introspect"], "desk": ["desk"]}
+CLIENTS = {"sis": ["roster:write"], "portal": ["introspect"], "desk": ["desk"], "desk2": ["desk"]}
+PEOPLE = ("desk", "desk2")  # two, since a long reset takes a second person
 CATCH_UP_POLL_S, CATCH_UP_PATIENCE_S = 0.2, 180.0
 PUBLISH_TRIES = 3
 TOPIC_PREFIX = os.environ.get("HOMEROOM_TOPIC_PREFIX", "homeroom")
@@ -83,7 +84,8 @@ async def make_clients(homeroom: Homeroom, credentials: Credentials) -> None:
     """The clients that a script or the demonstration starts from; each is made once."""
     for name, scopes in CLIENTS.items():
         if name not in credentials.clients:
-            wanted = {"name": name, "scopes": scopes, "districts": [DISTRICT]}
+            human = name in PEOPLE
+            wanted = {"name": name, "scopes": scopes, "districts": [DISTRICT], "human": human}
             made = await homeroom.post("auth", "/v1/operations/clients", wanted, role=OPERATOR)
             credentials.clients[name] = {"id": made.body["id"], "secret": made.body["secret"]}
 

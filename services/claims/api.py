@@ -228,7 +228,7 @@ async def approve_batch(call: Call[None]) -> Reply:
     batch_id = call.uuid("batch_id")
 
     async def work(conn: Connection) -> Reply:
-        await batches.approve(conn, call.district, batch_id, approver=_actor(call), now=call.now)
+        await batches.approve(conn, batch_id, call.policy, _asked(call))
         return await _accepted(call, conn, batch_id)
 
     return await once(call, call.kit.db, work)
@@ -245,13 +245,10 @@ async def _accepted(call: Call[Any], conn: Connection, batch_id: UUID) -> Reply:
     return Reply(202, await batches.show(conn, call.district, batch_id), where)
 
 
-def _asked(call: Call[Any], desk_ticket: str | None) -> Asked:
-    return Asked(_actor(call), desk_ticket, call.now, call.cause)
-
-
-def _actor(call: Call[Any]) -> str:
+def _asked(call: Call[Any], desk_ticket: str | None = None) -> Asked:
     assert call.caller is not None
-    return call.caller.subject
+    human = call.caller.claims.get("human") is True
+    return Asked(call.caller.subject, human, desk_ticket, call.now, call.cause)
 
 
 def routes(kit: Kit) -> list[Route]:
@@ -310,7 +307,8 @@ def routes(kit: Kit) -> list[Route]:
             "POST", f"{DISTRICT}/reset-batches", start_batch,
             summary="Reset the claimed accounts that ticket lines name; `dry_run` only reports.",
             caller=desk_or_operator, body=LinesBody, query=BatchQuery, success={200: Preview, 202: Batch},
-            refusals={"lines_missing": 422, "lines_too_many": 422}, body_limit=LINES_LIMIT_BYTES,
+            refusals={"lines_missing": 422, "lines_too_many": 422, "person_required": 403},
+            body_limit=LINES_LIMIT_BYTES,
         ),
         Route(
             "GET", batch, show_batch,
@@ -326,6 +324,8 @@ def routes(kit: Kit) -> list[Route]:
             "POST", f"{batch}/approval", approve_batch,
             summary="Let a long list begin, as a second person.",
             caller=desk_or_operator, success={202: Batch},
-            refusals={"batch_unknown": 404, "approver_is_author": 403, "batch_cancelled": 409},
+            refusals={
+                "batch_unknown": 404, "person_required": 403, "approver_is_author": 403, "batch_cancelled": 409,
+            },
         ),
     ]  # fmt: skip

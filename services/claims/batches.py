@@ -78,8 +78,9 @@ async def plan(conn: Connection, pasted: str | Sequence[str], policy: Policy) ->
 
 
 async def start(conn: Connection, plan: Plan, policy: Policy, asked: Asked) -> UUID:
-    """Freezes the list as of now. It waits for a second person if it is long; otherwise the worker takes it up."""
-    waits = len(plan.matched) > policy.approval_above
+    """Freezes the list as of now. It waits for a second person if it is long; otherwise the worker takes it up. Raises
+    Rejected `person_required`."""
+    waits = decider.list_waits(len(plan.matched), policy, human=asked.human)
     batch_id = await _insert(conn, policy.district, plan, asked, waits=waits)
     await _list(conn, batch_id, plan, "listed" if waits else "planned", asked.now)
     return batch_id
@@ -127,7 +128,7 @@ async def reset_lost(
     outcome = await transact(store, DECIDER, district, person_id, decide, now=now, cause=cause, conn=conn)
     if outcome.events:
         plan = _plan_of_one(person_id, outcome.state)
-        asked = Asked("auth", None, now, cause)
+        asked = Asked("auth", False, None, now, cause)
         await _insert(conn, district, plan, asked, batch_id=batch_id, of="credential_lost")
         await _list(conn, batch_id, plan, "reset", now)
 
@@ -144,17 +145,16 @@ async def confirm(
     await conn.execute(sql.confirm_items, person_id, generation, sessions_ended, now)
 
 
-async def approve(conn: Connection, district: str, batch_id: UUID, *, approver: str, now: datetime) -> None:
+async def approve(conn: Connection, batch_id: UUID, policy: Policy, asked: Asked) -> None:
     """A second person lets a long list begin. Said twice, it is done once. Raises Rejected `batch_unknown`,
-    `approver_is_author`, `batch_cancelled`."""
-    row = await _found(conn, sql.find_batch_locked, batch_id, district)
+    `person_required`, `approver_is_author`, `batch_cancelled`."""
+    row = await _found(conn, sql.find_batch_locked, batch_id, policy.district)
     if row["state"] == "cancelled":
         raise Rejected("batch_cancelled")
     if row["state"] == "awaiting_approval":
-        if row["author"] == approver:
-            raise Rejected("approver_is_author")
-        await conn.execute(sql.approve_batch, batch_id, approver, now)
-        await conn.execute(sql.plan_items, batch_id, now)
+        decider.approve_list(row["author"], asked.actor, policy, human=asked.human)
+        await conn.execute(sql.approve_batch, batch_id, asked.actor, asked.now)
+        await conn.execute(sql.plan_items, batch_id, asked.now)
 
 
 async def cancel(conn: Connection, district: str, batch_id: UUID, *, now: datetime) -> None:

@@ -322,6 +322,23 @@ def reset_listed(
     return reset(account, batch_id=batch_id, actor=actor, desk_ticket=desk_ticket)
 
 
+def list_waits(accounts: int, policy: Policy, *, human: bool) -> bool:
+    """Whether a list of so many accounts waits for a second person. Two people answer for such a list, who asks and who
+    approves: a machine does neither."""
+    waits = accounts > policy.approval_above
+    if waits and not human:
+        raise Rejected("person_required", approval_above=policy.approval_above)
+    return waits
+
+
+def approve_list(author: str, approver: str, policy: Policy, *, human: bool) -> None:
+    """Somebody lets a list begin that waits: a person, and another one than who asked for it."""
+    if not human:
+        raise Rejected("person_required", approval_above=policy.approval_above)
+    if approver == author:
+        raise Rejected("approver_is_author")
+
+
 def reset_lost(account: Account, *, claim_id: UUID | None, generation: int, batch_id: UUID) -> list[Event]:
     """auth no longer has the credential of this account: it is reset, unless it is another's or an older one's."""
     if not account.claimed or generation != account.generation or claim_id not in (None, account.claim_id):

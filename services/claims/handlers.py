@@ -33,9 +33,11 @@ class Opened(msgspec.Struct, frozen=True):
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """Who of the help desk asks for something, for which of its tickets, when, and as part of which journey."""
+    """Who asks for something, for which of the help desk's tickets, when, and as part of which journey. `human`: by a
+    client that is one person's."""
 
     actor: str
+    human: bool
     desk_ticket: str | None
     now: datetime
     cause: Cause

@@ -45,7 +45,7 @@ ADVICE = {
     "invalid_client": "The client's id or secret is not accepted: see HOMEROOM_CLIENT_ID, or `homeroom client rotate`.",
     "scope_missing": "This client may not do that; on the local stack: desk, operator and sis each may what is theirs.",
     "demo_failed": "The story does not go as it should: see `homeroom status`, `homeroom lag` and `homeroom logs`.",
-    "approver_is_author": "Another client must approve it: HOMEROOM_CLIENT_ID, on the local stack --client operator.",
+    "approver_is_author": "Somebody else must approve it: HOMEROOM_CLIENT_ID, on the local stack --client desk2.",
     "person_unknown": "Check the number or username; a new pupil appears when the SIS has published the enrollment.",
     "reference_unknown": "Read it again letter by letter. A code can be looked up for 30 days.",
     "client_unknown": "See `homeroom client token --help`; `homeroom client list` shows who may ask.",

@@ -10,7 +10,7 @@ from cyclopts import App, Parameter
 
 from services.cli import app
 from services.cli.accounts import AsJson
-from services.cli.client import SERVICES, Failed, connect, err, find_site, local_databases, out, show
+from services.cli.client import SERVICES, Failed, Json, connect, err, find_site, local_databases, out, show
 from services.cli.operations import OPERATIONS, Service
 from shared import history as histories
 from shared import kafka
@@ -157,11 +157,19 @@ async def add_client(
     districts: Annotated[
         list[str] | None, Parameter(name="--district", help="Where it may ask; this one by default.")
     ] = None,
+    human: Annotated[
+        bool,
+        Parameter(
+            negative="", help="One person's own: may ask for and approve resets that take a second person."
+        ),
+    ] = False,
     json: AsJson = False,
 ) -> None:
     """A machine or a member of staff that may ask the services. The secret is shown once, here."""
     async with connect() as homeroom:
-        body = {"name": name, "scopes": scope, "districts": districts or [homeroom.site.district]}
+        body: Json = {"name": name, "scopes": scope, "districts": districts or [homeroom.site.district]}
+        if human:
+            body["human"] = True
         show((await homeroom.post("auth", CLIENTS, body, role="operator")).body, json)
 
 

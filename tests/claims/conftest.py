@@ -119,9 +119,20 @@ class World:
     # The help desk
 
     async def desk(
-        self, method: str, path: str, *, sub: str = "desk-1", scope: str = "desk", **more: Any
+        self,
+        method: str,
+        path: str,
+        *,
+        sub: str = "desk-1",
+        scope: str = "desk",
+        human: bool = True,
+        **more: Any,
     ) -> Answer:
-        headers = {"Authorization": f"Bearer {self.token(sub, scope)}", **more.pop("headers", {})}
+        """Asked by a person of the desk, or (not `human`) by a machine."""
+        headers = {
+            "Authorization": f"Bearer {self.token(sub, scope, human=human)}",
+            **more.pop("headers", {}),
+        }
         return await self._ask(method, path, headers=headers, **more)
 
     async def account(self, person_id: UUID) -> Any:
@@ -129,11 +140,11 @@ class World:
         assert status == 200
         return account
 
-    def token(self, sub: str, scope: str) -> str:
+    def token(self, sub: str, scope: str, *, human: bool = True) -> str:
         now = int(clock.now().timestamp())
         claims = {
             "iss": f"{ISSUER}{D}", "aud": "homeroom", "sub": sub, "iat": now, "exp": now + 600,
-            "district": "ccps", "scope": scope,
+            "district": "ccps", "scope": scope, "human": human,
         }  # fmt: skip
         return self._auth.sign("at+jwt", claims)
 

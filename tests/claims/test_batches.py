@@ -243,7 +243,7 @@ class TestApproval:
         assert await world.work() == 0
         return batch
 
-    async def approve(self, world: World, batch: Any, **by: str) -> tuple[int, Any]:
+    async def approve(self, world: World, batch: Any, **by: Any) -> tuple[int, Any]:
         return await world.desk("POST", f"/reset-batches/{batch['batch_id']}/approval", **by)
 
     async def test_a_long_list_waits_for_a_second_person(self, world: World) -> None:
@@ -256,6 +256,30 @@ class TestApproval:
             assert (status, approved["state"], approved["approved_by"]) == (202, "running", "desk-2")
         assert await world.work() == 3
         assert await generations(world, *persons) == [1, 1, 1]
+
+    async def test_a_machine_neither_asks_for_a_long_list_nor_approves_one(self, world: World) -> None:
+        persons = await three_claimed(world)
+        batch = await self.waiting(world)
+        refused = await self.approve(world, batch, sub="machine", human=False)
+        assert (refused[0], refused[1]["reason"]) == (403, "person_required")
+        asked = {"json": {"lines": lines()}, "sub": "machine", "human": False}
+        status, problem = await world.desk("POST", "/reset-batches", **asked)
+        assert (status, problem["reason"]) == (403, "person_required")
+        assert len(await world.fetch("SELECT FROM reset_batch")) == 1
+        status, preview = await world.desk("POST", "/reset-batches?dry_run", **asked)
+        assert (status, preview["approval_required"]) == (200, True)
+        assert await world.work() == 0
+        assert await generations(world, *persons) == [0, 0, 0]
+
+    async def test_a_machine_resets_one_and_a_short_list(self, world: World) -> None:
+        first, *others = await three_claimed(world)
+        differing(world.kit, approval_above=2)
+        machine: Any = {"sub": "machine", "human": False}
+        status, _ = await world.desk("POST", f"/accounts/{first}/resets", json={}, **machine)
+        assert status == 202
+        assert (await start(world, lines(1, 2), **machine))["state"] == "running"
+        assert await world.work() == 2
+        assert await generations(world, first, *others) == [1, 1, 1]
 
     async def test_exactly_the_bound_needs_nobody(self, world: World) -> None:
         await three_claimed(world)

@@ -398,6 +398,34 @@ class TestResets:
         assert decider.reset_lost(account(*past), **asked) == []
 
 
+class TestASecondPerson:
+    @pytest.mark.parametrize("human", [True, False])
+    def test_a_short_list_waits_for_nobody_whoever_asks(self, human: bool) -> None:
+        assert decider.list_waits(CCPS.approval_above, CCPS, human=human) is False
+
+    def test_a_long_list_waits_and_is_a_persons(self) -> None:
+        assert decider.list_waits(CCPS.approval_above + 1, CCPS, human=True) is True
+        with pytest.raises(Rejected) as caught:
+            decider.list_waits(CCPS.approval_above + 1, CCPS, human=False)
+        assert (caught.value.reason, caught.value.details) == ("person_required", {"approval_above": 25})
+
+    def test_somebody_else_approves_it(self) -> None:
+        decider.approve_list("desk-1", "desk-2", CCPS, human=True)
+
+    @pytest.mark.parametrize(
+        ("approver", "human", "why"),
+        [
+            ("desk-1", True, "approver_is_author"),
+            ("machine", False, "person_required"),
+            ("desk-1", False, "person_required"),
+        ],
+    )
+    def test_neither_who_asked_nor_a_machine_approves_it(self, approver: str, human: bool, why: str) -> None:
+        with pytest.raises(Rejected) as caught:
+            decider.approve_list("desk-1", approver, CCPS, human=human)
+        assert caught.value.reason == why
+
+
 class TestWaivers:
     def test_said_twice_recorded_once(self) -> None:
         asked = {"actor": "desk-1", "desk_ticket": "T-1", "reason": "moved in today"}

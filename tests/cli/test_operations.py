@@ -153,7 +153,11 @@ def test_a_clients_scopes_and_districts_are_what_was_said(services: FakeServices
     words = "client", "add", "Desk", "--scope", "desk", "--scope", "teacher", "--district", "hill"
     assert run(*words) == 0
     [asked] = services.requests("POST /v1/operations/clients")
-    assert json.loads(asked.body) == {"name": "Desk", "scopes": ["desk", "teacher"], "districts": ["hill"]}
+    told = {"name": "Desk", "scopes": ["desk", "teacher"], "districts": ["hill"]}
+    assert json.loads(asked.body) == told
+    services.answers["POST /v1/operations/clients"] = [(201, {"id": "x", "secret": "y"})]
+    assert run(*words, "--human") == 0
+    assert json.loads(services.requests("POST /v1/operations/clients")[1].body) == told | {"human": True}
 
 
 def test_a_database_is_somebodys(

@@ -42,6 +42,7 @@ CLIENTS = {
     "operator": ["operator"],
     "everything": ["roster:write", "desk", "operator"],
 }
+PEOPLE = ("desk", "desk2", "teacher")
 
 
 class Part:
@@ -192,7 +193,9 @@ class Fleet:
                 if name != "operator":
                     # What is of no district is for operators of every district.
                     districts = ["*"] if "operator" in scopes else [DISTRICT]
-                    body = {"name": name, "scopes": scopes, "districts": districts}
+                    body = {
+                        "name": name, "scopes": scopes, "districts": districts, "human": name in PEOPLE,
+                    }  # fmt: skip
                     answer = await homeroom.post("auth", "/v1/operations/clients", body, role="operator")
                     made[name] = Client(answer.body["id"], answer.body["secret"])
             return made

@@ -20,12 +20,12 @@ time_zone = "America/Chicago"
 names = { en = "Strict County", es = "Condado Estricto" }
 approval_above = 0
 """
-SCOPES = {"sis": ["roster:write"], "desk": ["desk"], "colleague": ["desk"]}
+SCOPES = {"sis": ["roster:write"], "desk": ["desk"], "colleague": ["desk"], "machine": ["desk"]}
 
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def strict(town: Town) -> AsyncIterator[Town]:
-    """A district in which every reset takes a second person, with an SIS and two people at its desk."""
+    """A district in which every reset takes a second person, with an SIS, and at its desk two people and a machine."""
     (town.fleet.folder / "policies/strict.toml").write_text(STRICT)
 
     async def served() -> bool:
@@ -39,7 +39,8 @@ async def strict(town: Town) -> AsyncIterator[Town]:
     await town.until(served, "the district to be served")
     clients = {}
     for name, scopes in SCOPES.items():
-        body = {"name": f"Strict {name}", "scopes": scopes, "districts": ["strict"]}
+        human = name in ("desk", "colleague")
+        body = {"name": f"Strict {name}", "scopes": scopes, "districts": ["strict"], "human": human}
         made = (await town.homeroom.post("auth", "/v1/operations/clients", body, role="operator")).body
         clients[name] = Client(made["id"], made["secret"])
     site = Site("strict", town.fleet.urls, clients, town.fleet.kafka)
@@ -48,7 +49,7 @@ async def strict(town: Town) -> AsyncIterator[Town]:
 
 
 async def test_a_reset_waits_for_a_second_person(strict: Town) -> None:
-    """Whoever asked cannot approve; a colleague can; before that nothing happens to the account."""
+    """Whoever asked cannot approve, nor a machine; a colleague can; before that nothing happens to the account."""
     pupil = await strict.pupil(way="http")
     password = await claim(pupil)
     line = " ".join(pupil.enrolled[name] for name in ("first_name", "last_name", "number"))
@@ -57,6 +58,10 @@ async def test_a_reset_waits_for_a_second_person(strict: Town) -> None:
     path = f"/reset-batches/{asked['batch_id']}"
     with pytest.raises(Failed, match="approver_is_author"):
         await strict.homeroom.post("claims", f"{path}/approval")
+    with pytest.raises(Failed, match="person_required"):
+        await strict.homeroom.post("claims", f"{path}/approval", role="machine")
+    with pytest.raises(Failed, match="person_required"):
+        await strict.homeroom.post("claims", "/reset-batches", {"lines": [line]}, role="machine")
     assert (await pupil.sign_in(password)).status == 201
     await strict.homeroom.post("claims", f"{path}/approval", role="colleague")
 
