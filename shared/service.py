@@ -5,7 +5,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ from aiohttp import web
 from shared import health, operations, timeline
 from shared.auth import Authenticator, Tokens
 from shared.consumer import Intake, Reaction
-from shared.database import Database
+from shared.database import Connection, Database
 from shared.errors import Diverged, Unavailable
 from shared.event_store import EventStore
 from shared.expiry import Expiring
@@ -41,11 +41,16 @@ LARGEST_BODY_BYTES = 8 * 1024 * 1024
 GC_THRESHOLDS = (50_000, 20, 50)
 
 
+async def _nothing_on_file(conn: Connection, refusal: timeline.Refusal) -> dict[str, Any]:
+    return {}
+
+
 @dataclass(frozen=True)
 class ServiceSpec:
     """A service, as it describes itself.
 
     The functions are called once, when the process starts; `intakes` again and again, since districts are added.
+    `on_file` is asked whenever the help desk looks a refusal up: what the read models say now of what differed then.
     """
 
     name: str
@@ -58,6 +63,7 @@ class ServiceSpec:
     intakes: Callable[["Kit"], Sequence[Intake]] = lambda kit: ()
     workers: Callable[["Kit"], Sequence[Worker]] = lambda kit: ()
     expiring: Sequence[Expiring] = ()
+    on_file: Callable[[Connection, timeline.Refusal], Awaitable[dict[str, Any]]] = _nothing_on_file
 
     @property
     def has_intakes(self) -> bool:

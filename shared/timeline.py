@@ -20,7 +20,8 @@ _sql = queries("shared", "web.sql")
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """`reason` is what the caller was told, `detail` the truth: which field differed, never what was typed."""
+    """`reason` is what the caller was told, `detail` the truth: which field differed, never what was typed. `on_file`:
+    what is on file now where something differed."""
 
     reference: str
     district: str
@@ -29,6 +30,7 @@ class Refusal(msgspec.Struct, frozen=True):
     detail: dict[str, Any]
     person_id: UUID | None
     at: datetime
+    on_file: dict[str, Any] = {}
 
 
 class TimelineQuery(Body, frozen=True):
@@ -63,9 +65,11 @@ def routes(kit: "Kit") -> list[Route]:
         reference = call.path["reference"].strip().upper()
         async with kit.db.connection() as conn:
             row = await conn.fetchrow(_sql.find_refusal, reference, call.district)
-        if row is None:
-            raise Rejected("not_found")
-        return Reply(200, Refusal(**dict(row)))
+            if row is None:
+                raise Rejected("not_found")
+            refusal = Refusal(**dict(row))
+            on_file = await kit.spec.on_file(conn, refusal)
+        return Reply(200, msgspec.structs.replace(refusal, on_file=on_file))
 
     async def show_timeline(call: Call[None]) -> Reply:
         person_id, query = call.uuid("person_id"), call.query

@@ -221,7 +221,7 @@ async def start_batch(call: Call[LinesBody]) -> Reply:
 
 async def show_batch(call: Call[None]) -> Reply:
     async with call.kit.db.connection() as conn:
-        return Reply(200, await batches.show(conn, call.district, call.uuid("batch_id")))
+        return Reply(200, await batches.show(conn, call.policy, call.uuid("batch_id")))
 
 
 async def approve_batch(call: Call[None]) -> Reply:
@@ -242,7 +242,7 @@ async def cancel_batch(call: Call[None]) -> Reply:
 
 async def _accepted(call: Call[Any], conn: Connection, batch_id: UUID) -> Reply:
     where = {"Location": f"/v1/districts/{call.district}/reset-batches/{batch_id}"}
-    return Reply(202, await batches.show(conn, call.district, batch_id), where)
+    return Reply(202, await batches.show(conn, call.policy, batch_id), where)
 
 
 def _asked(call: Call[Any], desk_ticket: str | None = None) -> Asked:

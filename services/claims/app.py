@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from services.claims import api, consumer
+from services.claims import api, consumer, desk
 from services.claims.batches import ResetWorker
 from services.claims.events import CODEC
 from services.claims.projections import ACCOUNT, ADMISSION
@@ -25,6 +25,7 @@ SPEC = ServiceSpec(
     routes=api.routes,
     reactions=consumer.reactions,
     workers=workers,
+    on_file=desk.on_file,
 )
 
 

@@ -91,7 +91,7 @@ async def reset_one(
 ) -> UUID:
     """Resets one account at once, claimed or not; what is left is auth's confirmation. Raises Rejected
     `person_unknown`, `approval_required` where even one account needs a second person."""
-    number = await require_person(conn, person_id, policy.district)
+    await require_person(conn, person_id, policy.district)
     if policy.approval_above < 1:
         raise Rejected("approval_required")
     batch_id = uuid4()
@@ -102,7 +102,7 @@ async def reset_one(
     outcome = await transact(
         store, DECIDER, policy.district, person_id, decide, now=asked.now, cause=asked.cause, conn=conn
     )
-    plan = _plan_of_one(person_id, outcome.state, policy.username(number))
+    plan = _plan_of_one(person_id, outcome.state)
     await _insert(conn, policy.district, plan, asked, batch_id=batch_id)
     await _list(conn, batch_id, plan, "reset", asked.now)
     return batch_id
@@ -133,8 +133,8 @@ async def reset_lost(
         await _list(conn, batch_id, plan, "reset", now)
 
 
-def _plan_of_one(person_id: UUID, after: Account, username: str | None = None) -> Plan:
-    finding = Finding(line=1, state="matched", person_id=person_id, username=username)
+def _plan_of_one(person_id: UUID, after: Account) -> Plan:
+    finding = Finding(line=1, state="matched", person_id=person_id)
     return Plan([finding], {person_id: after.generation - 1})
 
 
@@ -164,11 +164,15 @@ async def cancel(conn: Connection, district: str, batch_id: UUID, *, now: dateti
         await conn.execute(sql.cancel_batch, batch_id, now)
 
 
-async def show(conn: Connection, district: str, batch_id: UUID) -> Batch:
-    """How far a batch is, line by line. Raises Rejected `batch_unknown`."""
-    row = await _found(conn, sql.find_batch, batch_id, district)
+async def show(conn: Connection, policy: Policy, batch_id: UUID) -> Batch:
+    """How far a batch is, line by line, under the usernames of today. Raises Rejected `batch_unknown`."""
+    row = await _found(conn, sql.find_batch, batch_id, policy.district)
     items = {item["line"]: item for item in await conn.fetch(sql.items_of, batch_id)}
-    lines = [_line(finding, items) for finding in msgspec.convert(row["report"], list[Finding])]
+    report = msgspec.convert(row["report"], list[Finding])
+    persons = [finding.person_id for finding in report if finding.person_id]
+    found = await conn.fetch(sql.numbers_of, persons, policy.district)
+    usernames = {person["person_id"]: policy.username(person["number"]) for person in found}
+    lines = [_line(finding, items, usernames) for finding in report]
     states = Counter(item["state"] for item in items.values())
     under_way = states["planned"] + states["reset"]
     state: str = row["state"] if row["state"] != "approved" else "running" if under_way else "done"
@@ -187,8 +191,9 @@ async def show(conn: Connection, district: str, batch_id: UUID) -> Batch:
     )
 
 
-def _line(finding: Finding, items: dict[int, Row]) -> Finding:
-    item = items.get(finding.line)
+def _line(finding: Finding, items: dict[int, Row], usernames: dict[UUID, str]) -> Finding:
+    username = usernames.get(finding.person_id) if finding.person_id else None
+    finding, item = msgspec.structs.replace(finding, username=username), items.get(finding.line)
     if item is None:
         return finding
     state = "matched" if item["state"] in ("listed", "planned") else item["state"]
@@ -216,8 +221,8 @@ async def _insert(
 ) -> UUID:
     batch_id = batch_id or uuid4()
     state = "awaiting_approval" if waits else "approved"
-    # What is on file stays in the roster's table: the report is shown with it once, and kept without.
-    report = [msgspec.structs.replace(finding, on_file=None) for finding in plan.findings]
+    # Names and numbers stay in the roster's table: the report is kept without, and shown with those of then.
+    report = [msgspec.structs.replace(finding, on_file=None, username=None) for finding in plan.findings]
     correlation_id = asked.cause.correlation_id
     await conn.execute(
         sql.insert_batch,

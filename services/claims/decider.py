@@ -5,7 +5,8 @@ person), what is asked, the district's policy and the time, and answers with the
 Nothing here looks at a clock or a database.
 
 A refusal that only its own pupil may understand is uniform: `claim_refused`, the same for everybody, with the true
-reason in `Rejected.secret` for the help desk: which field differed and what is on file, never what was typed.
+reason in `Rejected.secret` for the help desk: which field differed, never what was typed, nor a copy of what is on
+file.
 """
 
 import math
@@ -32,6 +33,7 @@ from shared.policy import NAME_MAX_LENGTH, Policy
 CLAIMS_KEPT = (
     100  # the newest claims of an account that are remembered: days of trying, at any district's bound
 )
+NAMES = ("last_name", "first_name")
 NOBODY = UUID(int=0)
 
 
@@ -174,10 +176,9 @@ def identify(typed: Typed, found: Sequence[Pupil], policy: Policy) -> Pupil:
     if len(enrolled) > 1:
         raise uniform("number_conflict", persons=[str(pupil.person_id) for pupil in enrolled])
     pupil = enrolled[0]
-    on_file = {"last_name": pupil.last_name, "first_name": pupil.first_name}
-    differs = [field for field, name in on_file.items() if not policy.same_name(getattr(typed, field), name)]
+    differs = [name for name in NAMES if not policy.same_name(getattr(typed, name), getattr(pupil, name))]
     if differs:
-        raise uniform("names_differ", person_id=pupil.person_id, differs=differs, on_file=on_file)
+        raise uniform("names_differ", person_id=pupil.person_id, differs=differs)
     return pupil
 
 
@@ -185,20 +186,20 @@ def admit(account: Account, pupil: Pupil, policy: Policy, now: datetime) -> None
     """An identified pupil may claim: an account that is free, after the wait, and not for ever anew in one day."""
     if account.claimed_at:
         told: dict[str, Any] = {"username": policy.username(pupil.number)}
-        raise matched(policy, pupil, "account_claimed", told, claimed_at=rfc3339(account.claimed_at))
+        raise matched(policy, pupil, "account_claimed", told, {"claimed_at": rfc3339(account.claimed_at)})
     opens = eligible_at(pupil, policy)
     if opens is None or pupil.basis is None:
         raise uniform("enrollment_voided", person_id=pupil.person_id)
     if not may_claim_at(now, account, pupil, policy):
         told = moment("eligible_at", opens, policy)
-        raise matched(policy, pupil, "waiting_period", told, basis=rfc3339(pupil.basis))
+        raise matched(policy, pupil, "waiting_period", told, told | {"basis": rfc3339(pupil.basis)})
     bound = min(policy.claims_a_day, CLAIMS_KEPT)
     this_time = [claim.opened_at for claim in account.claims if claim.generation == account.generation]
     lately = sorted(at for at in this_time if at > now - DAY)[-bound:]
     if len(lately) == bound:
         again = whole_second(lately[0] + DAY)
         told = moment("retry_at", again, policy) | {"retry_after_s": math.ceil((again - now).total_seconds())}
-        raise matched(policy, pupil, "claims_exhausted", told)
+        raise matched(policy, pupil, "claims_exhausted", told, told)
 
 
 def open_claim(account: Account, pupil: Pupil, policy: Policy, now: datetime, claim_id: UUID) -> list[Event]:
@@ -376,10 +377,12 @@ def uniform(true_reason: str, **secret: Any) -> Rejected:
     return Rejected("claim_refused", secret={"reason": true_reason, **secret})
 
 
-def matched(policy: Policy, pupil: Pupil, reason: str, told: Mapping[str, Any], **also: Any) -> Rejected:
+def matched(
+    policy: Policy, pupil: Pupil, reason: str, told: Mapping[str, Any], kept: Mapping[str, Any]
+) -> Rejected:
     """A refusal to somebody who has shown the exact names and number: told why, unless the district says otherwise.
-    The help desk finds what was `told`, and what `also` is so."""
-    truth = uniform(reason, person_id=pupil.person_id, **told, **also)
+    What is `kept` the help desk finds."""
+    truth = uniform(reason, person_id=pupil.person_id, **kept)
     return truth if policy.claim_refusals == "uniform" else Rejected(reason, secret=truth.secret, **told)
 
 

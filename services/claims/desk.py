@@ -13,6 +13,7 @@ from services.claims.projections import ACCOUNT, ADMISSION, Admission, Enrollmen
 from shared.database import Connection
 from shared.errors import Rejected
 from shared.policy import Policy
+from shared.timeline import Refusal
 
 RECENT = 20  # resets, refusals and claims that are shown, the newest first
 UNDER_ONE_NUMBER = 20
@@ -43,7 +44,7 @@ class ResetSeen(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RefusalSeen(msgspec.Struct, frozen=True, kw_only=True):
-    """`reason` is what the pupil was told, `detail` the truth: which field differed, what was on file then."""
+    """`reason` is what the pupil was told, `detail` the truth: which field differed."""
 
     reference: str
     reason: str
@@ -143,6 +144,15 @@ async def show_account(conn: Connection, person_id: UUID, policy: Policy, now: d
         resets=[ResetSeen(**dict(reset)) for reset in resets],
         refusals=[RefusalSeen(**dict(refusal)) for refusal in refusals],
     )
+
+
+async def on_file(conn: Connection, refusal: Refusal) -> dict[str, Any]:
+    """What the roster says now of the names that differed when somebody was refused."""
+    differs = [name for name in refusal.detail.get("differs", ()) if name in decider.NAMES]
+    if not differs or refusal.person_id is None:
+        return {}
+    row = (await ADMISSION.load(conn, [refusal.person_id])).get(refusal.person_id)
+    return {name: getattr(row, name) for name in differs} if row else {}
 
 
 def _pupil(row: Admission, parked: bool, namesakes: int) -> Pupil:

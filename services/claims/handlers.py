@@ -154,9 +154,7 @@ async def pupils_under(conn: Connection, district: str, numbers: Sequence[str]) 
     return [Pupil(**dict(row)) for row in await conn.fetch(sql.pupils_under, district, numbers)]
 
 
-async def require_person(conn: Connection, person_id: UUID, district: str) -> str:
-    """The number of a person of this district. Raises Rejected `person_unknown`."""
-    number: str | None = await conn.fetchval(sql.number_of, person_id, district)
-    if not number:
+async def require_person(conn: Connection, person_id: UUID, district: str) -> None:
+    """Raises Rejected `person_unknown` unless the person is of this district."""
+    if not await conn.fetchval(sql.number_of, person_id, district):
         raise Rejected("person_unknown")
-    return number

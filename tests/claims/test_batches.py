@@ -11,6 +11,7 @@ from services.claims import batches
 from services.claims.batches import ResetWorker
 from services.claims.consumer import CredentialLost, CredentialRevoked
 from services.claims.events import AccountReset
+from services.claims.projections import Identity, NumberChanged
 from shared import clock
 from shared.errors import VersionConflict
 from tests.claims.conftest import World
@@ -203,11 +204,22 @@ class TestLines:
         assert (await world.account(first))["claimed"] is True
         assert (await world.account(other))["claimed"] is False
 
-    async def test_what_is_on_file_is_shown_once_and_not_kept(self, world: World) -> None:
-        await three_claimed(world)
-        batch = await start(world, ["Mary De La Cruz 0000001"])
-        assert "on_file" not in (await seen(world, batch))["lines"][0]
-        assert "Cruz" not in str(await world.fetch("SELECT report FROM reset_batch"))
+    async def test_names_and_numbers_are_shown_and_not_kept(self, world: World) -> None:
+        first, *_ = await three_claimed(world)
+        batch = await start(world, ["Mary De La Cruz 0000001", *lines(1)])
+        shown = (await seen(world, batch))["lines"]
+        assert [line["username"] for line in shown] == ["S0000001", "S0000002"]
+        assert not any("on_file" in line for line in shown)
+        kept = str(await world.fetch("SELECT * FROM reset_batch"))
+        assert not any(of in kept for of in ("Cruz", "0000001", "0000002", "Neil"))
+        await world.roster(first, NumberChanged(identity=Identity("s", "0000008", "De La Cruz", "Mary Ann")))
+        assert (await seen(world, batch))["lines"][0]["username"] == "S0000008"
+
+    async def test_the_reset_of_one_shows_whose_it_is(self, world: World) -> None:
+        person_id = await world.claimed()
+        _, batch = await world.desk("POST", f"/accounts/{person_id}/resets", json={})
+        assert batch["lines"][0]["username"] == "S0123456"
+        assert "0123456" not in str(await world.fetch("SELECT * FROM reset_batch"))
 
     @pytest.mark.parametrize(
         ("pasted", "reason"),

@@ -120,9 +120,7 @@ class TestWhoItIs:
             "reason": "names_differ",
             "person_id": PERSON,
             "differs": [f"{field}_name"],
-            "on_file": {"last_name": "O'Neil", "first_name": "Mary-Ann"},
         }
-        assert typed not in str(secret)
 
     def test_case_does_not_count_where_the_district_says_so(self) -> None:
         folded = policy(name_case="folded")
@@ -206,7 +204,9 @@ class TestOpening:
         with pytest.raises(Rejected) as caught:
             decider.open_claim(account(opened(), claimed()), pupil(), CCPS, NOON, some("next"))
         assert (caught.value.reason, caught.value.details) == ("account_claimed", {"username": "S0123456"})
-        assert caught.value.secret["claimed_at"] == "2026-11-22T12:00:00Z"
+        assert caught.value.secret == {
+            "reason": "account_claimed", "person_id": PERSON, "claimed_at": "2026-11-22T12:00:00Z",
+        }  # fmt: skip
 
     def test_unless_it_was_reset(self) -> None:
         state = account(opened(), claimed(), was_reset())

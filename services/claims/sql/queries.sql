@@ -25,6 +25,9 @@ FOR SHARE OF a
 -- name: number_of
 SELECT number FROM admission WHERE person_id = $1 AND district = $2
 
+-- name: numbers_of
+SELECT person_id, number FROM admission WHERE person_id = ANY($1::uuid[]) AND district = $2 AND number <> ''
+
 -- name: persons_under
 SELECT person_id FROM admission WHERE district = $1 AND number = $2 ORDER BY status, person_id LIMIT $3
 

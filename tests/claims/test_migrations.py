@@ -1,0 +1,35 @@
+"""What earlier versions have kept, brought to the present shape."""
+
+import shutil
+from pathlib import Path
+
+import asyncpg
+
+from services.claims import api
+from shared.database import migrate, prepare_connection
+
+SQL = Path(api.__file__).parent / "sql"
+
+
+async def test_copies_of_names_and_numbers_go(database: str, tmp_path: Path) -> None:
+    earlier = tmp_path / "claims" / "sql"
+    earlier.mkdir(parents=True)
+    shutil.copy(SQL / "0001_claims.sql", earlier)
+    await migrate(database, earlier)
+    conn = await asyncpg.connect(database)
+    await prepare_connection(conn)
+    detail = {"reason": "names_differ", "differs": ["first_name"]}
+    for reference, kept in (("C-1", detail | {"on_file": {"first_name": "Mary"}}), ("C-2", detail)):
+        insert = "INSERT INTO refusal VALUES ($1, 'ccps', 'POST /claims', 'claim_refused', $2, NULL, now())"
+        await conn.execute(insert, reference, kept)
+    line = {"line": 1, "state": "not_claimed", "person_id": "7d2a4c1e-5b7e-4f0e-8a34-5d3f2f6f0002"}
+    other = {"line": 2, "state": "unmatched"}
+    await conn.execute(
+        "INSERT INTO reset_batch VALUES (gen_random_uuid(), 'ccps', 'desk', 'approved', 'desk-1', NULL, NULL, now(),"
+        " $1, 'c', now())",
+        [line | {"username": "S0000001"}, other],
+    )
+    await migrate(database, SQL)
+    assert [row["detail"] for row in await conn.fetch("SELECT detail FROM refusal")] == [detail, detail]
+    assert await conn.fetchval("SELECT report FROM reset_batch") == [line, other]
+    await conn.close()
