@@ -14,6 +14,7 @@ import uvloop
 from aiohttp import web
 
 from shared import health, operations, timeline
+from shared.actors import Actors
 from shared.auth import Authenticator, Tokens
 from shared.consumer import Intake, Reaction
 from shared.database import Connection, Database
@@ -85,6 +86,7 @@ class Kit:
     signer: Signer
     tokens: Tokens
     readiness: Readiness
+    actors: Actors
     authenticators: dict[str, Authenticator]
     diverged: Mapping[int, Disagreement] = field(default_factory=dict)
     runners: Runners | None = None  # what reads topics in this process, once it does
@@ -124,6 +126,7 @@ def build_kit(spec: ServiceSpec, settings: Settings) -> Kit:
         signer=Signer(settings.signing_key_dir, spec.name),
         tokens=tokens,
         readiness=Readiness("migrations", "topics", "history", "policies", "postgres", "kafka"),
+        actors=Actors(db),
         authenticators={"client": tokens.client, "ticket": tokens.ticket, "recovery": tokens.recovery},
     )
 

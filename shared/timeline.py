@@ -6,6 +6,7 @@ from uuid import UUID
 
 import msgspec
 
+from shared.actors import names_of
 from shared.auth import Scope
 from shared.database import queries
 from shared.errors import Rejected
@@ -41,6 +42,8 @@ class TimelineQuery(Body, frozen=True):
 
 
 class TimelineEvent(msgspec.Struct, frozen=True):
+    """`actor_name`: what the client is called whose id the event has as `actor`."""
+
     id: UUID
     type: str
     version: int
@@ -49,6 +52,17 @@ class TimelineEvent(msgspec.Struct, frozen=True):
     data: msgspec.Raw
     correlation_id: str
     causation_id: str | None
+    actor_name: str | None = None
+
+
+class _Acted(msgspec.Struct):
+    """Whatever else an event says."""
+
+    actor: str = ""
+
+    @property
+    def client_id(self) -> str:
+        return self.actor.rpartition(":")[2]  # before a colon stands how: "code:…"
 
 
 class Timeline(msgspec.Struct, frozen=True):
@@ -81,8 +95,11 @@ def routes(kit: "Kit") -> list[Route]:
             rows = await conn.fetch(_sql.timeline, person_id, call.district, at, query.after, MAX_EVENTS + 1)
             if not rows and not await conn.fetchval(_sql.person_known, person_id, call.district):
                 raise Rejected("not_found")
+            acted = [msgspec.json.decode(row["data"], type=_Acted).client_id for row in rows[:MAX_EVENTS]]
+            names = await names_of(conn, acted)
         events = [
-            TimelineEvent(**(dict(row) | {"data": msgspec.Raw(row["data"])})) for row in rows[:MAX_EVENTS]
+            TimelineEvent(**(dict(row) | {"data": msgspec.Raw(row["data"])}), actor_name=names.get(client_id))
+            for row, client_id in zip(rows, acted, strict=False)
         ]
         more = events[-1].version if len(rows) > MAX_EVENTS else None
         return Reply(200, Timeline(kit.settings.service, person_id, events, more))

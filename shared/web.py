@@ -208,6 +208,8 @@ async def _run(call: Call[Any]) -> Reply:
         token = bearer(request.headers.getall(hdrs.AUTHORIZATION, []))
         call.caller = await authenticator(token, call.district, call.now)
         permit(call.caller, route.caller)
+        if call.caller.kind == "client" and route.method != "GET":
+            await kit.actors.note(call.caller)
     call.query = read_query(request, route)
     if route.body is not None:
         call.raw = await read_body(request, route.body_limit)

@@ -46,13 +46,16 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
-    """A batch as the help desk sees it. `done`: accounts of which auth has confirmed that their sessions have ended."""
+    """A batch as the help desk sees it; `author_name` and `approved_by_name` are what these clients are called.
+    `done`: accounts of which auth has confirmed that their sessions have ended."""
 
     batch_id: UUID
     state: str  # awaiting_approval, running, done, cancelled
     cause: str
     author: str
+    author_name: str | None
     approved_by: str | None
+    approved_by_name: str | None
     desk_ticket: str | None
     as_of: datetime
     total: int
@@ -181,7 +184,9 @@ async def show(conn: Connection, policy: Policy, batch_id: UUID) -> Batch:
         state=state,
         cause=row["cause"],
         author=row["author"],
+        author_name=row["author_name"],
         approved_by=row["approved_by"],
+        approved_by_name=row["approved_by_name"],
         desk_ticket=row["desk_ticket"],
         as_of=row["as_of"],
         total=len(items),

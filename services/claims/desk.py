@@ -10,6 +10,7 @@ from services.claims import decider
 from services.claims.decider import Account, Claim, Pupil, Waiver
 from services.claims.handlers import sql
 from services.claims.projections import ACCOUNT, ADMISSION, Admission, Enrollment
+from shared.actors import names_of
 from shared.database import Connection
 from shared.errors import Rejected
 from shared.policy import Policy
@@ -35,12 +36,20 @@ class ResetSeen(msgspec.Struct, frozen=True, kw_only=True):
     batch_id: UUID
     cause: str
     author: str
+    author_name: str | None
     approved_by: str | None
+    approved_by_name: str | None
     desk_ticket: str | None
     state: str
     reason: str | None
     sessions_ended: int | None
     changed_at: datetime
+
+
+class WaiverSeen(Waiver, frozen=True, kw_only=True):
+    """Who let this person claim without waiting, also by name."""
+
+    actor_name: str | None
 
 
 class RefusalSeen(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,7 +94,7 @@ class AccountSeen(msgspec.Struct, frozen=True, kw_only=True):
     eligible_at_local: str | None
     time_zone: str
     may_claim_now: bool
-    waiver: Waiver | None
+    waiver: WaiverSeen | None
     enrollments: list[Enrollment]
     same_number: list[UUID]
     parked: ParkedSeen | None
@@ -136,7 +145,7 @@ async def show_account(conn: Connection, person_id: UUID, policy: Policy, now: d
         eligible_at_local=opens.astimezone(policy.zone).isoformat() if opens else None,
         time_zone=policy.time_zone,
         may_claim_now=_may_claim(account, pupil, policy, now),
-        waiver=account.waiver,
+        waiver=await _waiver(conn, account.waiver),
         enrollments=row.enrollments,
         same_number=[other["person_id"] for other in others],
         parked=ParkedSeen(**dict(parked)) if parked else None,
@@ -167,6 +176,13 @@ def _pupil(row: Admission, parked: bool, namesakes: int) -> Pupil:
         parked=parked,
         namesakes=namesakes,
     )
+
+
+async def _waiver(conn: Connection, waiver: Waiver | None) -> WaiverSeen | None:
+    if waiver is None:
+        return None
+    names = await names_of(conn, [waiver.actor])
+    return WaiverSeen(**msgspec.structs.asdict(waiver), actor_name=names.get(waiver.actor))
 
 
 def _may_claim(account: Account, pupil: Pupil, policy: Policy, now: datetime) -> bool:

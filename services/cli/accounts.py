@@ -246,6 +246,7 @@ async def timeline(
         "service",
         "version",
         "type",
+        "actor_name",
         "data",
     )
 

@@ -31,3 +31,10 @@ ORDER BY version LIMIT $5
 
 -- name: person_known
 SELECT true FROM stream WHERE stream_id = $1 AND district = $2
+
+-- name: note_actor
+INSERT INTO actor (client_id, name) VALUES ($1, $2)
+ON CONFLICT (client_id) DO UPDATE SET name = $2 WHERE actor.name <> $2
+
+-- name: names_of
+SELECT client_id, name FROM actor WHERE client_id = ANY($1::text[])

@@ -220,7 +220,7 @@ class World:
         now = int(self.now().timestamp())
         claims = {
             "iss": f"{ISSUER}{D}", "aud": "homeroom", "sub": sub, "client_id": sub, "iat": now, "exp": now + 600,
-            "district": "ccps", "districts": ["*"], "scope": scope, "jti": "j",
+            "district": "ccps", "districts": ["*"], "scope": scope, "jti": "j", "name": f"{sub} by name",
         }  # fmt: skip
         return self.kit.signer.sign("at+jwt", claims)
 

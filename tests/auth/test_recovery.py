@@ -297,6 +297,8 @@ class TestCodes:
         assert (await browser.set_password()).status == 204
         changed = (await world.events(pupil.person_id))[-1]
         assert (changed.cause, changed.actor) == ("recovery", "code:desk-1")
+        timeline = await world.desk("GET", f"/persons/{pupil.person_id}/timeline")
+        assert [e["actor_name"] for e in timeline.body["events"][-2:]] == ["desk-1 by name"] * 2
 
     async def test_it_is_used_once(self, world: World) -> None:
         pupil = await world.claimed()

@@ -144,7 +144,7 @@ class World:
         now = int(clock.now().timestamp())
         claims = {
             "iss": f"{ISSUER}{D}", "aud": "homeroom", "sub": sub, "iat": now, "exp": now + 600,
-            "district": "ccps", "scope": scope, "human": human,
+            "district": "ccps", "scope": scope, "human": human, "name": f"{sub} by name",
         }  # fmt: skip
         return self._auth.sign("at+jwt", claims)
 

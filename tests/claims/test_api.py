@@ -414,6 +414,21 @@ class TestWhatTheDeskSees:
         assert account["parked"]["since"]
         assert account["may_claim_now"] is False
 
+    async def test_who_did_something_is_read_by_name_and_recorded_by_id(self, world: World) -> None:
+        person_id = await world.enroll()
+        await world.desk("PUT", f"/accounts/{person_id}/waiver", json={})
+        await world.desk("POST", f"/accounts/{person_id}/resets", json={}, sub="desk-2")
+        account = await world.account(person_id)
+        assert (account["waiver"]["actor"], account["waiver"]["actor_name"]) == ("desk-1", "desk-1 by name")
+        (reset,) = account["resets"]
+        assert (reset["author"], reset["author_name"]) == ("desk-2", "desk-2 by name")
+        assert (reset["approved_by"], reset["approved_by_name"]) == (None, None)
+        _, timeline = await world.desk("GET", f"/persons/{person_id}/timeline")
+        assert [(e["data"]["actor"], e["actor_name"]) for e in timeline["events"]] == [
+            ("desk-1", "desk-1 by name"), ("desk-2", "desk-2 by name"),
+        ]  # fmt: skip
+        assert "by name" not in str(await world.fetch("SELECT data FROM event"))
+
     @pytest.mark.parametrize("username", ["S9999999", "0123456", "%00", "x" * 64, "José"])
     async def test_nobody_under_a_username_is_an_empty_list(self, world: World, username: str) -> None:
         status, found = await world.desk("GET", f"/accounts?username={username}")

@@ -266,6 +266,7 @@ class TestApproval:
         for _ in range(2):
             status, approved = await self.approve(world, batch, sub="desk-2")
             assert (status, approved["state"], approved["approved_by"]) == (202, "running", "desk-2")
+        assert (approved["author_name"], approved["approved_by_name"]) == ("desk-1 by name", "desk-2 by name")
         assert await world.work() == 3
         assert await generations(world, *persons) == [1, 1, 1]
 

@@ -50,8 +50,11 @@ SELECT reference, reason, detail, at FROM refusal
 WHERE person_id = $1 AND district = $2 ORDER BY at DESC LIMIT $3
 
 -- name: recent_resets
-SELECT i.batch_id, b.cause, b.author, b.approved_by, b.desk_ticket, i.state, i.reason, i.sessions_ended, i.changed_at
+SELECT i.batch_id, b.cause, b.author, a.name AS author_name, b.approved_by, p.name AS approved_by_name, b.desk_ticket,
+       i.state, i.reason, i.sessions_ended, i.changed_at
 FROM reset_item i JOIN reset_batch b USING (batch_id)
+LEFT JOIN actor a ON a.client_id = b.author
+LEFT JOIN actor p ON p.client_id = b.approved_by
 WHERE i.person_id = $1 AND b.district = $2 ORDER BY i.changed_at DESC LIMIT $3
 
 -- name: insert_batch
@@ -65,12 +68,14 @@ SELECT $1, person_id, line, generation, $5, $6
 FROM unnest($2::uuid[], $3::integer[], $4::bigint[]) AS listed (person_id, line, generation)
 
 -- name: find_batch
-SELECT batch_id, district, cause, state, author, approved_by, desk_ticket, as_of, report, changed_at
-FROM reset_batch WHERE batch_id = $1 AND district = $2
+SELECT cause, state, author, a.name AS author_name, approved_by, p.name AS approved_by_name, desk_ticket, as_of, report
+FROM reset_batch b
+LEFT JOIN actor a ON a.client_id = b.author
+LEFT JOIN actor p ON p.client_id = b.approved_by
+WHERE batch_id = $1 AND district = $2
 
 -- name: find_batch_locked
-SELECT batch_id, district, cause, state, author, approved_by, desk_ticket, as_of, report, changed_at
-FROM reset_batch WHERE batch_id = $1 AND district = $2 FOR UPDATE
+SELECT state, author FROM reset_batch WHERE batch_id = $1 AND district = $2 FOR UPDATE
 
 -- name: items_of
 SELECT person_id, line, state, reason, sessions_ended FROM reset_item WHERE batch_id = $1 ORDER BY line
