@@ -1,0 +1,43 @@
+"""What the routes of auth have in common: what is typed, who asks, and the base of each feature's routes."""
+
+from abc import ABC, abstractmethod
+from typing import Annotated, Any
+
+from msgspec import Meta
+
+from services.auth.handlers import Auth, Occasion
+from shared.web import Body, Call, Route
+
+DISTRICT = "/v1/districts/{district}"
+# Refusals of wrong credentials and recoveries leave at a multiple of this after the request came.
+UNIFORM_S = 0.1
+PASSWORD_REFUSALS = {
+    "password_short": 422, "password_long": 422, "password_common": 422, "password_used_before": 422,
+}  # fmt: skip
+
+Username = Annotated[str, Meta(max_length=255)]
+# What no rule reads; a rule's own bounds have their own reasons.
+Typed = Annotated[str, Meta(max_length=4096)]
+
+
+class PasswordBody(Body, frozen=True, kw_only=True):
+    password: Typed
+
+
+class Feature(ABC):
+    """The routes of one feature, one method for each, and their table."""
+
+    def __init__(self, auth: Auth) -> None:
+        self.auth = auth
+
+    @abstractmethod
+    def routes(self) -> list[Route]: ...
+
+
+def occasion(call: Call[Any]) -> Occasion:
+    return Occasion(call.policy, call.now, call.cause)
+
+
+def actor(call: Call[Any]) -> str:
+    assert call.caller is not None
+    return call.caller.subject

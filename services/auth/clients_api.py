@@ -1,0 +1,113 @@
+"""The routes of the operator who makes clients."""
+
+from datetime import datetime, timedelta
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from services.auth import tokens
+from services.auth.calls import Feature
+from shared.auth import Scope
+from shared.database import Connection
+from shared.once import once
+from shared.web import Body, Call, Reply, Route
+
+
+class ClientBody(Body, frozen=True, kw_only=True):
+    name: Annotated[str, Meta(min_length=1, max_length=100)]
+    scopes: Annotated[list[str], Meta(min_length=1, max_length=20)]
+    districts: Annotated[
+        list[str], Meta(min_length=1, max_length=100, description="Slugs; `*` is every district.")
+    ]
+    human: Annotated[bool, Meta(description="Exactly one person's, who answers for what it does.")] = False
+
+
+class RotateBody(Body, frozen=True, kw_only=True):
+    overlap_minutes: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=7 * 24 * 60,
+            description="How long the present secret still counts; older ones as long as was promised of them."
+            " 0: the new one alone counts, at once.",
+        ),
+    ] = 60
+
+
+class ClientMade(msgspec.Struct, frozen=True):
+    """`secret` is shown once."""
+
+    id: str
+    secret: str
+
+
+class ClientRotated(msgspec.Struct, frozen=True):
+    """`secret` is shown once; the one before counts until `previous_until`."""
+
+    id: str
+    secret: str
+    previous_until: datetime
+
+
+class ClientView(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    name: str
+    scopes: list[str]
+    districts: list[str]
+    human: bool
+    created_at: datetime
+    rotated_at: datetime | None
+    previous_until: datetime | None
+
+
+class ClientsView(msgspec.Struct, frozen=True):
+    clients: list[ClientView]
+
+
+class Clients(Feature):
+    """For operators of every district."""
+
+    async def create_client(self, call: Call[ClientBody]) -> Reply:
+        async def work(conn: Connection) -> Reply:
+            body = call.body
+            client_id, secret = await tokens.create_client(
+                self.auth, conn, body.name, body.scopes, body.districts, body.human, call.now
+            )
+            return Reply(201, ClientMade(client_id, secret))
+
+        return await once(call, call.kit.db, work, shown_once=True)
+
+    async def rotate_client(self, call: Call[RotateBody]) -> Reply:
+        client_id, overlap = call.path["client_id"], timedelta(minutes=call.body.overlap_minutes)
+
+        async def work(conn: Connection) -> Reply:
+            secret, until = await tokens.rotate_client(conn, client_id, overlap, call.now)
+            return Reply(200, ClientRotated(client_id, secret, until))
+
+        return await once(call, call.kit.db, work, shown_once=True)
+
+    async def list_clients(self, call: Call[None]) -> Reply:
+        async with call.kit.db.connection() as conn:
+            rows = await tokens.list_clients(conn, call.now)
+        return Reply(200, ClientsView([ClientView(**row) for row in rows]))
+
+    def routes(self) -> list[Route]:
+        clients, operator = "/v1/operations/clients", Scope("operator")
+        return [
+            Route(
+                "POST", clients, self.create_client,
+                summary="A new client; its secret is shown once.",
+                caller=operator, body=ClientBody, success={201: ClientMade},
+                refusals={"scope_unknown": 422, "client_district_unknown": 422},
+            ),
+            Route(
+                "GET", clients, self.list_clients,
+                summary="The clients, without their secrets.", caller=operator, success={200: ClientsView},
+            ),
+            Route(
+                "POST", f"{clients}/{{client_id}}/rotate", self.rotate_client,
+                summary="A new secret for a client; the present one still counts for a while.",
+                caller=operator, body=RotateBody, success={200: ClientRotated}, refusals={"secrets_overlap": 409},
+            ),
+        ]  # fmt: skip

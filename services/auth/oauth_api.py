@@ -1,0 +1,118 @@
+"""The routes of machines and staff as the RFCs say: tokens, what they are worth, and the keys to check them with."""
+
+from typing import Any
+
+import msgspec
+from aiohttp import hdrs
+
+from services.auth import tokens
+from services.auth.calls import DISTRICT, Feature
+from shared.errors import Rejected
+from shared.policy import Texts
+from shared.web import Call, Handler, Reply, Route
+
+KEYS_MAX_AGE_S = 300
+CLIENT_REFUSALS = {"invalid_client": 401}
+
+
+class TokenForm(msgspec.Struct, frozen=True):
+    grant_type: str
+    scope: str | None = None
+    client_id: str | None = None
+    client_secret: str | None = None
+
+
+class InspectedForm(msgspec.Struct, frozen=True):
+    token: str
+    token_type_hint: str | None = None
+    client_id: str | None = None
+    client_secret: str | None = None
+
+
+class TokenIssued(msgspec.Struct, frozen=True):
+    access_token: str
+    token_type: str
+    expires_in: int
+    scope: str
+
+
+class DistrictView(msgspec.Struct, frozen=True):
+    """Where an app goes on that was given a district's code."""
+
+    district: str
+    names: Texts
+    time_zone: str
+    issuer: str
+
+
+class OAuth(Feature):
+    """For clients, and for apps that look for their district."""
+
+    async def token(self, call: Call[TokenForm]) -> Reply:
+        if call.body.grant_type != "client_credentials":
+            raise Rejected("unsupported_grant_type")
+        client = await tokens.authenticate(self.auth, *_credentials(call), call.now)
+        issued = tokens.issue(self.auth, client, call.district, call.body.scope, call.now)
+        life_s = int(tokens.TOKEN_LIFE.total_seconds())
+        return Reply(200, TokenIssued(issued.token, "Bearer", life_s, issued.scope), {"Pragma": "no-cache"})
+
+    async def introspect(self, call: Call[InspectedForm]) -> Reply:
+        await tokens.may_introspect(self.auth, call.district, *_credentials(call), call.now)
+        return Reply(200, await tokens.introspect(self.auth, call.policy, call.body.token, call.now))
+
+    async def revoke(self, call: Call[InspectedForm]) -> Reply:
+        client = await tokens.authenticate(self.auth, *_credentials(call), call.now)
+        if not client.serves(call.district):
+            raise Rejected("unauthorized_client")
+        await tokens.revoke(self.auth, call.district, call.body.token)
+        return Reply(200)
+
+    async def show_keys(self, call: Call[None]) -> Reply:
+        return Reply(200, call.kit.keys.jwks("auth"), {"Cache-Control": f"public, max-age={KEYS_MAX_AGE_S}"})
+
+    async def show_district(self, call: Call[None]) -> Reply:
+        policy = call.kit.policies.by_code(call.path["code"])
+        if policy is None:
+            raise Rejected("not_found")
+        issuer = f"{call.kit.settings.issuer}/v1/districts/{policy.district}"
+        return Reply(200, DistrictView(policy.district, policy.names, policy.time_zone, issuer))
+
+    def routes(self) -> list[Route]:
+        def form(
+            path: str, handler: Handler, summary: str, body: Any, success: Any, **refusals: int
+        ) -> Route:
+            told = {**CLIENT_REFUSALS, **refusals}
+            return Route(
+                "POST", f"{DISTRICT}/{path}", handler, summary=summary, body=body, success={200: success},
+                refusals=told, form=True,
+            )  # fmt: skip
+
+        return [
+            form(
+                "token", self.token, "A client's access token (RFC 6749, client credentials).", TokenForm, TokenIssued,
+                unsupported_grant_type=400, invalid_scope=400, unauthorized_client=400,
+            ),
+            form(
+                "introspect", self.introspect, "What a token is worth (RFC 7662).", InspectedForm, dict[str, Any],
+                scope_missing=403, token_invalid=401, token_expired=401, district_forbidden=403,
+            ),
+            form(
+                "revoke", self.revoke, "End a session by its token (RFC 7009).", InspectedForm, None,
+                unauthorized_client=400, unsupported_token_type=400,
+            ),
+            Route(
+                "GET", f"{DISTRICT}/jwks", self.show_keys,
+                summary="The public keys of auth's tokens (RFC 7517).",
+                success={200: dict[str, Any]}, needs_store=False,
+            ),
+            Route(
+                "GET", "/v1/district-codes/{code}", self.show_district,
+                summary="The district of a code, for an app.", success={200: DistrictView}, needs_store=False,
+            ),
+        ]  # fmt: skip
+
+
+def _credentials(call: Call[Any]) -> tuple[list[str], dict[str, str | None]]:
+    """How a client shows who it is at the OAuth endpoints: its Authorization headers, or fields of the form."""
+    form = {"client_id": call.body.client_id, "client_secret": call.body.client_secret}
+    return call.request.headers.getall(hdrs.AUTHORIZATION, []), form

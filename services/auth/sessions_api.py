@@ -1,0 +1,118 @@
+"""The routes of signing in and out, and of the password while signed in."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from services.auth import sessions
+from services.auth.calls import (
+    DISTRICT,
+    PASSWORD_REFUSALS,
+    UNIFORM_S,
+    Feature,
+    Typed,
+    Username,
+    actor,
+    occasion,
+)
+from services.auth.handlers import Auth
+from services.auth.sessions import Session, SessionOpened
+from shared.auth import PUBLIC, SESSION, Authenticator, Caller, Scope
+from shared.errors import Rejected
+from shared.web import Body, Call, Reply, Route
+
+
+class SignInBody(Body, frozen=True, kw_only=True):
+    username: Username
+    password: Typed
+
+
+class ChangeBody(Body, frozen=True, kw_only=True):
+    current: Typed
+    new: Typed
+
+
+class SessionView(msgspec.Struct, frozen=True, kw_only=True):
+    person_id: UUID
+    username: str
+    created_at: datetime
+    expires_at: datetime
+    idle_expires_at: datetime
+
+
+class Sessions(Feature):
+    """For pupils, and for a desk that signs one out."""
+
+    async def sign_in(self, call: Call[SignInBody]) -> Reply:
+        body = call.body
+        return Reply(201, await sessions.sign_in(self.auth, occasion(call), body.username, body.password))
+
+    async def show_session(self, call: Call[None]) -> Reply:
+        return Reply(200, msgspec.convert(_session(call)[0], SessionView, from_attributes=True))
+
+    async def sign_out(self, call: Call[None]) -> Reply:
+        await sessions.end_session(self.auth, call.district, _session(call)[1])
+        return Reply(204)
+
+    async def end_sessions(self, call: Call[None]) -> Reply:
+        await sessions.end_sessions(self.auth, occasion(call), call.uuid("person_id"), actor(call))
+        return Reply(204)
+
+    async def change_password(self, call: Call[ChangeBody]) -> Reply:
+        session, token = _session(call)
+        body = call.body
+        await sessions.change_password(self.auth, occasion(call), session, token, body.current, body.new)
+        return Reply(204)
+
+    def routes(self) -> list[Route]:
+        wrong = {"authentication_failed": UNIFORM_S}
+        return [
+            Route(
+                "POST", f"{DISTRICT}/sessions", self.sign_in,
+                summary="Sign in with username and password.",
+                caller=PUBLIC, body=SignInBody, success={201: SessionOpened},
+                refusals={"authentication_failed": 401, "sign_in_paused": 429}, uniform_s=wrong,
+            ),
+            Route(
+                "GET", f"{DISTRICT}/sessions/current", self.show_session,
+                summary="Whose session this is.",
+                caller=SESSION, success={200: SessionView},
+            ),
+            Route(
+                "DELETE", f"{DISTRICT}/sessions/current", self.sign_out,
+                summary="Sign out.",
+                caller=SESSION, success={204: None},
+            ),
+            Route(
+                "DELETE", f"{DISTRICT}/accounts/{{person_id}}/sessions", self.end_sessions,
+                summary="Sign a pupil out everywhere.",
+                caller=Scope("desk"), success={204: None}, refusals={"person_unknown": 404},
+            ),
+            Route(
+                "PUT", f"{DISTRICT}/password", self.change_password,
+                summary="A new password for who is signed in; other sessions end.",
+                caller=SESSION, body=ChangeBody, success={204: None},
+                refusals={**PASSWORD_REFUSALS, "authentication_failed": 403, "sign_in_paused": 429}, uniform_s=wrong,
+            ),
+        ]  # fmt: skip
+
+
+def _session(call: Call[Any]) -> tuple[Session, str]:
+    """The caller's session and its token."""
+    assert call.caller is not None
+    return call.caller.claims["session"], call.caller.claims["token"]
+
+
+def session_authenticator(auth: Auth) -> Authenticator:
+    """How a session's token is looked up."""
+
+    async def authenticate(token: str, district: str, now: datetime) -> Caller:
+        session = await sessions.find_session(auth, auth.kit.policies.get(district), token, now)
+        if session is None:
+            raise Rejected("token_invalid")
+        claims = {"session": session, "token": token}
+        return Caller(str(session.person_id), "session", district, claims=claims, name=session.username)
+
+    return authenticate
