@@ -30,9 +30,8 @@ from shared.errors import Rejected
 from shared.messages import Event, Recorded, rfc3339
 from shared.policy import NAME_MAX_LENGTH, Policy
 
-CLAIMS_KEPT = (
-    100  # the newest claims of an account that are remembered: days of trying, at any district's bound
-)
+# The newest claims of an account that are remembered: days of trying, at any district's bound.
+CLAIMS_KEPT = 100
 NAMES = ("last_name", "first_name")
 NOBODY = UUID(int=0)
 
@@ -243,18 +242,10 @@ def decide_claim(
     claim = account.claim(claim_id)
     if claim and claim.credential_id == credential_id:
         return []
-    reason = _why_rejected(account, claim, pupil, policy, generation, sealed_at)
-    if reason:
-        return [
-            ClaimRejected(
-                claim_id=claim_id, credential_id=credential_id, generation=generation, reason=reason
-            )
-        ]
-    return [
-        AccountClaimed(
-            claim_id=claim_id, credential_id=credential_id, generation=generation, sealed_at=sealed_at
-        )
-    ]
+    named: dict[str, Any] = {"claim_id": claim_id, "credential_id": credential_id, "generation": generation}
+    if reason := _why_rejected(account, claim, pupil, policy, generation, sealed_at):
+        return [ClaimRejected(**named, reason=reason)]
+    return [AccountClaimed(**named, sealed_at=sealed_at)]
 
 
 def _why_rejected(
