@@ -1,0 +1,255 @@
+"""What an export says of each student, whatever it looks like."""
+
+import zipfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tests.roster.exports import ORIGINS, Origin, Pupil, manifest, pupils, table, write_export
+from tests.roster.oneroster.conftest import (
+    AVA,
+    BEN,
+    USERS_11,
+    Read,
+    files_11,
+    files_12,
+    look,
+)
+
+
+@pytest.mark.parametrize("origin", ORIGINS)
+class TestOfThreeOrigins:
+    def test_each_says_the_same_of_the_same_pupils(self, tmp_path: Path, origin: Origin) -> None:
+        some = pupils(300)
+        seen = look(write_export(tmp_path / "export.zip", some, origin))
+        assert seen.flaws == []
+        assert {
+            s.source_id: (s.number, s.last_name, s.first_name, s.school, s.grade) for s in seen.students
+        } == {p.source_id: (p.number, p.last_name, p.first_name, p.school_name, p.grade) for p in some}
+        assert not any(s.gone or s.partial for s in seen.students)
+        assert (seen.mode, seen.source) == ("bulk", origin.capitalize())
+        assert seen.passed_over["staff"] == 15
+
+    def test_who_was_disabled_is_gone(self, tmp_path: Path, origin: Origin) -> None:
+        first, *others = pupils(30)
+        first = msgspec.structs.replace(first, enabled=False)
+        seen = look(write_export(tmp_path / "export.zip", [first, *others], origin))
+        assert {s.source_id: s.gone for s in seen.students if s.gone} == {first.source_id: "disabled"}
+
+    def test_a_delta_says_who_is_to_be_deleted(self, tmp_path: Path, origin: Origin) -> None:
+        first, *others = pupils(30)
+        first = msgspec.structs.replace(first, status="tobedeleted")
+        others = [msgspec.structs.replace(p, status="active") for p in others]
+        seen = look(write_export(tmp_path / "export.zip", [first, *others], origin, mode="delta"))
+        assert seen.mode == "delta"
+        assert {s.source_id: s.gone for s in seen.students if s.gone} == {first.source_id: "tobedeleted"}
+        assert len(seen.students) == 30
+
+    def test_the_line_is_where_the_row_begins(self, tmp_path: Path, origin: Origin) -> None:
+        some = pupils(30)
+        wrong = [p.source_id for p in some[3::4]]
+        some = [msgspec.structs.replace(p, number="12") if p.source_id in wrong else p for p in some]
+        seen = look(write_export(tmp_path / "export.zip", some, origin))
+        lines = {flaw.source_id: flaw.line for flaw in seen.flaws}
+        assert lines.keys() == set(wrong)
+        assert lines == {
+            p.source_id: _line_of(tmp_path / "export.zip", p) for p in some if p.source_id in wrong
+        }
+
+
+def _line_of(path: Path, pupil: Pupil) -> int:
+    with zipfile.ZipFile(path) as archive:
+        name = next(n for n in archive.namelist() if n.endswith("/users.csv") or n == "users.csv")
+        content = archive.read(name)
+    text = content.decode("utf-16" if content.startswith(b"\xff\xfe") else "utf-8-sig")
+    return text[: text.index(pupil.source_id)].count("\n") + 1
+
+
+class TestOfVersion11:
+    def test_the_first_school_counts_of_several_orgs(self, read: Read) -> None:
+        seen = read(files_11([*AVA[:4], "d, s1", "student"]))
+        assert seen.by_id["u1"].school == "First"
+
+    def test_a_parent_or_a_teacher_is_passed_over_whatever_their_row_holds(self, read: Read) -> None:
+        seen = read(files_11(AVA, ["", "", "", "", "", "Teacher"], ["p", "x", "", "", "", "parent"]))
+        assert [s.source_id for s in seen.students] == ["u1"]
+        assert seen.flaws == []
+        assert seen.passed_over == {"staff": 1, "guardians": 1}
+
+    def test_a_folder_is_read_as_a_zip_is(self, tmp_path: Path) -> None:
+        for name, content in files_11(AVA).items():
+            (tmp_path / name.upper()).write_text(str(content), newline="")
+        assert look(tmp_path).by_id["u1"].last_name == "De La Cruz"
+
+
+class TestOfVersion12:
+    PERSON = ("u1", "0123456", "De La Cruz", "Ava", "", "")
+
+    @pytest.mark.parametrize(
+        ("begins", "ends", "gone"),
+        [
+            ("", "", None),
+            ("2026-08-03", "2026-08-03", None),
+            ("2026-08-03T00:00:00.000Z", "2027-05-28", None),
+            ("2026-08-04", "", "role_not_begun"),
+            ("2025-08-04", "2026-08-02", "role_ended"),
+        ],
+    )
+    def test_a_role_holds_from_its_first_day_to_its_last(
+        self, read: Read, begins: str, ends: str, gone: str | None
+    ) -> None:
+        role = ["u1", "student", "s1", "primary", "", begins, ends]
+        assert read(files_12([[*self.PERSON]], [role])).by_id["u1"].gone == gone
+
+    def test_a_day_is_a_day_in_the_district(self, read: Read) -> None:
+        evening = datetime(2026, 8, 4, 3, tzinfo=UTC)  # the 3rd still, in Georgia
+        role = ["u1", "student", "s1", "primary", "", "2026-08-04", ""]
+        assert read(files_12([[*self.PERSON]], [role]), evening).by_id["u1"].gone == "role_not_begun"
+
+    def test_of_several_roles_the_one_that_holds_counts_then_the_primary_one(self, read: Read) -> None:
+        roles = [
+            ["u1", "student", "s1", "primary", "", "", "2026-05-28"],
+            ["u1", "student", "d", "secondary", "", "", ""],
+            ["u1", "student", "s2", "primary", "", "", ""],
+            ["u1", "teacher", "s1", "primary", "", "", ""],
+        ]
+        seen = read(files_12([[*self.PERSON]], roles))
+        assert (seen.by_id["u1"].school, seen.by_id["u1"].gone) == ("Second", None)
+
+    def test_whose_role_was_deleted_is_gone(self, read: Read) -> None:
+        seen = read(files_12([[*self.PERSON]], [["u1", "student", "s1", "", "tobedeleted", "", ""]]))
+        assert seen.by_id["u1"].gone == "role_ended"
+
+    def test_a_user_without_any_role_is_passed_over(self, read: Read) -> None:
+        seen = read(files_12([[*self.PERSON]], [["u9", "student", "s1", "", "", "", ""]]))
+        assert seen.students == []
+        assert seen.passed_over == {"no_role": 1, "roles_without_user": 1}
+
+    def test_a_role_that_cannot_be_read_makes_nobody_gone(self, read: Read) -> None:
+        seen = read(files_12([[*self.PERSON]], [["u1", "student", "s1", "primary", "", "8/3/2026", ""]]))
+        assert seen.students == []
+        (flaw,) = seen.flaws
+        assert (flaw.file, flaw.line, flaw.column, flaw.value) == ("roles.csv", 2, "beginDate", "8/3/2026")
+        assert (flaw.reason, flaw.source_id, flaw.taken) == ("date_malformed", "u1", False)
+
+    def test_beside_a_role_that_holds_it_is_a_remark(self, read: Read) -> None:
+        bad = ["u1", "student", "s1", "primary", "", "8/3/2026", ""]
+        seen = read(files_12([[*self.PERSON]], [bad, ["u1", "student", "s2", "primary", "", "", ""]]))
+        assert seen.by_id["u1"].school == "Second"
+        assert [flaw.taken for flaw in seen.flaws] == [True]
+
+
+class TestOfADelta:
+    PERSON = ("u1", "0123456", "De La Cruz", "Ava", "active", "s1")
+
+    def test_a_user_whose_role_did_not_change_may_be_a_student(self, read: Read) -> None:
+        seen = read(
+            files_12([[*self.PERSON]], [["t1", "teacher", "s1", "primary", "active", "", ""]], "delta")
+        )
+        row = seen.by_id["u1"]
+        assert (row.partial, row.number, row.school, row.gone) == (True, "0123456", "First", None)
+
+    def test_a_role_alone_says_where_somebody_is_now(self, read: Read) -> None:
+        roles = [
+            ["u5", "student", "s1", "primary", "tobedeleted", "", ""],
+            ["u5", "student", "s2", "primary", "active", "", ""],
+            ["u6", "student", "s2", "primary", "tobedeleted", "", ""],
+            ["u7", "student", "s2", "secondary", "tobedeleted", "", ""],
+        ]
+        seen = read(files_12([[*self.PERSON]], roles, "delta")).by_id
+        assert (seen["u5"].school, seen["u5"].gone, seen["u5"].number) == ("Second", None, None)
+        assert seen["u6"].gone == "role_ended"
+        assert (seen["u7"].school, seen["u7"].gone) == (None, None)
+        assert all(seen[user].partial and seen[user].file == "roles.csv" for user in ("u5", "u6", "u7"))
+
+    def test_it_may_say_nothing_of_users(self, read: Read) -> None:
+        says = manifest("1.2", orgs="delta", users="absent", roles="absent")
+        files = {"manifest.csv": says, "orgs.csv": table([["sourcedId", "name"], ["s1", "First"]])}
+        seen = read(files)
+        assert (seen.mode, seen.students) == ("delta", [])
+
+
+class TestOfARowThatCannotBeTaken:
+    @pytest.mark.parametrize(
+        ("column", "value", "reason", "details"),
+        [
+            ("identifier", "", "field_empty", {"field": "identifier"}),
+            ("identifier", "123456", "number_malformed", {"hint": "number_length", "digits": 7}),
+            ("identifier", "o123456", "number_malformed", {"hint": "number_letter_o", "digits": 7}),
+            ("identifier", "1.23457E+06", "number_malformed", {"hint": "number_malformed", "digits": 7}),
+            ("familyName", "", "field_empty", {"field": "familyName"}),
+            ("givenName", "A" * 256, "field_too_long", {"field": "givenName", "limit": 255}),
+            ("familyName", "De\nLa", "field_control_character", {"field": "familyName"}),
+        ],
+    )
+    def test_it_is_told_with_its_place(
+        self, read: Read, column: str, value: str, reason: str, details: dict[str, object]
+    ) -> None:
+        bad = dict(zip(USERS_11, AVA, strict=True)) | {column: value}
+        seen = read(files_11(BEN, list(bad.values())))
+        assert list(seen.by_id) == ["u2"]
+        (flaw,) = seen.flaws
+        assert (flaw.file, flaw.line, flaw.column, flaw.value) == ("users.csv", 3, column, value[:80])
+        assert (flaw.reason, flaw.details, flaw.source_id) == (reason, details, "u1")
+
+    def test_an_unknown_role_or_state_is_not_guessed(self, read: Read) -> None:
+        header = [*USERS_11, "status", "enabledUser"]
+        seen = read(
+            files_11(
+                [*AVA[:5], "pupil", "", ""],
+                [*BEN, "inactive", ""],
+                ["u3", *AVA[1:], "", "perhaps"],
+                header=header,
+            )
+        )
+        assert seen.students == []
+        assert [(f.column, f.value, f.source_id) for f in seen.flaws] == [
+            ("role", "pupil", "u1"),
+            ("status", "inactive", "u2"),
+            ("enabledUser", "perhaps", "u3"),
+        ]
+        assert {f.reason for f in seen.flaws} == {"value_unknown"}
+
+    def test_an_id_twice_with_different_words_is_taken_neither_time(self, read: Read) -> None:
+        seen = read(files_11(AVA, BEN, [*AVA[:3], "Eva", *AVA[4:]]))
+        assert list(seen.by_id) == ["u2"]
+        assert [(f.line, f.reason, f.source_id) for f in seen.flaws] == [
+            (2, "source_id_repeated", "u1"),
+            (4, "source_id_repeated", "u1"),
+        ]
+
+    def test_an_id_twice_with_the_same_words_is_taken_once(self, read: Read) -> None:
+        seen = read(files_11(AVA, BEN, AVA))
+        assert [s.line for s in seen.students] == [2, 3]
+        assert (seen.flaws, seen.passed_over) == ([], {"repeated": 1})
+
+    def test_a_row_without_an_id_is_nobodys(self, read: Read) -> None:
+        seen = read(files_11(["", *AVA[1:]], BEN))
+        assert [(f.reason, f.source_id) for f in seen.flaws] == [("field_empty", None)]
+
+    def test_a_torn_row_is_told_with_whom_it_is_about(self, read: Read) -> None:
+        seen = read(
+            files_11(
+                ["u1", "0123456", "De La Cruz", "Jr.", "Ava", "s1", "student"], ["u2", "7"], AVA[:0] or BEN
+            )
+        )
+        assert [(f.line, f.reason, f.source_id, f.details) for f in seen.flaws] == [
+            (2, "columns_mismatch", "u1", {"excess": 1}),
+            (3, "columns_mismatch", "u2", {"excess": -4}),
+            (4, "source_id_repeated", "u2", {}),
+        ]
+
+    def test_a_torn_row_whose_id_may_have_moved_is_nobodys(self, read: Read) -> None:
+        header = [USERS_11[2], USERS_11[0], USERS_11[1], *USERS_11[3:]]
+        long = ["De La Cruz", "Jr.", "u1", "0123456", "Ava", "s1", "student"]
+        seen = read(files_11(long, header=header))
+        assert [(f.reason, f.source_id) for f in seen.flaws] == [("columns_mismatch", None)]
+
+    def test_an_unknown_school_is_told_once_and_its_pupils_are_taken(self, read: Read) -> None:
+        seen = read(files_11([*AVA[:4], "s9", "student"], [*BEN[:4], "s9", "student"]))
+        assert [(s.source_id, s.school) for s in seen.students] == [("u1", None), ("u2", None)]
+        (flaw,) = seen.flaws
+        assert (flaw.reason, flaw.line, flaw.value, flaw.taken) == ("org_unknown", 2, "s9", True)
+        assert seen.passed_over == {"unknown_org": 2}
