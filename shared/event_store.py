@@ -41,7 +41,10 @@ class EventStore:
 
     async def load(self, conn: Connection, stream_id: UUID) -> list[Recorded[Event]]:
         """All events of a person, in order; none: nothing has been recorded of them here."""
-        return [self._recorded(stream_id, row) for row in await conn.fetch(_sql.load, stream_id)]
+        return [
+            recorded_of(row, self.codec.service, self.codec.decode(row["type"], row["schema"], row["data"]))
+            for row in await conn.fetch(_sql.load, stream_id)
+        ]
 
     async def append(
         self,
@@ -62,50 +65,20 @@ class EventStore:
         """
         if not events:
             return []
-        data = self._encode(events)
-        recorded = self._envelopes(district, stream_id, expected_version, events, now=now, cause=cause)
-        moved = await conn.fetchval(
-            _sql.append_next if expected_version else _sql.append_first,
-            stream_id,
-            district,
-            expected_version,
-            [r.id for r in recorded],
-            [r.type for r in recorded],
-            [r.schema for r in recorded],
-            data,
-            now,
-            cause.correlation_id,
-            cause.causation_id,
-            cause.traceparent,
-            partition_of(stream_id, self.partitions),
-        )
-        if moved is None:
+        recorded: list[Recorded[Event]] = [
+            Recorded(
+                uuid4(), type(event).__name__, event.SCHEMA, self.codec.service, district, stream_id, version, now,
+                event, cause,
+            )
+            for version, event in enumerate(events, start=expected_version + 1)
+        ]  # fmt: skip
+        if not await self._write(conn, recorded, self._encode(events)):
             raise VersionConflict(stream_id, expected_version)
-        for projection in self.inline:
-            await projection.apply(conn, recorded)
         return recorded
 
     def wake(self) -> None:
         """Tell the relay that something was committed. Before the commit it would look in vain."""
         self._on_append()
-
-    def _envelopes(
-        self,
-        district: str,
-        stream_id: UUID,
-        after: int,
-        events: Sequence[Event],
-        *,
-        now: datetime,
-        cause: Cause,
-    ) -> list[Recorded[Event]]:
-        service = self.codec.service
-        return [
-            Recorded(
-                uuid4(), type(e).__name__, e.SCHEMA, service, district, stream_id, version, now, e, cause
-            )
-            for version, e in enumerate(events, start=after + 1)
-        ]
 
     def _encode(self, events: Sequence[Event]) -> list[bytes]:
         if len(events) > MAX_EVENTS_PER_APPEND:
@@ -116,16 +89,44 @@ class EventStore:
                 raise EventTooLarge(f"{type(event).__name__} of {len(encoded)} bytes")
         return data
 
-    def _recorded(self, stream_id: UUID, row: Row) -> Recorded[Event]:
-        return Recorded(
-            row["event_id"],
-            row["type"],
-            row["schema"],
-            self.codec.service,
-            row["district"],
-            stream_id,
-            row["version"],
-            row["occurred_at"],
-            self.codec.decode(row["type"], row["schema"], row["data"]),
-            Cause(row["correlation_id"], row["causation_id"], row["traceparent"]),
+    async def _write(
+        self, conn: Connection, recorded: Sequence[Recorded[Event]], data: Sequence[bytes]
+    ) -> bool:
+        """Write events with their JSON if the stream is where they begin, and what follows from them; were they?"""
+        first = recorded[0]
+        written = await conn.fetchval(
+            _sql.append,
+            first.stream_id,
+            first.district,
+            first.version - 1,
+            [event.id for event in recorded],
+            [event.type for event in recorded],
+            [event.schema for event in recorded],
+            data,
+            first.time,
+            first.cause.correlation_id,
+            first.cause.causation_id,
+            first.cause.traceparent,
+            partition_of(first.stream_id, self.partitions),
         )
+        if written is None:
+            return False
+        for projection in self.inline:
+            await projection.apply(conn, recorded)
+        return True
+
+
+def recorded_of(row: Row, service: str, data: Event) -> Recorded[Event]:
+    """An event of a row of `event`; its data is read, or left unread, by the caller."""
+    return Recorded(
+        row["event_id"],
+        row["type"],
+        row["schema"],
+        service,
+        row["district"],
+        row["stream_id"],
+        row["version"],
+        row["occurred_at"],
+        data,
+        Cause(row["correlation_id"], row["causation_id"], row["traceparent"]),
+    )

@@ -18,7 +18,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from shared.database import Connection, queries
 from shared.errors import MalformedRecord
-from shared.kafka import READ_PATIENCE_S, read_ranges, unavailable_when_lost
+from shared.kafka import READ_PATIENCE_S, read_ranges, topic_partitions, unavailable_when_lost
 
 _sql = queries("shared", "history.sql")
 
@@ -95,10 +95,7 @@ async def _bounds(
     """First offset, and the offset after the last, of each part; a part that does not exist is empty."""
     with unavailable_when_lost():
         async with asyncio.timeout(READ_PATIENCE_S):
-            # All metadata: asking for one topic by name would make the client wait for it to appear.
-            cluster = await consumer._client.fetch_all_metadata()
-            existing = cluster.partitions_for_topic(topic) or set()
-            asked = [TopicPartition(topic, part) for part in parts if part in existing]
+            asked = [tp for tp in await topic_partitions(consumer, topic) if tp.partition in parts]
             begins, ends = await consumer.beginning_offsets(asked), await consumer.end_offsets(asked)
     tps = (TopicPartition(topic, part) for part in parts)
     return {tp: (begins.get(tp, 0), ends.get(tp, 0)) for tp in tps}

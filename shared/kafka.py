@@ -161,6 +161,15 @@ async def _bounded(ending: Awaitable[None], what: str) -> None:
         log.warning("kafka_client_not_closed", client=what, error=repr(error))
 
 
+async def topic_partitions(consumer: AIOKafkaConsumer, *topics: str) -> list[TopicPartition]:
+    """Those that topics have, in order; none of a topic that does not exist.
+
+    All metadata is asked for: asked for one topic by its name, the client would wait for that to appear.
+    """
+    cluster = await consumer._client.fetch_all_metadata()
+    return [TopicPartition(t, part) for t in topics for part in sorted(cluster.partitions_for_topic(t) or ())]
+
+
 async def read_ranges(
     consumer: AIOKafkaConsumer, ranges: Mapping[TopicPartition, tuple[int, int]]
 ) -> AsyncIterator[list[ConsumerRecord]]:

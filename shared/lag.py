@@ -66,10 +66,8 @@ async def _ends(settings: Settings, partitions: Iterable[TopicPartition]) -> dic
     try:
         with kafka.unavailable_when_lost():
             async with asyncio.timeout(KAFKA_TIMEOUT_S), kafka.consuming(settings) as consumer:
-                cluster = await consumer._client.fetch_all_metadata()
-                asked = [
-                    tp for tp in partitions if tp.partition in (cluster.partitions_for_topic(tp.topic) or ())
-                ]
+                existing = await kafka.topic_partitions(consumer, *{tp.topic for tp in partitions})
+                asked = sorted(set(partitions) & set(existing))
                 ends: dict[TopicPartition, int] = await consumer.end_offsets(asked)
                 return ends
     except Unavailable:

@@ -106,11 +106,7 @@ class Reader:
         self._consumer.resume(*(TopicPartition(self.topic, part) for part in parts))
 
     async def _seek(self, locate: Locate) -> None:
-        # All metadata: asking for one topic by name would make the client wait for it to appear.
-        cluster = await self._consumer._client.fetch_all_metadata()
-        existing = [
-            TopicPartition(self.topic, part) for part in cluster.partitions_for_topic(self.topic) or ()
-        ]
+        existing = await kafka.topic_partitions(self._consumer, self.topic)
         if not existing:
             raise Unavailable(f"kafka topic {self.topic}")
         begins = await self._consumer.beginning_offsets(existing)

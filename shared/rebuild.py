@@ -20,7 +20,6 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import structlog
-from aiokafka import TopicPartition
 
 from shared import clock, kafka
 from shared.builder import BuildFailed, Job, run_child
@@ -256,9 +255,7 @@ class Rebuilder:
         async with kafka.consuming(self._settings) as consumer:
             with kafka.unavailable_when_lost():
                 async with asyncio.timeout(kafka.START_TIMEOUT_S):
-                    cluster = await consumer._client.fetch_all_metadata()
-                    parts = sorted(cluster.partitions_for_topic(topic) or ())
-                    ends = await consumer.end_offsets([TopicPartition(topic, part) for part in parts])
+                    ends = await consumer.end_offsets(await kafka.topic_partitions(consumer, topic))
         if not ends:
             raise Unavailable(f"kafka topic {topic}")
         return {tp.partition: end for tp, end in ends.items()}

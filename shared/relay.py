@@ -19,10 +19,11 @@ from aiokafka import AIOKafkaProducer
 
 from shared.database import Connection, Row, close, connect, queries, unavailable_when_lost
 from shared.errors import Diverged, Unavailable
+from shared.event_store import recorded_of
 from shared.history import Disagreement, compare
 from shared.kafka import consuming, producing
 from shared.kafka import unavailable_when_lost as kafka_unavailable_when_lost
-from shared.messages import Cause, Event, Recorded, to_kafka, topic_of
+from shared.messages import Event, to_kafka, topic_of
 from shared.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -217,7 +218,7 @@ class Relay:
         """
         batch = producer.create_batch()
         for row in rows:
-            key, value, headers = to_kafka(self._envelope(row), row["data"])
+            key, value, headers = to_kafka(recorded_of(row, self._settings.service, _UNREAD), row["data"])
             if batch.append(timestamp=None, key=key, value=value, headers=headers) is None:
                 break
         batch.close()
@@ -241,21 +242,6 @@ class Relay:
         self.published += len(seqs)
         if noted != f"INSERT 0 {len(parts)}":
             raise Diverged(f"{self._topic} was made anew")
-
-    def _envelope(self, row: Row) -> Recorded[Event]:
-        """The envelope of a row; its data stays the text that was stored."""
-        return Recorded(
-            row["event_id"],
-            row["type"],
-            row["schema"],
-            self._settings.service,
-            row["district"],
-            row["stream_id"],
-            row["version"],
-            row["occurred_at"],
-            _UNREAD,
-            Cause(row["correlation_id"], row["causation_id"], row["traceparent"]),
-        )
 
 
 class _Floor:

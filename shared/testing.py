@@ -17,7 +17,7 @@ from uuid import UUID, uuid5
 import msgspec
 
 from shared.database import Connection, Database
-from shared.errors import Rejected, VersionConflict
+from shared.errors import Rejected
 from shared.event_store import EventStore
 from shared.messages import Cause, Event, EventCodec, Recorded
 from shared.projection import Projection
@@ -91,35 +91,24 @@ class MemoryStore(EventStore):
             for recorded, data in stored
         ]
 
-    async def append(
-        self,
-        conn: Connection,
-        district: str,
-        stream_id: UUID,
-        expected_version: int,
-        events: Sequence[Event],
-        *,
-        now: datetime,
-        cause: Cause,
-    ) -> list[Recorded[Event]]:
-        """As the real one: waits for who has appended and not yet committed, then conflicts."""
-        if not events:
-            return []
-        data = self._encode(events)
-        transaction = cast(_Transaction, conn)
+    async def _write(
+        self, conn: Connection, recorded: Sequence[Recorded[Event]], data: Sequence[bytes]
+    ) -> bool:
+        """As the real one: waits for who has appended and not yet committed."""
+        transaction, first = cast(_Transaction, conn), recorded[0]
+        stream_id = first.stream_id
         if stream_id not in transaction.locked:
             await transaction.unlock.enter_async_context(self.db.locks[stream_id])
             transaction.locked.add(stream_id)
         history = await self.load(conn, stream_id)
-        if len(history) != expected_version or any(e.district != district for e in history):
-            raise VersionConflict(stream_id, expected_version)
-        recorded = self._envelopes(district, stream_id, expected_version, events, now=now, cause=cause)
+        if len(history) != first.version - 1 or any(e.district != first.district for e in history):
+            return False
         transaction.events[stream_id] += zip(recorded, data, strict=True)
         for projection in self.inline:
             known = [event for event in recorded if event.type in projection.codec.types]
             row = projection.fold(self._row(transaction, projection, stream_id), known)
             transaction.rows[projection.name, stream_id] = row
-        return recorded
+        return True
 
     def row(self, conn: Connection, projection: Projection[Any], person_id: UUID) -> Any:
         """An inline projection's row, or None: what `projection.load` is for the real store."""

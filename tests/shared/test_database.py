@@ -272,7 +272,7 @@ class TestMigrations:
 class TestQueries:
     def test_each_has_its_name(self) -> None:
         sql = queries("shared", "event_store.sql")
-        assert sql.load.startswith("SELECT version")
+        assert sql.load.startswith("SELECT stream_id")
         assert "-- name" not in sql.load
         with pytest.raises(AttributeError, match="find_nobody"):
             _ = sql.find_nobody
