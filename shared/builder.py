@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -225,9 +226,7 @@ class Build:
                 for letter in letters:
                     if (str(letter.stream_id), letter.version) in given_up:
                         letter.wish = "discard"
-                await self.live.settle(conn, letters[0].stream_id, letters)
-            for letter in fold.nobodys:
-                await self.live.settle(conn, None, [letter])
+            await self.live.set_aside(conn, [*chain(*troubled), *fold.nobodys])
 
     async def _copy(self, conn: Connection, fold: Fold) -> None:
         rows, gates = [], []

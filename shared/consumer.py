@@ -10,18 +10,18 @@ from __future__ import annotations
 import asyncio
 import random
 from abc import abstractmethod
-from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 import structlog
 from aiokafka import ConsumerRecord
 
-from shared import clock, dead_letter, metrics
+from shared import dead_letter, metrics
 from shared.database import LOST_RACE, Connection, Database, Row
-from shared.dead_letter import Gate, Letter, Unacceptable, curable, flaw_of, line_of, read_event, settle
+from shared.dead_letter import Attempt, Gate, Letter, Unacceptable, curable, flaw_of, line_of, read_event
 from shared.errors import Diverged
 from shared.messages import EventCodec, Recorded, topic_of
 from shared.runner import Move, Runner, sql
@@ -130,8 +130,7 @@ class ConsumerRunner(Runner):
 
     async def grant(self, line: Row) -> None:
         try:
-            async with self.stand(line["part"]) as conn:
-                await self.settle(conn, line["key"], (), line["id"])
+            await super().grant(line)
         except LOST_RACE:
             return  # the wish stands, and is found again
         self._wake()
@@ -158,22 +157,12 @@ class ConsumerRunner(Runner):
         self._wake()
 
     @abstractmethod
-    def read(self, record: ConsumerRecord) -> Letter:
-        """What a record is, or its flaw. Never raises."""
-
-    @abstractmethod
     async def attempt(self, conn: Connection, letter: Letter) -> None:
         """The effect of one letter."""
 
     @abstractmethod
     async def apply(self, conn: Connection, letters: Sequence[Letter], apart: bool) -> list[Letter]:
         """The effect of letters in order, those aside that cannot have theirs; answers the ones that had it."""
-
-    @abstractmethod
-    async def settle(
-        self, conn: Connection, key: str | None, arrivals: Sequence[Letter], letter_id: int | None = None
-    ) -> None:
-        """Take one line as far as it goes."""
 
 
 class ReactionRunner(ConsumerRunner):
@@ -194,17 +183,20 @@ class ReactionRunner(ConsumerRunner):
     async def apply(self, conn: Connection, letters: Sequence[Letter], apart: bool) -> list[Letter]:
         gates, parked = await self._gates(conn, {letter.stream_id for letter in letters if letter.stream_id})
         moved: dict[UUID, Gate] = {}
-        aside: defaultdict[UUID | None, list[Letter]] = defaultdict(list)
+        aside: list[Letter] = []
+        held: set[UUID | None] = {*parked}
         applied, outcomes = [], {"unknown": 0, "repeated": 0}
         for letter in letters:
             stream = letter.stream_id
             gate = gates.get(stream, Gate())
-            if stream is None or letter.version is None or letter.flaw or stream in aside or stream in parked:
-                aside[stream].append(letter)
+            if stream is None or letter.version is None or letter.flaw or stream in held:
+                aside.append(letter)
+                held.add(stream)
             elif gate.is_past(letter):
                 outcomes["repeated"] += 1
             elif letter.version != gate.version + 1 or not await self.attempts(conn, letter, apart):
-                aside[stream].append(letter)
+                aside.append(letter)
+                held.add(stream)
             else:
                 gates[stream] = moved[stream] = Gate(letter.version, letter.event_id)
                 if letter.event is None:
@@ -212,12 +204,7 @@ class ReactionRunner(ConsumerRunner):
                 else:
                     applied.append(letter)
         await self.move_gates(conn, moved)
-        for stream, waiting in aside.items():
-            if stream is not None:
-                await self.settle(conn, str(stream), waiting)
-            else:
-                for letter in waiting:
-                    await self.settle(conn, None, [letter])
+        await self.set_aside(conn, aside)
         for outcome, count in outcomes.items():
             metrics.consumed.labels(self.name, outcome).inc(count)
         return applied
@@ -229,19 +216,12 @@ class ReactionRunner(ConsumerRunner):
         }
         return gates, {row["stream_id"] for row in rows if row["parked"]}
 
-    async def settle(
-        self, conn: Connection, key: str | None, arrivals: Sequence[Letter], letter_id: int | None = None
-    ) -> None:
+    async def line(self, conn: Connection, key: str | None) -> tuple[Gate | None, Attempt]:
         gate = None
         if key is not None:
             gates, _ = await self._gates(conn, {UUID(key)})
             gate = gates.get(UUID(key), Gate())
-        after = await settle(
-            conn, self.name, key, arrivals, attempt=lambda letter: self.attempt(conn, letter), reread=self.read,
-            now=clock.now(), gate=gate, letter_id=letter_id,
-        )  # fmt: skip
-        if key is not None and after is not None and after != gate:
-            await self.move_gates(conn, {UUID(key): after})
+        return gate, partial(self.attempt, conn)
 
     def committed(self, applied: Sequence[Letter]) -> None:
         super().committed(applied)
@@ -289,17 +269,8 @@ class IntakeRunner(ConsumerRunner):
                     standing.add(letter.key)
         if handle_all is not None and applied:
             await handle_all(conn, [letter.record for letter in applied])
-        lines: defaultdict[object, list[Letter]] = defaultdict(list)
-        for n, letter in enumerate(aside):
-            lines[letter.key if letter.key is not None else n].append(letter)
-        for waiting in lines.values():
-            await self.settle(conn, waiting[0].key, waiting)
+        await self.set_aside(conn, aside)
         return applied
 
-    async def settle(
-        self, conn: Connection, key: str | None, arrivals: Sequence[Letter], letter_id: int | None = None
-    ) -> None:
-        await settle(
-            conn, self.name, key, arrivals, attempt=lambda letter: self.attempt(conn, letter), reread=self.read,
-            now=clock.now(), letter_id=letter_id,
-        )  # fmt: skip
+    async def line(self, conn: Connection, key: str | None) -> tuple[Gate | None, Attempt]:
+        return None, partial(self.attempt, conn)

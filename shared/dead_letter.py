@@ -12,7 +12,7 @@ import base64
 import hashlib
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
 import asyncpg
@@ -75,7 +75,7 @@ class Letter(msgspec.Struct, eq=False):
 
     record: ConsumerRecord
     district: str = ""
-    key: str | None = None  # its line; of our own events the stream's id
+    key: str | None = None  # its line, when it is none of our own events
     stream_id: UUID | None = None
     version: int | None = None
     event_id: UUID | None = None
@@ -86,6 +86,11 @@ class Letter(msgspec.Struct, eq=False):
     state: str = ""
     reason: str = ""
     wish: str | None = None
+
+    @property
+    def line(self) -> str | None:
+        """The line in which it stands: a person's, or the key's. None: one by itself."""
+        return self.key if self.stream_id is None else str(self.stream_id)
 
 
 def read_event(record: ConsumerRecord, codec: EventCodec) -> Letter:
@@ -114,13 +119,16 @@ def flaw_of(record: ConsumerRecord, flaw: Exception) -> Exception:
     return flaw if why is None else Unacceptable("batch_unreadable", why)
 
 
+Attempt: TypeAlias = Callable[[Letter], Awaitable[None]]  # gives one letter its effect, or raises
+
+
 async def settle(
     conn: Connection,
     consumer: str,
     key: str | None,
     arrivals: Sequence[Letter],
     *,
-    attempt: Callable[[Letter], Awaitable[None]],
+    attempt: Attempt,
     reread: Callable[[ConsumerRecord], Letter],
     now: datetime,
     gate: Gate | None = None,
@@ -194,7 +202,7 @@ def _in_order(letters: list[Letter], gate: Gate | None) -> Iterator[Letter]:
 
 
 async def _try(
-    conn: Connection, letter: Letter, gate: Gate | None, attempt: Callable[[Letter], Awaitable[None]]
+    conn: Connection, letter: Letter, gate: Gate | None, attempt: Attempt
 ) -> tuple[str, str] | None:
     """Apply one letter; why it cannot be, as reason and detail."""
     if gate is not None and letter.version is not None and letter.version != gate.version + 1:

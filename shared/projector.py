@@ -14,9 +14,9 @@ from uuid import UUID
 import structlog
 from aiokafka import ConsumerRecord
 
-from shared import clock, metrics
+from shared import metrics
 from shared.database import Connection, Database, Row
-from shared.dead_letter import Gate, Letter, curable, read_event, settle
+from shared.dead_letter import Attempt, Gate, Letter, curable, read_event
 from shared.messages import topic_of
 from shared.projection import Projection
 from shared.runner import Move, Runner
@@ -57,29 +57,25 @@ class LiveProjection(Runner):
     def lanes(self, parts: Sequence[int]) -> list[Sequence[int]]:
         return [lane for n in range(LANES) if (lane := parts[n::LANES])]
 
-    async def grant(self, line: Row) -> None:
-        async with self.stand(line["part"]) as conn:
-            await self.settle(conn, UUID(line["key"]) if line["key"] else None, (), line["id"])
+    def read(self, record: ConsumerRecord) -> Letter:
+        return read_event(record, self.projection.codec)
 
     async def take(self, batch: Mapping[int, Sequence[ConsumerRecord]]) -> None:
-        codec = self.projection.codec
         streams: defaultdict[bytes, list[Letter]] = defaultdict(list)
-        nobodys = []
+        aside = []  # what is nobody's to begin with
         for records in batch.values():
             for record in records:
-                letter = read_event(record, codec)
+                letter = self.read(record)
                 if letter.stream_id is None:
-                    nobodys.append(letter)
+                    aside.append(letter)
                 else:
                     streams[record.key].append(letter)
         moves = {part: Move.over(self.positions[part], records) for part, records in batch.items()}
         async with self.step(moves) as conn:
-            await self._apply(conn, list(streams.values()))
-            for letter in nobodys:
-                await self.settle(conn, None, [letter])
+            await self.set_aside(conn, [*await self._apply(conn, list(streams.values())), *aside])
 
-    async def _apply(self, conn: Connection, streams: Sequence[list[Letter]]) -> None:
-        """Fold the events of many streams; those of which something is not in order are settled one by one."""
+    async def _apply(self, conn: Connection, streams: Sequence[list[Letter]]) -> list[Letter]:
+        """Fold the events of many streams; answers those of the streams in which something is not in order."""
         gates: dict[UUID, Gate] = {}
         rows: dict[UUID, Any] = {}
         aside: dict[UUID, list[Letter]] = {}
@@ -105,9 +101,8 @@ class LiveProjection(Runner):
             del gates[stream]
             aside[stream] = next(letters for letters in streams if letters[0].stream_id == stream)
         await self.move_gates(conn, gates)
-        for stream, letters in aside.items():
-            await self.settle(conn, stream, letters)
         metrics.consumed.labels(self.name, "applied").inc(done)
+        return [letter for letters in aside.values() for letter in letters]
 
     async def _found(self, conn: Connection, keys: Sequence[bytes]) -> list[Row]:
         """Place in `keys` (from 1), id, gate and row of each stream. A text costs less than an array of objects."""
@@ -137,13 +132,10 @@ class LiveProjection(Runner):
             return first + await self._write(conn, {stream: rows[stream] for stream in streams[half:]})
         return []
 
-    async def settle(
-        self, conn: Connection, stream: UUID | None, arrivals: Sequence[Letter], letter_id: int | None = None
-    ) -> None:
-        """One stream, event by event, with what waits in its line."""
+    async def line(self, conn: Connection, key: str | None) -> tuple[Gate | None, Attempt]:
         row, gate = None, None
-        if stream is not None:
-            [found] = await self._found(conn, [str(stream).encode()])
+        if key is not None:
+            [found] = await self._found(conn, [key.encode()])
             row, gate = self._row(found), _gate(found)
 
         async def attempt(letter: Letter) -> None:
@@ -153,13 +145,7 @@ class LiveProjection(Runner):
                 await self.projection.write(conn, {letter.event.stream_id: folded}, table=self.table)
                 row = folded
 
-        after = await settle(
-            conn, self.name, None if stream is None else str(stream), arrivals, attempt=attempt,
-            reread=lambda record: read_event(record, self.projection.codec), now=clock.now(), gate=gate,
-            letter_id=letter_id,
-        )  # fmt: skip
-        if stream is not None and after is not None and after != gate:
-            await self.move_gates(conn, {stream: after})
+        return gate, attempt
 
 
 def _gate(found: Row) -> Gate:

@@ -14,7 +14,7 @@ import contextlib
 import math
 import zlib
 from abc import ABC, abstractmethod
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import ClassVar, NamedTuple
 from uuid import UUID
@@ -23,9 +23,9 @@ import msgspec
 import structlog
 from aiokafka import ConsumerRecord
 
-from shared import metrics
+from shared import clock, metrics
 from shared.database import Connection, Database, Row, connect, queries, unavailable_when_lost
-from shared.dead_letter import Gate, wished
+from shared.dead_letter import Attempt, Gate, Letter, settle, wished
 from shared.errors import Diverged, HomeroomError, Unavailable
 from shared.reader import Position, Reader, identity
 from shared.settings import Settings
@@ -145,8 +145,37 @@ class Runner(ABC):
         """The effect of a lane's next records. Whatever it raises, all begins again at the checkpoint."""
 
     @abstractmethod
+    def read(self, record: ConsumerRecord) -> Letter:
+        """What a record is, or its flaw. Never raises."""
+
+    @abstractmethod
+    async def line(self, conn: Connection, key: str | None) -> tuple[Gate | None, Attempt]:
+        """How a line is gone on with: its gate (None: it has none), and what gives one letter its effect."""
+
+    async def settle(
+        self, conn: Connection, key: str | None, arrivals: Sequence[Letter], letter_id: int | None = None
+    ) -> None:
+        """Take one line as far as it goes, letter by letter, with what has just arrived for it."""
+        gate, attempt = await self.line(conn, key)
+        after = await settle(
+            conn, self.name, key, arrivals, attempt=attempt, reread=self.read, now=clock.now(), gate=gate,
+            letter_id=letter_id,
+        )  # fmt: skip
+        if key is not None and after is not None and after != gate:
+            await self.move_gates(conn, {UUID(key): after})
+
+    async def set_aside(self, conn: Connection, letters: Iterable[Letter]) -> None:
+        """Settle the line of each of these."""
+        lines: defaultdict[object, list[Letter]] = defaultdict(list)
+        for n, letter in enumerate(letters):
+            lines[n if letter.line is None else letter.line].append(letter)
+        for waiting in lines.values():
+            await self.settle(conn, waiting[0].line, waiting)
+
     async def grant(self, line: Row) -> None:
         """Take a line of which an operator wants something (part, key, id) as far as it goes."""
+        async with self.stand(line["part"]) as conn:
+            await self.settle(conn, line["key"], (), line["id"])
 
     async def run(self, slots: frozenset[int]) -> None:
         """Work on some slots until cancelled or something is wrong."""
