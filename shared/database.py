@@ -69,14 +69,13 @@ class Database:
         self,
         dsn: str,
         *,
-        min_size: int = 0,
         max_size: int = 10,
         application_name: str = "homeroom",
         command_timeout_s: float = COMMAND_TIMEOUT_S,
     ) -> None:
         self.dsn = dsn
         self._options: dict[str, Any] = {
-            "min_size": min_size,
+            "min_size": 0,
             "max_size": max_size,
             "timeout": CONNECT_TIMEOUT_S,
             "command_timeout": command_timeout_s,

@@ -101,10 +101,6 @@ class Discard(Body, frozen=True):
     reason: Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
 
 
-class Nothing(Body, frozen=True):
-    """No member."""
-
-
 class RebuildQuery(Body, frozen=True):
     projection: str | None = None
 

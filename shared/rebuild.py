@@ -271,11 +271,7 @@ class Rebuilder:
     async def _remove(self, projection: str, which: str) -> None:
         async with self._conn.transaction():
             await self._conn.execute(f"DROP TABLE IF EXISTS {table_of(projection, which)}")
-            await self._forget(consumer_of(projection, which))
-
-    async def _forget(self, consumer: str) -> None:
-        for statement in (_sql.forget_checkpoints, _sql.forget_gates, _sql.forget_letters):
-            await self._conn.execute(statement, consumer, timeout=LONG_S)
+            await self._conn.execute(_sql.forget, consumer_of(projection, which), timeout=LONG_S)
 
     async def _checkpoints(self, consumer: str) -> dict[int, int]:
         return {row["part"]: row["next_offset"] for row in await self._conn.fetch(_sql.built_parts, consumer)}
@@ -373,9 +369,8 @@ class Rebuilder:
                 raise NotNow("the new table has not caught up with the running one")
             await asyncio.sleep(0.02)
         await self._conn.fetch(_sql.lock_checkpoints, new)
-        for rename in (_sql.rename_gates, _sql.rename_checkpoints, _sql.rename_letters):
-            await self._conn.execute(rename, live, old, timeout=LONG_S)
-            await self._conn.execute(rename, new, live, timeout=LONG_S)
+        await self._conn.execute(_sql.rename, live, old, timeout=LONG_S)
+        await self._conn.execute(_sql.rename, new, live, timeout=LONG_S)
 
     async def _take_over_inline(self, projection: Projection[Any]) -> None:
         """Hold the appends and fold in what the topic does not have yet, out of the own events."""
@@ -396,7 +391,7 @@ class Rebuilder:
             due = [e for e in history if e.version > version and e.type in projection.codec.types]
             rows[stream_id] = projection.fold(rows.get(stream_id), due)
         await projection.write(self._conn, rows, table=table)
-        await self._forget(name)
+        await self._conn.execute(_sql.forget, name, timeout=LONG_S)
 
     async def _swap_tables(self, projection: str) -> None:
         """The new table takes the running one's name, its indexes theirs: migrations to come know them by name."""

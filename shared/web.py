@@ -24,13 +24,13 @@ from multidict import CIMultiDict
 from shared import clock, metrics
 from shared.auth import PUBLIC, Access, Caller, bearer, forwarded_for, permit
 from shared.cors import allow_origin, preflight
+from shared.database import queries
 from shared.errors import Rejected
 from shared.log import AccessLine, access_line
 from shared.messages import Cause
 from shared.policy import Policy
-from shared.problems import Problem, problem_of, status_of_form
+from shared.problems import Problem, new_reference, problem_of, status_of_form
 from shared.reading import decode_form, decode_json, read_body, read_query
-from shared.references import record_refusal
 
 if TYPE_CHECKING:
     from shared.service import Kit
@@ -54,6 +54,7 @@ _HEADERS = (
 )
 
 log = structlog.get_logger(__name__)
+_sql = queries("shared", "web.sql")
 _names = random.Random()  # of our own: whoever seeds the module's would have journeys share their names
 encode_json = msgspec.json.Encoder().encode
 B = TypeVar("B")
@@ -225,17 +226,13 @@ async def _record(call: Call[Any], refusal: Rejected) -> str:
     """Keeps a refusal's truth for the desk; the code to find it by."""
     detail = dict(refusal.secret)
     person_id = detail.pop("person_id", None)
+    route = f"{call.route.method} {call.route.path}"
     async with call.kit.db.connection() as conn:
-        return await record_refusal(
-            conn,
-            service=call.kit.settings.service,
-            district=call.district,
-            route=f"{call.route.method} {call.route.path}",
-            reason=refusal.reason,
-            detail=detail,
-            now=call.now,
-            person_id=person_id,
-        )
+        while True:  # a code that is taken already is drawn again
+            reference = new_reference(call.kit.settings.service)
+            kept = (reference, call.district, route, refusal.reason, detail, person_id, call.now)
+            if await conn.fetchval(_sql.insert_refusal, *kept):
+                return reference
 
 
 def encode(body: Any) -> bytes:

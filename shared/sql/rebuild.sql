@@ -29,22 +29,20 @@ WHERE id = $1
 -- name: still_building
 SELECT 1 FROM rebuild WHERE id = $1 AND state = 'building'
 
--- name: forget_gates
-DELETE FROM gate WHERE consumer = $1
-
--- name: forget_checkpoints
-DELETE FROM checkpoint WHERE consumer = $1
-
--- name: forget_letters
+-- name: forget
+WITH checkpoints AS (
+    DELETE FROM checkpoint WHERE consumer = $1
+), gates AS (
+    DELETE FROM gate WHERE consumer = $1
+)
 DELETE FROM dead_letter WHERE consumer = $1
 
--- name: rename_gates
-UPDATE gate SET consumer = $2 WHERE consumer = $1
-
--- name: rename_checkpoints
-UPDATE checkpoint SET consumer = $2 WHERE consumer = $1
-
--- name: rename_letters
+-- name: rename
+WITH checkpoints AS (
+    UPDATE checkpoint SET consumer = $2 WHERE consumer = $1
+), gates AS (
+    UPDATE gate SET consumer = $2 WHERE consumer = $1
+)
 UPDATE dead_letter SET consumer = $2 WHERE consumer = $1
 
 -- name: copy_discarded
