@@ -41,9 +41,8 @@ NICENESS = 5
 READ_AT_ONCE = 5000
 REPORT_INTERVAL_S = 0.5
 WRITE_TIMEOUT_S = 600.0
-MOST_TROUBLED = (
-    1000  # persons of one partition whose events cannot be applied: beyond that it is the code's fault
-)
+# Persons of one partition whose events cannot be applied: beyond that it is the code's fault.
+MOST_TROUBLED = 1000
 GC_THRESHOLDS = (100_000, 50, 1000)
 
 _sql = queries("shared", "rebuild.sql")

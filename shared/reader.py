@@ -74,9 +74,8 @@ class Reader:
             try:
                 yield reader
             finally:
-                for (
-                    part
-                ) in reader.measured:  # another process may go on with it: what is said here would be stale
+                # Another process may go on with it: what is said here would be stale.
+                for part in reader.measured:
                     with contextlib.suppress(KeyError):
                         metrics.lag_records.remove(name, part)
 

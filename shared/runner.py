@@ -131,9 +131,8 @@ class Runner(ABC):
         self.state = "starting"
         self.slots: frozenset[int] = frozenset()
         self.positions: dict[int, int] = {}  # where each partition goes on, as committed
-        self.turns = asyncio.Semaphore(
-            settings.postgres_connections
-        )  # Runners gives all of a process the same
+        # Runners gives all of a process the same.
+        self.turns = asyncio.Semaphore(settings.postgres_connections)
         self._asked_at = 0.0
 
     @abstractmethod

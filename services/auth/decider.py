@@ -155,9 +155,8 @@ def claim_state(state: State, claim_id: UUID) -> Literal["open", "sealed", "comp
 def stage_password(state: State, claim: Claim, taken: int, policy: Policy, now: datetime) -> None:
     """Whether this claim may take another password. Nothing is a fact yet, so nothing is recorded."""
     still_open(state, claim, now)
-    if (
-        taken >= policy.claim_passwords
-    ):  # else the password history would answer as many questions as one likes
+    # Else the password history would answer as many questions as one likes.
+    if taken >= policy.claim_passwords:
         raise Rejected("claim_passwords_used_up", passwords=policy.claim_passwords)
 
 

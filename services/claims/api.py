@@ -26,9 +26,8 @@ DeskTicket = Annotated[
     str, Meta(min_length=1, max_length=64, description="The help desk's own ticket number.")
 ]
 LINES_LIMIT_BYTES = 2 * 1024 * 1024
-UNIFORM_S = (
-    0.15  # well above what a refusal costs: the longest of them must not come out at the next multiple
-)
+# Well above what a refusal costs: the longest of them must not come out at the next multiple.
+UNIFORM_S = 0.15
 
 DISTRICT = "/v1/districts/{district}"
 

@@ -62,9 +62,8 @@ async def open_claim(
     pupil = decider.identify(typed, found, policy)
     known = accounts.get(pupil.person_id, decider.initial)
     claim_id = _claim_id(known, pupil, key, now)
-    decider.open_claim(
-        known, pupil, policy, now, claim_id
-    )  # whoever is refused is refused here; below we are sure
+    # Whoever is refused is refused here; below we are sure.
+    decider.open_claim(known, pupil, policy, now, claim_id)
 
     def decide(account: Account, _: Any) -> Sequence[Event]:
         return decider.open_claim(account, pupil, policy, now, claim_id)

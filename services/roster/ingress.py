@@ -101,9 +101,8 @@ def understand(
         if claimed not in (None, district):
             raise Rejected("district_mismatch", expected=district)
     _check_text("source_id", said.source_id)
-    mark = Mark(
-        min(event.time or received_at, received_at), event.id
-    )  # no clock that runs ahead wins for ever
+    # No clock that runs ahead wins for ever.
+    mark = Mark(min(event.time or received_at, received_at), event.id)
     return Statement(
         event_id=event.id,
         type=event.type,

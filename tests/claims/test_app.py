@@ -161,9 +161,8 @@ async def test_repeats_on_the_topics_have_no_effect(world: World, outside: Outsi
     for _ in range(3):
         await outside.publish(AUTH, person_id, sealed, 1)
     await until(lambda: world.standing(claim), lambda answer: answer[1]["state"] == "completed")
-    await outside.publish(
-        AUTH, person_id, CredentialRevoked(generation=0, sessions_ended=0), 2
-    )  # after them all
+    # After them all.
+    await outside.publish(AUTH, person_id, CredentialRevoked(generation=0, sessions_ended=0), 2)
     passed = "SELECT FROM gate WHERE consumer = 'credentials' AND version = 2"
     await until(lambda: world.fetch(passed), lambda rows: bool(rows))
     assert len(await world.events(person_id)) == 2

@@ -175,9 +175,8 @@ class Walker:
     async def seal(self, password: str) -> str:
         """The last step; what became of the claim."""
         answer = await self.pupil.save_answers()
-        while (
-            answer.status == 412
-        ):  # a first try at the password, given up for lost, arrived after the second
+        # A first try at the password, given up for lost, arrived after the second.
+        while answer.status == 412:
             must(await self.pupil.set_password(password), 200)
             answer = await self.pupil.save_answers()
         if answer.status == 200:

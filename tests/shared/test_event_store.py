@@ -266,9 +266,8 @@ async def test_events_lie_in_the_partition_of_their_person(database: str, tmp_pa
     db = Database(database)
     store = EventStore(db, CODEC, 12)
     persons = [uuid4() for _ in range(20)]
-    async with (
-        db.connection() as conn
-    ):  # without inline projections an append is one statement, in autocommit
+    # Without inline projections an append is one statement, in autocommit.
+    async with db.connection() as conn:
         for person in persons:
             await append(store, conn, person, 0, Counted(by=1))
         parts = {r["stream_id"]: r["part"] for r in await conn.fetch("SELECT stream_id, part FROM outbox")}

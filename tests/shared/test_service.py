@@ -188,9 +188,8 @@ class TestOnRealOnes:
         assert [e["type"] for e in timeline["events"]] == ["Noted", "Noted"]
         then = await client.get(path, params={"at": moment.isoformat()}, headers=desk(token))
         assert [e["version"] for e in (await then.json())["events"]] == [1]
-        plus = await client.get(
-            f"{path}?at={moment.isoformat()}", headers=desk(token)
-        )  # an unescaped plus sign
+        # An unescaped plus sign.
+        plus = await client.get(f"{path}?at={moment.isoformat()}", headers=desk(token))
         assert plus.status == 200
         assert (await client.get(f"{path}?at=2026-01-01T00:00:00", headers=desk(token))).status == 422
         for end_of_time in ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"):
