@@ -285,10 +285,13 @@ def _own_letter_routes(kit: "Kit") -> list[Route]:
 def _rebuild_routes(kit: "Kit") -> list[Route]:
     names = {projection.name for projection in (*kit.spec.inline, *kit.spec.projections)}
 
+    def check(projection: str | None) -> None:
+        if projection is not None and projection not in names:
+            raise Rejected("projection_unknown", known=sorted(names))
+
     async def start(call: Call[RebuildStart]) -> Reply:
         async def begin(conn: Connection) -> Reply:
-            if call.body.projection not in names:
-                raise Rejected("projection_unknown", known=sorted(names))
+            check(call.body.projection)
             row = await rebuild.start(
                 conn, call.body.projection, call.body.purpose, by=_by(call), now=call.now
             )
@@ -299,6 +302,7 @@ def _rebuild_routes(kit: "Kit") -> list[Route]:
         return await once(call, kit.db, begin)
 
     async def status(call: Call[None]) -> Reply:
+        check(call.query.projection)
         async with kit.db.connection() as conn:
             rows = await rebuild.all_of(conn, call.query.projection)
         return Reply(200, Rebuilds([_told(row, call.now) for row in rows]))
@@ -313,11 +317,13 @@ def _rebuild_routes(kit: "Kit") -> list[Route]:
         return wish
 
     done, refusals = {200: Rebuild, 202: Rebuild}, {"rebuild_finished": 409, "rebuild_not_ready": 409}
+    unknown = {"projection_unknown": 422}
     one = "/rebuilds/{rebuild_id}"
     return [
         _route("POST", "/rebuilds", start, "Makes a read model anew beside the running one.", body=RebuildStart,
-               success={202: Rebuild}, refusals={"projection_unknown": 422, "rebuild_open": 409}),
-        _route("GET", "/rebuilds", status, "Rebuilds, newest first.", query=RebuildQuery, success={200: Rebuilds}),
+               success={202: Rebuild}, refusals=unknown | {"rebuild_open": 409}),
+        _route("GET", "/rebuilds", status, "Rebuilds, newest first.", query=RebuildQuery, success={200: Rebuilds},
+               refusals=unknown),
         _route("GET", one, show, "One rebuild.", success={200: Rebuild}),
         _route("POST", f"{one}/compare", wishing("compare"), "Compares the new table with the running one.",
                success=done, refusals=refusals),

@@ -159,6 +159,8 @@ async def test_a_rebuild_from_start_to_drop(desk: Desk) -> None:
     await until(desk.scene.rows)
     refusal = await desk.post(f"{O}/rebuilds", {"projection": "none"}, status=422)
     assert refusal["known"] == ["count"]
+    refusal = await desk.get(f"{O}/rebuilds", params={"projection": "none"}, status=422)
+    assert (refusal["reason"], refusal["known"]) == ("projection_unknown", ["count"])
     started = await desk.post(f"{O}/rebuilds", {"projection": "count"}, status=202)
     assert started["state"] == "building"
     refusal = await desk.post(f"{O}/rebuilds", {"projection": "count"}, status=409)
