@@ -2,8 +2,8 @@
 
 Every key (a person's stream, a pupil's sourcedId) has a line. While something stands in it, whatever comes later for
 that key joins at its end, and everybody else goes on. The first of a line is *parked*; those behind it are *queued*.
-A line moves when an operator asks for a retry or discards its head, and by itself when missing versions arrive. Only
-the consumer that owns the partition moves it: operators leave a wish.
+A line moves when an operator asks for a retry or discards its head, and by itself when missing versions arrive or the
+district's policy is back. Only the consumer that owns the partition moves it: whoever wants it to leaves a wish.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from shared.errors import (
 )
 from shared.fetched import unreadable
 from shared.messages import CloudEvent, Event, EventCodec, Recorded, from_kafka
+from shared.policy import NeverHeld, UnknownDistrict
 
 log = structlog.get_logger(__name__)
 
@@ -41,6 +42,8 @@ END_OF_TIME_MS = 253_402_300_799_000  # a sender may write any time where the to
 LINE_LIMIT = 500  # letters of one line that are taken in one transaction
 MAX_KEY_LENGTH = 255  # longer ones are cut and told apart by a digest
 MAX_DETAIL_LENGTH = 2000
+# Nobody has to mend the record: what is missing comes, and the line goes on.
+CURED_BY_ITSELF = ("version_gap", "policy_missing")
 
 _sql = queries("shared", "dead_letter.sql")
 _gate_sql = queries("shared", "consumer.sql")
@@ -152,7 +155,7 @@ async def settle(
         elif letter.wish == "discard":
             gate = _after(gate, letter)
             await _leave(conn, letter, "discarded", now)
-        elif letter.state == "parked" and letter.wish is None and letter.reason != "version_gap":
+        elif letter.state == "parked" and letter.wish is None and letter.reason not in CURED_BY_ITSELF:
             blocked = True
         elif trouble := await _try(conn, letter, gate, attempt):
             await _keep(conn, consumer, key, letter, "parked", *trouble, now)
@@ -283,7 +286,9 @@ _MAY_PASS: tuple[type[Exception], ...] = (
 
 
 def curable(error: BaseException) -> bool:
-    """Whether trying again may help, so that the record is not to blame."""
+    """Whether trying again may help, so that the record is not to blame, and everybody has to wait."""
+    if isinstance(error, NeverHeld):
+        return False  # an operator's slip with one district's file is no reason for the others to wait
     if isinstance(error, asyncpg.InterfaceError):
         return not isinstance(error, asyncpg.DataError)
     return isinstance(error, _MAY_PASS)
@@ -296,6 +301,8 @@ def reason_of(error: Exception) -> tuple[str, str]:
             return error.reason, error.detail
         case Rejected():
             return error.reason, msgspec.json.encode(error.details, enc_hook=str).decode()
+        case UnknownDistrict() | NeverHeld():
+            return "policy_missing", "the district has no policy that holds; this goes on when it has one"
         case MalformedRecord():
             return "malformed_record", str(error)
         case MalformedEvent():
@@ -405,6 +412,11 @@ async def wish(
 ) -> Row | None:
     """Ask its consumer to `retry` or `discard` the head of a line; None when it is none (any more)."""
     return await conn.fetchrow(_sql.wish, letter_id, what, by, note, now)
+
+
+async def wish_where_policy_is_back(conn: Connection, districts: Iterable[str]) -> None:
+    """Ask for a retry of what was parked only because a policy was missing, in districts that have one."""
+    await conn.execute(_sql.wish_where_policy_is_back, list(districts))
 
 
 async def count_open(conn: Connection) -> list[Row]:

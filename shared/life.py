@@ -45,6 +45,7 @@ SERVICES = ("roster", "claims", "auth")
 RETRY_S = 1.0
 REFRESH_S = 1.0  # how soon a changed policy or key is seen
 HEARTBEAT_S = 1.0
+POLICY_WAITS_S = 5.0
 KAFKA_HEARTBEAT_S = 2.0
 KAFKA_PATIENCE_S = 6.0
 RECOMPARE_S = 10.0
@@ -91,6 +92,7 @@ def _background(kit: "Kit") -> list[Worker]:
         *kit.spec.workers(kit),
         Worker("cleanup", "projector", every(CLEANUP_S, lambda: clean_up(kit))),
         Worker("consumers", "projector", kit.runners.run),
+        Worker("policy-waits", "projector", every(POLICY_WAITS_S, lambda: _end_policy_waits(kit))),
         Worker("rebuilder", "projector", rebuilder.run),
         Worker("relay", "relay", kit.relay.run),
     ]
@@ -117,6 +119,12 @@ def _runners(kit: "Kit", rebuilder: Rebuilder) -> Runners:
         return [*fixed, *rebuilder.followers, *intakes]
 
     return Runners(kit.settings, now)
+
+
+async def _end_policy_waits(kit: "Kit") -> None:
+    """Asked again and again, not only when a file changes: another process may have set aside what this one mends."""
+    async with kit.db.connection() as conn:
+        await dead_letter.wish_where_policy_is_back(conn, kit.policies.districts)
 
 
 async def _prepare(kit: "Kit") -> None:

@@ -32,6 +32,13 @@ class UnknownDistrict(HomeroomError):
     """No policy file names this district."""
 
 
+class NeverHeld(Unavailable):
+    """There is a policy file of this district, but none that held since the process began."""
+
+    def __init__(self, district: str) -> None:
+        super().__init__(f"policy:{district}", retry_after_s=30)
+
+
 class PolicyInvalid(HomeroomError):
     """A policy file does not hold; `problems` says why, one line each, fit to be shown to who wrote it."""
 
@@ -390,11 +397,11 @@ class Policies:
         return True
 
     def get(self, district: str) -> Policy:
-        """Raises UnknownDistrict; Unavailable when there is a file but it never held."""
+        """Raises UnknownDistrict; NeverHeld when there is a file."""
         if policy := self._policies.get(district):
             return policy
         if district in self.problems:
-            raise Unavailable(f"policy:{district}", retry_after_s=30)
+            raise NeverHeld(district)
         raise UnknownDistrict(district)
 
     def find(self, district: str) -> Policy | None:

@@ -261,7 +261,7 @@ async def announce_rests(auth: Auth, now: datetime, before: datetime, limit: int
     looked at. Not in the request that used up the last try: only accounts that exist have a history to write
     to."""
     async with auth.kit.db.connection() as conn:
-        rows = await conn.fetch(_sql.find_unannounced, before, limit)
+        rows = await conn.fetch(_sql.find_unannounced, before, limit, auth.kit.policies.districts)
     for row in rows:
         await _announce(auth, row, now)
     return len(rows)

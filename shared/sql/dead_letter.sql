@@ -37,6 +37,10 @@ UPDATE dead_letter SET wish = $2, changed_by = $3, note = coalesce($4, note), ch
 WHERE id = $1 AND state = 'parked'
 RETURNING *
 
+-- name: wish_where_policy_is_back
+UPDATE dead_letter SET wish = 'retry'
+WHERE state = 'parked' AND reason = 'policy_missing' AND wish IS NULL AND district = ANY($1::text[])
+
 -- name: find
 SELECT * FROM dead_letter WHERE id = $1
 

@@ -24,6 +24,7 @@ from tests.auth.conftest import ISSUER, Answer, D, write_peppers
 
 PARTITIONS = 3
 PATIENCE_S = 30
+POLICY_FOLDER = Path(__file__).parents[2] / "policies"
 # Whatever a pupil types or holds, right and wrong: none of it may be found anywhere afterwards.
 RIGHT, CHANGED, WRONG, RECOVERED = (
     "quagga-Right-71",
@@ -57,11 +58,13 @@ class Town:
                 self.bodies.append(raw.decode())
             return Answer(response.status, msgspec.json.decode(raw) if raw else None, response.headers)
 
-    async def publish(self, service: str, kind: str, person_id: UUID, **data: Any) -> None:
+    async def publish(
+        self, service: str, kind: str, person_id: UUID, district: str = "ccps", **data: Any
+    ) -> None:
         """A neighbour's event on its topic."""
         version = self._versions[service, person_id] = self._versions.get((service, person_id), 0) + 1
         recorded: Recorded[Event] = Recorded(
-            uuid4(), kind, 1, service, "ccps", person_id, version, clock.now(), Event(), Cause.new()
+            uuid4(), kind, 1, service, district, person_id, version, clock.now(), Event(), Cause.new()
         )
         key, value, headers = to_kafka(recorded, msgspec.json.encode(data))
         part = partition_of(person_id, PARTITIONS)
@@ -168,7 +171,11 @@ async def town(
         key_dir=tmp_path / "public",
         signing_key_dir=tmp_path / "auth",
         pepper_file=write_peppers(tmp_path / "peppers", "p1"),
+        policy_dir=tmp_path / "policies",
     )
+    settings.policy_dir.mkdir()
+    (settings.policy_dir / "ccps.toml").write_text((POLICY_FOLDER / "ccps.toml").read_text())
+    (settings.policy_dir / "broken.toml").write_text("code = ")
     http = await aiohttp_client(create_app(settings))
     async with asyncio.timeout(PATIENCE_S):
         while (await http.get("/health/ready")).status != 200:
@@ -337,3 +344,51 @@ async def test_the_last_call_hears_the_verdict_and_does_not_poll_for_it(town: To
         assert (await claim(town, person_id, "0123456", RIGHT)).status == 200
     assert auth.arrivals._waiting == {}
     assert auth.turns._turns == {}
+
+
+async def test_a_district_without_a_policy_waits_alone_and_goes_on_by_itself(town: Town) -> None:
+    """Whose file is missing, or never held since the start: nobody else notices, and no operator has to do a thing."""
+    districts = ("removed", "broken", "ccps")
+    persons = {district: in_partition(0) for district in districts}
+    reset = {"batch_id": str(uuid4()), "cause": "desk", "actor": "desk-1"}
+    for generation in (1, 2):
+        for district in districts:
+            await town.publish(
+                "claims", "AccountReset", persons[district], district, generation=generation, **reset
+            )
+
+    async def revoked() -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        for record in await town.records():
+            headers = dict(record.headers)
+            assert headers["ce_type"] == b"CredentialRevoked"
+            district = headers["ce_source"].decode().rpartition("/")[2]
+            found.setdefault(district, []).append(msgspec.json.decode(record.value)["generation"])
+        return found
+
+    async def others_go_on() -> bool:
+        return await revoked() == {"ccps": [1, 2]}
+
+    await until(others_go_on)
+    conn = await asyncpg.connect(town.settings.postgres)
+    letters = await conn.fetch("SELECT district, reason, state FROM dead_letter ORDER BY district, id")
+    await conn.close()
+    assert [tuple(letter) for letter in letters] == [
+        ("broken", "policy_missing", "parked"), ("broken", "behind", "queued"),
+        ("removed", "policy_missing", "parked"), ("removed", "behind", "queued"),
+    ]  # fmt: skip
+
+    for n, district in enumerate(("removed", "broken")):
+        own = f'extends = "ccps"\ncode = "ABCDE{n}"\ntime_zone = "UTC"\nnames = {{en = "B", es = "B"}}\n'
+        (town.settings.policy_dir / f"{district}.toml").write_text(own)
+
+    async def all_went_on() -> bool:
+        return await revoked() == {district: [1, 2] for district in districts}
+
+    await until(all_went_on)
+
+
+def in_partition(part: int) -> UUID:
+    while partition_of(person_id := uuid4(), PARTITIONS) != part:
+        pass
+    return person_id

@@ -265,6 +265,19 @@ class TestResting:
         assert rested[0].until > world.now()
         assert len(await world.fetch("SELECT FROM stream")) == 1
 
+    async def test_a_district_without_a_policy_is_passed_over_until_it_has_one(self, world: World) -> None:
+        pupil = await world.claimed()
+        browser = await forgetful(world)
+        for _ in range(6):
+            await browser.answer(WRONG)
+        world.later(seconds=6)
+        policy = world.kit.policies._policies.pop("ccps")
+        await upkeep.announce(world.auth)
+        world.kit.policies._policies["ccps"] = policy
+        assert RecoveryRested.__name__ not in await world.kinds(pupil)
+        await upkeep.announce(world.auth)
+        assert RecoveryRested.__name__ in await world.kinds(pupil)
+
     async def test_the_desk_lifts_it(self, world: World) -> None:
         pupil = await world.claimed()
         for _ in range(5):

@@ -215,9 +215,10 @@ WITH forgiven AS (
 DELETE FROM recovery_try WHERE account = $1
 
 -- name: find_unannounced
--- Not the newest: who answers right at the last try gives it back.
+-- Not the newest: who answers right at the last try gives it back. A district whose policy is missing waits for it.
 SELECT account, day, district, person_id, until FROM recovery_try
 WHERE person_id IS NOT NULL AND NOT announced AND count >= allowed AND last_at < $1
+  AND district = ANY($3::text[])
 ORDER BY last_at LIMIT $2
 
 -- name: announce
