@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from shared.web import Route
 
 BODY_TIMEOUT_S = 10.0
+STREAM_TIMEOUT_S = 1800.0
+STREAM_STALL_S = 30.0
 MAX_FORM_FIELDS = 50
 
 _FORM_TYPE = "application/x-www-form-urlencoded"
@@ -46,10 +49,7 @@ def read_query(request: web.Request, route: "Route") -> Any:
 
 async def read_body(request: web.Request, limit: int) -> bytes:
     """The body, bounded in size and in the time that it may take to arrive."""
-    if (request.content_length or 0) > limit:
-        raise Rejected("body_too_large", limit_bytes=limit)
-    if request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
-        raise Rejected("unsupported_media_type", accepted=["identity"])
+    _check_length(request, limit)
     chunks: list[bytes] = []
     size = 0
     try:
@@ -64,6 +64,41 @@ async def read_body(request: web.Request, limit: int) -> bytes:
     except (web.RequestPayloadError, ConnectionError):
         raise Rejected("malformed_request") from None
     return b"".join(chunks)
+
+
+def _check_length(request: web.Request, limit: int) -> None:
+    if (request.content_length or 0) > limit:
+        raise Rejected("body_too_large", limit_bytes=limit)
+    if request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
+        raise Rejected("unsupported_media_type", accepted=["identity"])
+
+
+async def body_pieces(request: web.Request, route: "Route", size: int) -> AsyncIterator[bytes]:
+    """The body of a streamed route in pieces of `size` bytes, the last one shorter: bounded as a whole in size and
+    time, and in the time without a byte."""
+    _expect_type(request, route.content_types)
+    _check_length(request, route.body_limit)
+    held, total = bytearray(), 0
+    try:
+        async with asyncio.timeout(STREAM_TIMEOUT_S):
+            while True:
+                async with asyncio.timeout(STREAM_STALL_S):
+                    chunk = await request.content.readany()
+                if not chunk:
+                    break
+                total += len(chunk)
+                if total > route.body_limit:
+                    raise Rejected("body_too_large", limit_bytes=route.body_limit)
+                held += chunk
+                while len(held) >= size:
+                    yield bytes(held[:size])
+                    del held[:size]
+    except TimeoutError:
+        raise Rejected("request_timeout") from None
+    except (web.RequestPayloadError, ConnectionError):
+        raise Rejected("malformed_request") from None
+    if held:
+        yield bytes(held)
 
 
 def decode_json(raw: bytes, request: web.Request, route: "Route") -> Any:

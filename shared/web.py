@@ -131,7 +131,8 @@ class Route:
     """One line of a service's table of routes. `refusals` are the reasons that it may answer with, beside the kit's.
 
     `body` and `query` are Structs (or any type msgspec decodes; `msgspec.Raw` leaves the bytes alone). `form`
-    takes OAuth's form bodies and answers problems as OAuth clients read them. `needs_store=False` is for what
+    takes OAuth's form bodies and answers problems as OAuth clients read them. `streamed`: the handler itself reads the
+    body, in pieces (`reading.body_pieces`). `needs_store=False` is for what
     can be answered while PostgreSQL is away; `despite_divergence` for what may be when store and topic
     disagree. `uniform_s`: refusals whose time must tell nothing leave so many seconds after the last of the request
     came, or at a multiple of that.
@@ -149,6 +150,7 @@ class Route:
     body_limit: int = BODY_LIMIT_BYTES
     content_types: tuple[str, ...] = _JSON_TYPES
     form: bool = False
+    streamed: bool = False
     needs_store: bool = True
     despite_divergence: bool = False
     uniform_s: Mapping[str, float] = field(default_factory=dict)
@@ -212,7 +214,7 @@ async def _run(call: Call[Any]) -> Reply:
         if call.caller.kind == "client" and route.method != "GET":
             await kit.actors.note(call.caller)
     call.query = read_query(request, route)
-    if route.body is not None:
+    if route.body is not None and not route.streamed:
         call.raw = await read_body(request, route.body_limit)
         call.body = (
             decode_form(call.raw, request, route) if route.form else decode_json(call.raw, request, route)

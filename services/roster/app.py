@@ -2,14 +2,27 @@
 
 from aiohttp import web
 
-from services.roster.api import routes
+from services.roster import api, imports_api
 from services.roster.consumer import intakes
 from services.roster.events import CODEC
 from services.roster.handlers import OUTCOMES
+from services.roster.import_worker import ImportWorker
+from services.roster.imports import EXPIRING
 from services.roster.projections import PERSON
-from shared.service import ServiceSpec
+from shared.service import Kit, ServiceSpec
 from shared.service import create_app as create
 from shared.settings import Settings
+from shared.supervisor import Worker
+from shared.web import Route
+
+
+def routes(kit: Kit) -> list[Route]:
+    return [*api.routes(kit), *imports_api.routes(kit)]
+
+
+def workers(kit: Kit) -> list[Worker]:
+    return [Worker("imports", "projector", ImportWorker(kit).run)]
+
 
 SPEC = ServiceSpec(
     name="roster",
@@ -18,7 +31,8 @@ SPEC = ServiceSpec(
     routes=routes,
     projections=[PERSON],
     intakes=intakes,
-    expiring=[OUTCOMES],
+    workers=workers,
+    expiring=[OUTCOMES, *EXPIRING],
 )
 
 

@@ -272,6 +272,14 @@ def needs_second_person(affected: int, enrolled: int, policy: Policy) -> bool:
     return affected > rule.approval_above or affected * 100 > enrolled * rule.approval_above_percent
 
 
+def approve_import(author: str, approver: str, *, human: bool) -> None:
+    """Somebody lets an import go on that waits: a person, and another one than who asked for it."""
+    if not human:
+        raise Rejected("person_required")
+    if approver == author:
+        raise Rejected("approver_is_author")
+
+
 # --- What they are made of
 
 

@@ -15,7 +15,7 @@ import msgspec
 import structlog
 
 from services.roster import decider
-from services.roster.decider import Command, CorrectStudent, Said
+from services.roster.decider import Command, CorrectStudent, MissInExport, Said
 from services.roster.ingress import Statement
 from shared.database import Connection, Row, queries
 from shared.errors import Rejected, VersionConflict
@@ -103,6 +103,28 @@ async def take(
     return outcomes
 
 
+async def confirm(conn: Connection, district: str, said: Sequence[tuple[Command, int]]) -> set[str]:
+    """Remember statements that say what was recorded already at some version of their person, in the caller's
+    transaction; the source_ids of those persons. Whoever has moved on since is left alone: `take` decides of them.
+
+    Deciding would find nothing to record, and would have to load each history for that.
+    """
+    commands = {command.source_id: (command, version) for command, version in said}
+    if not commands:
+        return set()
+    rows = await conn.fetch(_sql.lock_identities, district, list(commands))
+    # Only now: whoever held one of these locks may have appended before letting go.
+    found = await conn.fetch(_sql.versions, [row["person_id"] for row in rows])
+    versions = {row["stream_id"]: row["version"] for row in found}
+    heard: dict[str, Said] = {}
+    for row in rows:
+        command, version = commands[row["source_id"]]
+        if versions.get(row["person_id"]) == version:
+            heard[row["source_id"]] = decider.hear(msgspec.convert(row["said"], Said), command)
+    await conn.execute(_sql.remember_said, district, list(heard), list(heard.values()))
+    return set(heard)
+
+
 async def _lock_persons(
     conn: Connection, district: str, statements: Sequence[Statement]
 ) -> dict[str, _Person]:
@@ -124,7 +146,10 @@ async def _lock_persons(
 
 
 def _begins(command: Command) -> bool:
-    """Whether a person can begin with this statement: a correction must say everything then."""
+    """Whether a person can begin with this statement: a correction must say everything then, and who is missing in an
+    export was there before, or is nobody of ours."""
+    if isinstance(command, MissInExport):
+        return False
     return type(command) is not CorrectStudent or None not in [getattr(command, n) for n in decider.IDENTITY]
 
 

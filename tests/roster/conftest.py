@@ -31,10 +31,11 @@ class Roster:
         self.client, self._signer, self.producer = client, signer, producer
         self.topic, self.bootstrap = topic, bootstrap
 
-    def token(self, scope: str, district: str = DISTRICT) -> str:
+    def token(self, scope: str, district: str = DISTRICT, *, sub: str = "", human: bool = False) -> str:
         now = int(clock.now().timestamp())
-        claims = {"iss": f"{ISSUER}/v1/districts/{district}", "aud": "homeroom", "sub": scope, "scope": scope}
-        return self._signer.sign("at+jwt", claims | {"district": district, "iat": now, "exp": now + 600})
+        claims = {"iss": f"{ISSUER}/v1/districts/{district}", "aud": "homeroom", "sub": sub or scope}
+        claims |= {"scope": scope, "human": human, "district": district}
+        return self._signer.sign("at+jwt", claims | {"iat": now, "exp": now + 600})
 
     async def ask(
         self,
@@ -42,10 +43,13 @@ class Roster:
         path: str,
         *,
         scope: str = "roster:write",
+        sub: str = "",
+        human: bool = False,
         headers: dict[str, str] | None = None,
         **given: Any,
     ) -> tuple[int, Any]:
-        sent = {"Authorization": f"Bearer {self.token(scope)}"} | (headers or {})
+        token = self.token(scope, sub=sub, human=human)
+        sent = {"Authorization": f"Bearer {token}"} | (headers or {})
         async with self.client.request(method, BASE + path, headers=sent, **given) as answer:
             return answer.status, await answer.json(content_type=None)
 

@@ -9,6 +9,9 @@ ON CONFLICT (district, source_id) DO NOTHING
 SELECT source_id, person_id, said FROM identity WHERE district = $1 AND source_id = ANY($2::text[])
 ORDER BY source_id FOR UPDATE
 
+-- name: versions
+SELECT stream_id, version FROM stream WHERE stream_id = ANY($1::uuid[])
+
 -- name: remember_said
 UPDATE identity SET said = heard.said FROM unnest($2::text[], $3::jsonb[]) AS heard (source_id, said)
 WHERE identity.district = $1 AND identity.source_id = heard.source_id

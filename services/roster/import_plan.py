@@ -1,0 +1,201 @@
+"""What an export means for its district: read in a process of its own, and planned by one statement in one transaction.
+
+Dying anywhere before its commit leaves the import received, and planning begins anew.
+"""
+
+import asyncio
+import sys
+import tempfile
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import structlog
+
+from services.roster import decider, imports
+from services.roster.import_reader import COLUMNS, HEAD, Refusal, Task, Told
+from services.roster.imports import sql
+from services.roster.projections import PERSON
+from shared import clock
+from shared.database import Connection, Row
+from shared.errors import HomeroomError, Rejected, Unavailable
+from shared.messages import topic_of
+from shared.policy import Policy
+from shared.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+READ_PATIENCE_S = 600.0
+PLAN_TIMEOUT_S = 300.0
+CATCH_UP_PATIENCE_S = 30.0
+POLL_S = 0.1
+MAX_CRASHES = 3
+
+BY_EXPORT = [{"enrollment_id": decider.EXPORT}]
+BY_BASELINE_EXPORT = [{"enrollment_id": decider.EXPORT, "baseline": True}]
+
+
+class ReaderDied(HomeroomError):
+    """The reading process ended before its answer did."""
+
+
+class _Gone(HomeroomError):
+    """Somebody cancelled the import meanwhile."""
+
+
+async def plan(conn: Connection, settings: Settings, row: Row, policy: Policy) -> None:
+    """Plan a received import, or end it as refused. `conn` is the worker's own, with time for long statements."""
+    import_id: UUID = row["import_id"]
+    try:
+        async with _file(conn, import_id) as path:
+            await _caught_up(conn, settings)
+            async with _reader(Task(str(path), row["as_of"], policy)) as reader, conn.transaction():
+                await _plan(conn, reader, row, policy)
+    except Rejected as refusal:
+        async with conn.transaction():
+            details = refusal.details
+            await imports.end(
+                conn, import_id, "refused", reason=refusal.reason, details=details, now=clock.now()
+            )
+    except ReaderDied as error:
+        log.error("import_reader_died", import_id=str(import_id), error=str(error))
+        if await conn.fetchval(sql.count_crash, import_id) >= MAX_CRASHES:
+            async with conn.transaction():
+                await imports.end(conn, import_id, "refused", reason="export_unreadable", now=clock.now())
+    except _Gone:
+        log.info("import_gone", import_id=str(import_id))
+
+
+@asynccontextmanager
+async def _file(conn: Connection, import_id: UUID) -> AsyncIterator[Path]:
+    """The file as it was uploaded, for as long as it is read."""
+    with tempfile.TemporaryDirectory(prefix="homeroom-import-") as folder:
+        path = Path(folder) / "export.zip"
+        with path.open("wb") as file:
+            n = 0
+            while (piece := await conn.fetchval(sql.pieces, import_id, n)) is not None:
+                file.write(piece)
+                n += 1
+        yield path
+
+
+async def _caught_up(conn: Connection, settings: Settings) -> None:
+    """Wait until `person` holds all that is recorded now. Raises Unavailable when that takes too long: later again."""
+    last = await conn.fetchval(sql.last_queued)
+    topic = topic_of(settings.topic_prefix, settings.service)
+    deadline = asyncio.get_running_loop().time() + CATCH_UP_PATIENCE_S
+    while await conn.fetchval(sql.behind, last, PERSON.name, topic):
+        if asyncio.get_running_loop().time() > deadline:
+            raise Unavailable("projector")
+        await asyncio.sleep(POLL_S)
+
+
+class _Reader:
+    """The reading process, as an iterator of rows for COPY; then `told` and `flaws` say what the export was."""
+
+    def __init__(self, process: Process) -> None:
+        assert process.stdout is not None
+        self._process, self._frames = process, process.stdout
+        self.flaws: list[Any] = []
+        self.told: Told | None = None
+
+    async def rows(self) -> AsyncIterator[bytes]:
+        """Raises Rejected for the whole export, ReaderDied."""
+        try:
+            async with asyncio.timeout(READ_PATIENCE_S):
+                while self.told is None:
+                    kind, length = HEAD.unpack(await self._frames.readexactly(HEAD.size))
+                    content = await self._frames.readexactly(length)
+                    if kind == b"R":
+                        yield content
+                    else:
+                        self._note(kind, content)
+        except asyncio.IncompleteReadError:
+            raise ReaderDied(f"status {await self._process.wait()}") from None
+        except TimeoutError:
+            raise ReaderDied("out of time") from None
+
+    def _note(self, kind: bytes, content: bytes) -> None:
+        if kind == b"F":
+            self.flaws.append(msgspec.json.decode(content))
+        elif kind == b"E":
+            self.told = msgspec.json.decode(content, type=Told)
+        else:
+            refusal = msgspec.json.decode(content, type=Refusal)
+            raise Rejected(refusal.reason, **refusal.details)
+
+
+@asynccontextmanager
+async def _reader(task: Task) -> AsyncIterator[_Reader]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "services.roster.import_reader", stdin=PIPE, stdout=PIPE, cwd=_project()
+    )
+    assert process.stdin is not None
+    try:
+        process.stdin.write(msgspec.json.encode(task))
+        process.stdin.close()
+        yield _Reader(process)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+def _project() -> Path:
+    return Path(__file__).resolve().parents[2]
+
+
+async def _plan(conn: Connection, reader: _Reader, row: Row, policy: Policy) -> None:
+    import_id, district, now = row["import_id"], row["district"], clock.now()
+    await conn.execute(sql.stage)
+    await conn.copy_to_table(
+        "staged", source=reader.rows(), columns=COLUMNS, format="text", timeout=READ_PATIENCE_S
+    )
+    told = reader.told
+    assert told is not None
+    newest = await conn.fetchval(sql.newest_bulk, district, import_id)
+    if newest is not None and row["as_of"] < newest:
+        raise Rejected("export_outdated", newest=newest)
+    if told.mode == "bulk" and not told.anonymous:
+        await conn.execute(sql.stage_absent, district, BY_EXPORT, decider.ABSENT, timeout=PLAN_TIMEOUT_S)
+    await conn.execute(sql.analyze_staged)
+    await conn.execute(
+        sql.plan, import_id, district, BY_EXPORT, BY_BASELINE_EXPORT, row["baseline"], timeout=PLAN_TIMEOUT_S
+    )
+    counts, passed_over, total = await _count(conn, import_id, district, told)
+    await conn.execute(sql.insert_flaws, import_id, reader.flaws)
+    await conn.execute(sql.delete_pieces, import_id)
+    exceeded = imports.threshold(counts, counts["enrolled_before"], policy).exceeded
+    state = "done" if row["dry_run"] else "awaiting_approval" if exceeded else "applying"
+    if row["dry_run"]:
+        await conn.execute(sql.delete_unchanged, import_id)
+    recorded = await conn.execute(
+        sql.record_plan, import_id, state, told.version, told.mode, told.source, counts, passed_over, total,
+        "threshold_exceeded" if exceeded else None, {}, now,
+    )  # fmt: skip
+    if recorded != "UPDATE 1":
+        raise _Gone(str(import_id))
+    log.info("import_planned", district=district, import_id=str(import_id), state=state, counts=counts)
+
+
+async def _count(
+    conn: Connection, import_id: UUID, district: str, told: Told
+) -> tuple[dict[str, int], dict[str, int], int]:
+    """The report's figures: persons by kind, what was passed over, and how many rows are to be applied."""
+    counts = {row["kind"]: row["count"] for row in await conn.fetch(sql.count_kinds, import_id)}
+    planned = await conn.fetchrow(sql.count_plan, import_id)
+    beside = await conn.fetchrow(sql.count_beside, district, BY_EXPORT)
+    assert planned is not None
+    assert beside is not None
+    counts |= {"unchanged": planned["unchanged"], "refused": sum(told.flaws.values())}
+    counts |= {"remarks": told.remarks, "shared_numbers": beside["shared_numbers"]}
+    counts |= {"renumbered_enrolled": planned["renumbered"], "enrolled_before": beside["enrolled"]}
+    counts |= {f"flaw:{reason}": n for reason, n in told.flaws.items()}
+    passed_over = told.passed_over | {"unknown": beside["unknown"]}
+    if told.mode == "bulk":
+        passed_over |= {"never_exported": beside["never_exported"], "anonymous": told.anonymous}
+    return counts, {what: n for what, n in passed_over.items() if n}, planned["total"]

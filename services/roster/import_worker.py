@@ -1,0 +1,148 @@
+"""Works on the districts' imports, one process at a time, one import after the other.
+
+Each chunk is one transaction: the statements' events, the marks, and what the report says of the rows. Killed anywhere,
+it goes on at the rows that are still planned.
+"""
+
+import asyncio
+import hashlib
+from datetime import datetime
+from typing import Any
+
+import msgspec
+import structlog
+
+from services.roster import handlers, imports
+from services.roster.decider import EXPORT, Command, CorrectStudent, EnrollStudent, Mark, MissInExport
+from services.roster.import_plan import plan
+from services.roster.imports import sql
+from services.roster.ingress import Statement
+from shared import clock
+from shared.database import LOST_RACE, Connection, Row, close, connect, unavailable_when_lost
+from shared.messages import Cause
+from shared.policy import Policy
+from shared.service import Kit
+
+log = structlog.get_logger(__name__)
+
+POLL_S = 0.5
+CHUNK_ROWS = 400
+# A worker that hangs loses its lock after this, and another takes over. Longer than any of its own waits.
+SILENCE_ALLOWED = "900s"
+LONG = {"statement_timeout": "600s", "idle_in_transaction_session_timeout": SILENCE_ALLOWED}
+
+
+class ImportWorker:
+    def __init__(self, kit: Kit) -> None:
+        self._kit = kit
+
+    async def run(self) -> None:
+        """For ever, on a connection that holds the lock. Whatever fails: the lock goes, and it begins anew."""
+        name = f"homeroom-{self._kit.settings.service}-imports"
+        conn = await connect(
+            self._kit.settings.postgres, application_name=name, idle_session_timeout=SILENCE_ALLOWED, **LONG
+        )
+        try:
+            with unavailable_when_lost(conn):
+                while not await conn.fetchval(sql.take_lock):
+                    await asyncio.sleep(POLL_S)
+                while True:
+                    if not await self.work(conn):
+                        await asyncio.sleep(POLL_S)
+        finally:
+            await close(conn)
+
+    async def work(self, conn: Connection) -> bool:
+        """One step of the oldest import that waits for one; False when none does."""
+        policies = self._kit.policies
+        row = await conn.fetchrow(sql.next_import, policies.districts)
+        if row is None:
+            return False
+        policy = policies.get(row["district"])
+        if row["state"] == "received":
+            await plan(conn, self._kit.settings, row, policy)
+        else:
+            await self._apply(row, policy)
+        return True
+
+    async def _apply(self, row: Row, policy: Policy) -> None:
+        try:
+            async with self._kit.db.transaction() as conn:
+                await apply_chunk(self._kit, conn, row, policy, clock.now())
+        except LOST_RACE:
+            log.debug("import_lost_race", import_id=str(row["import_id"]))
+            return
+        self._kit.store.wake()
+
+
+async def apply_chunk(kit: Kit, conn: Connection, row: Row, policy: Policy, now: datetime) -> None:
+    """The next rows of an import; when there are none, its end."""
+    import_id = row["import_id"]
+    if await conn.fetchrow(sql.applying_locked, import_id) is None:
+        return  # cancelled meanwhile
+    rows = await conn.fetch(sql.next_rows, import_id, CHUNK_ROWS)
+    if not rows:
+        await imports.end(conn, import_id, "done", now=now)
+        await conn.execute(sql.forget_reports, policy.district, policy.imports.reports_kept)
+        return
+    statements = {r["n"]: statement(row, r) for r in rows}
+    unchanged = {r["n"] for r in rows if not r["kinds"]}
+    heard = await handlers.confirm(
+        conn,
+        policy.district,
+        [(statements[r["n"]].command, r["version"]) for r in rows if r["n"] in unchanged],
+    )
+    settled = {n for n in unchanged if statements[n].command.source_id in heard}
+    await _decide(
+        kit, conn, policy, import_id, {n: s for n, s in statements.items() if n not in settled}, now
+    )
+    await conn.execute(sql.delete_rows, import_id, list(unchanged))
+    await conn.execute(sql.record_progress, import_id, len(rows), now)
+
+
+async def _decide(
+    kit: Kit,
+    conn: Connection,
+    policy: Policy,
+    import_id: Any,
+    statements: dict[int, Statement],
+    now: datetime,
+) -> None:
+    taken = await handlers.take(kit.store, conn, policy.district, policy, list(statements.values()), now=now)
+    settled = [
+        (n, {"accepted": "applied", "unchanged": "overtaken"}.get(o.state, o.state), o.reason, o.details)
+        for n, o in zip(statements, taken, strict=True)
+    ]
+    if settled:
+        await conn.execute(sql.settle_rows, import_id, *map(list, zip(*settled, strict=True)))
+
+
+def statement(row: Row, said: Row) -> Statement:
+    """What a row of an import says, as if the district had published it."""
+    spoken = command(row, said)
+    event_id = f"import:{row['import_id']}:{said['n']}"
+    return Statement(
+        event_id=event_id,
+        type=type(spoken).__name__,
+        digest=hashlib.sha256(msgspec.json.encode(spoken)).digest(),
+        received_at=row["received_at"],
+        command=spoken,
+        cause=Cause(row["correlation_id"], event_id),
+    )
+
+
+def command(row: Row, said: Row) -> Command:
+    """Of two exports of the same moment the one counts that came later: so the mark's second part is its number."""
+    common: dict[str, Any] = {
+        "mark": Mark(row["as_of"], f"import:{row['seq']:012}"),
+        "source_id": said["source_id"],
+    }
+    if said["gone"] is not None:
+        return MissInExport(**common, reason=said["gone"])
+    fields = ("number", "last_name", "first_name", "school", "grade")
+    common |= {field: said[field] for field in fields}
+    if said["partial"]:
+        return CorrectStudent(**common)
+    return EnrollStudent(
+        **common, enrollment_id=EXPORT, received_at=row["received_at"], baseline=row["baseline"]
+    )

@@ -1,0 +1,265 @@
+"""Imports: whole OneRoster exports of a district, from the upload to the report.
+
+An import is received in pieces, read and planned as a whole (import_plan), perhaps waits for a second person, and is
+applied in chunks (import_worker). What is applied is said and taken exactly as if the district had published it.
+"""
+
+import hashlib
+from collections.abc import AsyncIterator, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import msgspec
+
+from services.roster import decider
+from services.roster.oneroster.export import Flaw
+from shared.database import Connection, Database, Row, queries
+from shared.errors import Rejected
+from shared.expiry import Expiring
+from shared.messages import Cause
+from shared.policy import Policy
+
+sql = queries(__package__, "imports.sql")
+
+PIECE_BYTES = 1024 * 1024
+LISTED = 100
+PAGE = 500
+UPLOAD_LIFE = timedelta(hours=1)
+REPORT_LIFE = timedelta(days=400)
+
+EXPIRING = [
+    Expiring("import", "changed_at", UPLOAD_LIFE, only="state = 'receiving'"),
+    Expiring("import", "ended_at", REPORT_LIFE),
+]
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """What an upload asks for, and who asks."""
+
+    district: str
+    author: str
+    dry_run: bool
+    baseline: bool
+    as_of: datetime
+    file_name: str | None
+    now: datetime
+    cause: Cause
+
+
+class Threshold(msgspec.Struct, frozen=True):
+    """Above which a second person is needed, and what the import comes to."""
+
+    enrolled: int
+    withdrawn: int
+    renumbered: int
+    approval_above: int
+    approval_above_percent: int
+    exceeded: bool
+
+
+class Import(msgspec.Struct, frozen=True, kw_only=True):
+    """An import as its district sees it.
+
+    `state`: received, awaiting_approval, applying, done, refused (with `reason` and `details`) or cancelled. `counts`:
+    persons by what the export means for them; one person may count as several kinds. `applied`: rows of the report by
+    what became of them. `problems`: rows that were not taken, by reason.
+    """
+
+    import_id: UUID
+    state: str
+    dry_run: bool
+    baseline: bool
+    as_of: datetime
+    received_at: datetime
+    ended_at: datetime | None
+    file_name: str | None
+    bytes: int
+    sha256: str
+    version: str | None
+    mode: str | None
+    source: str | None
+    author: str
+    approved_by: str | None
+    reason: str | None
+    details: dict[str, Any]
+    counts: dict[str, int]
+    problems: dict[str, int]
+    passed_over: dict[str, int]
+    threshold: Threshold | None
+    total: int
+    done: int
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """What the export means for one person; `n` is where to go on from. `state`: planned, applied, overtaken (something
+    newer had been said) or refused. `before` is what was on file, `after` what the export says; None: nothing."""
+
+    n: int
+    kinds: list[str]
+    state: str
+    source_id: str
+    file: str | None
+    line: int | None
+    before: dict[str, str | None] | None
+    after: dict[str, str | None]
+    reason: str | None
+    details: dict[str, Any]
+
+
+class Problem(Flaw, frozen=True, kw_only=True):
+    """What is wrong with a row of a file; `n` is where to go on from."""
+
+    n: int
+
+
+# ------------------------------------------------------------------ receiving
+
+
+async def begin(db: Database, asked: Asked) -> UUID:
+    """A place for an upload. Raises Rejected `as_of_in_future`, `import_running`."""
+    if asked.as_of > asked.now:
+        raise Rejected("as_of_in_future", now=asked.now)
+    import_id = uuid4()
+    async with db.transaction() as conn:
+        if running := await conn.fetchval(sql.open_import, asked.district):
+            raise Rejected("import_running", import_id=running)
+        await conn.execute(
+            sql.begin_import, import_id, asked.district, asked.dry_run, asked.baseline, asked.as_of, asked.now,
+            asked.file_name, asked.author, asked.cause.correlation_id,
+        )  # fmt: skip
+    return import_id
+
+
+async def store(db: Database, import_id: UUID, pieces: AsyncIterator[bytes]) -> tuple[int, bytes]:
+    """Keeps the file piece by piece, each in a transaction of its own; its size and digest."""
+    digest, size, n = hashlib.sha256(), 0, 0
+    async for piece in pieces:
+        async with db.connection() as conn:
+            await conn.execute(sql.insert_piece, import_id, n, piece)
+        digest.update(piece)
+        size, n = size + len(piece), n + 1
+    return size, digest.digest()
+
+
+async def received(conn: Connection, import_id: UUID, size: int, digest: bytes, now: datetime) -> None:
+    """The file is whole: the worker takes it up. Raises Rejected `import_running` when another was faster."""
+    try:
+        await conn.execute(sql.receive_import, import_id, size, digest, now)
+    except asyncpg.UniqueViolationError:
+        raise Rejected("import_running") from None
+
+
+async def discard(db: Database, import_id: UUID) -> None:
+    """An upload that came to nothing leaves nothing."""
+    async with db.connection() as conn:
+        await conn.execute(sql.discard_import, import_id)
+
+
+# ------------------------------------------------------------------ asking, approving, cancelling
+
+
+async def show(conn: Connection, policy: Policy, import_id: UUID) -> Import:
+    """Raises Rejected `import_unknown`."""
+    return _seen(await _found(conn, sql.find_import, policy.district, import_id), policy)
+
+
+async def recent(conn: Connection, policy: Policy) -> list[Import]:
+    """The last imports of a district, the newest first."""
+    return [_seen(row, policy) for row in await conn.fetch(sql.recent_imports, policy.district, LISTED)]
+
+
+async def changes(
+    conn: Connection, district: str, import_id: UUID, *, kind: str | None, state: str | None, after: int
+) -> list[Change]:
+    """One page of what an import means, person by person. Raises Rejected `import_unknown`."""
+    await _found(conn, sql.find_import, district, import_id)
+    return [_change(row) for row in await conn.fetch(sql.changes_of, import_id, after, PAGE, kind, state)]
+
+
+async def problems(conn: Connection, district: str, import_id: UUID, *, after: int) -> list[Problem]:
+    """One page of what is wrong with rows. Raises Rejected `import_unknown`."""
+    await _found(conn, sql.find_import, district, import_id)
+    rows = await conn.fetch(sql.flaws_of, import_id, after, PAGE)
+    return [msgspec.convert({"n": row["n"]} | row["flaw"], Problem) for row in rows]
+
+
+async def approve(
+    conn: Connection, district: str, import_id: UUID, *, approver: str, human: bool, now: datetime
+) -> None:
+    """A second person lets an import go on. Said twice, it is done once. Raises Rejected `import_unknown`,
+    `import_ended`, `person_required`, `approver_is_author`."""
+    row = await _found(conn, sql.find_import_locked, district, import_id)
+    if row["state"] in ("refused", "cancelled"):
+        raise Rejected("import_ended", state=row["state"])
+    if row["state"] == "awaiting_approval":
+        decider.approve_import(row["author"], approver, human=human)
+        await conn.execute(sql.approve_import, import_id, approver, now)
+
+
+async def cancel(conn: Connection, district: str, import_id: UUID, *, now: datetime) -> None:
+    """Stops an import where it is; what was applied stays. Raises Rejected `import_unknown`, `import_ended`."""
+    row = await _found(conn, sql.find_import_locked, district, import_id)
+    if row["state"] in ("done", "refused"):
+        raise Rejected("import_ended", state=row["state"])
+    await end(conn, import_id, "cancelled", now=now)
+
+
+async def end(
+    conn: Connection,
+    import_id: UUID,
+    state: str,
+    *,
+    reason: str | None = None,
+    details: Mapping[str, Any] | None = None,
+    now: datetime,
+) -> None:
+    """The report stays; the file, and rows about people for whom nothing changes, go."""
+    await conn.execute(sql.end_import, import_id, state, reason, details or {}, now)
+    await conn.execute(sql.delete_pieces, import_id)
+    await conn.execute(sql.delete_unchanged, import_id)
+
+
+async def _found(conn: Connection, query: str, district: str, import_id: UUID) -> Row:
+    row = await conn.fetchrow(query, import_id, district)
+    if row is None:
+        raise Rejected("import_unknown")
+    return row
+
+
+def _seen(row: Row, policy: Policy) -> Import:
+    counts: dict[str, int] = dict(row["counts"])
+    enrolled = counts.pop("enrolled_before", None)
+    figures = None if enrolled is None else threshold(counts, enrolled, policy)
+    counts.pop("renumbered_enrolled", None)
+    problems = {k.removeprefix("flaw:"): counts.pop(k) for k in list(counts) if k.startswith("flaw:")}
+    shown = {field: row[field] for field in Import.__struct_fields__ if field in row.keys()}  # noqa: SIM118
+    sha256 = (row["sha256"] or b"").hex()
+    return Import(**shown | {"counts": counts, "problems": problems, "threshold": figures, "sha256": sha256})
+
+
+def threshold(counts: Mapping[str, int], enrolled: int, policy: Policy) -> Threshold:
+    """How the figures of an import stand to what its district lets pass without a second person."""
+    withdrawn, renumbered = counts.get("withdrawn", 0), counts.get("renumbered_enrolled", 0)
+    rule = policy.imports
+    exceeded = any(decider.needs_second_person(n, enrolled, policy) for n in (withdrawn, renumbered))
+    return Threshold(
+        enrolled, withdrawn, renumbered, rule.approval_above, rule.approval_above_percent, exceeded
+    )
+
+
+def _change(row: Row) -> Change:
+    fields = ("number", "last_name", "first_name", "school", "grade", "gone")
+    return Change(
+        n=row["n"],
+        kinds=row["kinds"],
+        state=row["state"],
+        source_id=row["source_id"],
+        file=row["file"],
+        line=row["line"],
+        before=row["before"],
+        after={field: row[field] for field in fields if row[field] is not None},
+        reason=row["reason"],
+        details=row["details"] or {},
+    )

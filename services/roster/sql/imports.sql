@@ -1,0 +1,177 @@
+-- name: open_import
+SELECT import_id FROM import WHERE district = $1 AND state IN ('received', 'awaiting_approval', 'applying')
+
+-- name: begin_import
+INSERT INTO import (import_id, district, state, dry_run, baseline, as_of, received_at, file_name, author,
+                    correlation_id, changed_at)
+VALUES ($1, $2, 'receiving', $3, $4, $5, $6, $7, $8, $9, $6)
+
+-- name: insert_piece
+INSERT INTO import_piece (import_id, n, content) VALUES ($1, $2, $3)
+
+-- name: receive_import
+UPDATE import SET state = 'received', bytes = $2, sha256 = $3, changed_at = $4
+WHERE import_id = $1 AND state = 'receiving'
+
+-- name: discard_import
+DELETE FROM import WHERE import_id = $1 AND state = 'receiving'
+
+-- name: find_import
+SELECT * FROM import WHERE import_id = $1 AND district = $2 AND state <> 'receiving'
+
+-- name: find_import_locked
+SELECT * FROM import WHERE import_id = $1 AND district = $2 AND state <> 'receiving' FOR UPDATE
+
+-- name: recent_imports
+SELECT * FROM import WHERE district = $1 AND state <> 'receiving' ORDER BY seq DESC LIMIT $2
+
+-- name: flaws_of
+SELECT n, flaw FROM import_flaw WHERE import_id = $1 AND n > $2 ORDER BY n LIMIT $3
+
+-- name: changes_of
+SELECT * FROM import_row
+WHERE import_id = $1 AND n > $2 AND kinds <> '{}' AND ($4::text IS NULL OR $4 = ANY(kinds))
+      AND ($5::text IS NULL OR state = $5)
+ORDER BY n LIMIT $3
+
+-- name: rows_by_state
+SELECT state, count(*) FROM import_row WHERE import_id = $1 AND kinds <> '{}' GROUP BY state
+
+-- name: approve_import
+UPDATE import SET state = 'applying', approved_by = $2, changed_at = $3 WHERE import_id = $1
+
+-- name: end_import
+UPDATE import SET state = $2, reason = $3, details = $4, changed_at = $5, ended_at = $5
+WHERE import_id = $1 AND ended_at IS NULL
+
+-- name: delete_pieces
+DELETE FROM import_piece WHERE import_id = $1
+
+-- name: delete_unchanged
+DELETE FROM import_row WHERE import_id = $1 AND kinds = '{}'
+
+-- name: forget_reports
+-- The last bulk export that was applied stays: older ones are refused by it.
+DELETE FROM import
+WHERE district = $1 AND ended_at IS NOT NULL
+      AND seq <= (SELECT seq FROM import WHERE district = $1 AND ended_at IS NOT NULL ORDER BY seq DESC OFFSET $2 LIMIT 1)
+      AND seq IS DISTINCT FROM
+          (SELECT max(seq) FROM import WHERE district = $1 AND mode = 'bulk' AND NOT dry_run AND done > 0)
+
+-- name: take_lock
+SELECT pg_try_advisory_lock(hashtext('homeroom-imports'))
+
+-- name: next_import
+SELECT * FROM import WHERE state IN ('received', 'applying') AND district = ANY($1::text[]) ORDER BY seq LIMIT 1
+
+-- name: pieces
+SELECT content FROM import_piece WHERE import_id = $1 AND n = $2
+
+-- name: count_crash
+UPDATE import SET crashes = crashes + 1 WHERE import_id = $1 RETURNING crashes
+
+-- name: last_queued
+SELECT coalesce(max(seq), 0) FROM outbox
+
+-- name: behind
+-- Whether the read model lacks something that had been recorded when outbox row $1 was the last.
+SELECT EXISTS (SELECT FROM outbox WHERE seq <= $1) OR EXISTS (
+    SELECT FROM publication AS sent
+    LEFT JOIN checkpoint AS seen ON seen.consumer = $2 AND seen.topic = $3 AND seen.part = sent.part
+    WHERE coalesce(seen.next_offset, 0) <= sent.last_offset
+)
+
+-- name: newest_bulk
+SELECT max(as_of) FROM import
+WHERE district = $1 AND mode = 'bulk' AND NOT dry_run AND (done > 0 OR state = 'done') AND import_id <> $2
+
+-- name: stage
+CREATE TEMPORARY TABLE staged (
+    file text, line integer, source_id text, number text, last_name text, first_name text, school text, grade text,
+    gone text, partial boolean, flawed boolean
+) ON COMMIT DROP
+
+-- name: stage_absent
+-- Whom exports have named and this one does not, not even in a row that could not be read.
+INSERT INTO staged (source_id, gone, partial, flawed)
+SELECT person.source_id, $3, false, false FROM person
+WHERE person.district = $1 AND person.enrollments @> $2
+      AND NOT EXISTS (SELECT FROM staged WHERE staged.source_id = person.source_id)
+
+-- name: analyze_staged
+ANALYZE staged
+
+-- name: plan
+-- What each staged row means beside what is on file. Who leaves comes first, so that their numbers are free for others.
+INSERT INTO import_row (import_id, n, file, line, source_id, number, last_name, first_name, school, grade, gone, partial,
+                        kinds, version, before, state)
+SELECT $1, row_number() OVER (ORDER BY kinds = '{}', kinds @> '{withdrawn}' DESC, line, source_id),
+       file, line, source_id, number, last_name, first_name, school, grade, gone, partial, kinds, version,
+       CASE WHEN kinds <> '{}' THEN before END, 'planned'
+FROM (
+    SELECT s.*, p.version,
+        CASE WHEN p.person_id IS NOT NULL THEN jsonb_build_object(
+            'number', p.number, 'last_name', p.last_name, 'first_name', p.first_name,
+            'school', p.school, 'grade', p.grade, 'status', p.status) END AS before,
+        CASE
+        WHEN p.person_id IS NULL THEN '{added}'
+        WHEN s.gone IS NOT NULL THEN CASE WHEN p.status = 'enrolled' THEN '{withdrawn}' ELSE '{}'::text[] END
+        ELSE array_remove(ARRAY[
+            CASE WHEN NOT s.partial AND p.status = 'withdrawn' THEN 'returned' END,
+            CASE WHEN s.last_name <> p.last_name OR s.first_name <> p.first_name THEN 'corrected' END,
+            CASE WHEN s.number <> p.number THEN 'renumbered' END,
+            CASE WHEN s.school <> coalesce(p.school, '') OR s.grade <> coalesce(p.grade, '') THEN 'moved' END,
+            CASE WHEN NOT s.partial AND NOT p.enrollments @> $3 THEN 'linked' END,
+            CASE WHEN $5 AND NOT s.partial AND NOT p.enrollments @> $4 THEN 'baseline' END
+        ], NULL) END AS kinds
+    FROM staged AS s LEFT JOIN person AS p ON p.district = $2 AND p.source_id = s.source_id
+    WHERE NOT s.flawed AND (p.person_id IS NOT NULL OR (s.gone IS NULL AND NOT s.partial))
+) AS found
+
+-- name: count_kinds
+SELECT kind, count(*) FROM import_row, unnest(kinds) AS kind WHERE import_id = $1 GROUP BY kind
+
+-- name: count_plan
+SELECT count(*) FILTER (WHERE kinds = '{}' AND gone IS NULL) AS unchanged,
+       count(*) FILTER (WHERE kinds @> '{renumbered}' AND before ->> 'status' = 'enrolled') AS renumbered,
+       count(*) AS total
+FROM import_row WHERE import_id = $1
+
+-- name: count_beside
+-- What the report says beside the changes: the enrolled of the district, those of them whom no export has named, rows
+-- about people who are unknown and no students, and how many pupils of this export share their number with another.
+SELECT
+    (SELECT count(*) FROM person WHERE district = $1 AND status = 'enrolled') AS enrolled,
+    (SELECT count(*) FROM person WHERE district = $1 AND status = 'enrolled' AND NOT enrollments @> $2
+        AND NOT EXISTS (SELECT FROM staged WHERE staged.source_id = person.source_id)) AS never_exported,
+    (SELECT count(*) FROM staged WHERE NOT flawed AND (gone IS NOT NULL OR partial)
+        AND NOT EXISTS (SELECT FROM person WHERE district = $1 AND person.source_id = staged.source_id)) AS unknown,
+    (SELECT coalesce(sum(n), 0)::bigint FROM (
+        SELECT count(*) AS n FROM staged WHERE gone IS NULL AND NOT flawed AND number IS NOT NULL
+        GROUP BY number HAVING count(*) > 1) AS shared) AS shared_numbers
+
+-- name: insert_flaws
+INSERT INTO import_flaw (import_id, n, flaw)
+SELECT $1, n, flaw FROM unnest($2::jsonb[]) WITH ORDINALITY AS found (flaw, n)
+
+-- name: record_plan
+UPDATE import SET state = $2, version = $3, mode = $4, source = $5, counts = $6, passed_over = $7, total = $8,
+                  reason = $9, details = $10, changed_at = $11::timestamptz, ended_at = CASE WHEN $2 = 'done' THEN $11::timestamptz END
+WHERE import_id = $1 AND state = 'received'
+
+-- name: applying_locked
+SELECT * FROM import WHERE import_id = $1 AND state = 'applying' FOR UPDATE
+
+-- name: next_rows
+SELECT * FROM import_row WHERE import_id = $1 AND state = 'planned' ORDER BY n LIMIT $2
+
+-- name: settle_rows
+UPDATE import_row SET state = settled.state, reason = settled.reason, details = settled.details
+FROM unnest($2::integer[], $3::text[], $4::text[], $5::jsonb[]) AS settled (n, state, reason, details)
+WHERE import_row.import_id = $1 AND import_row.n = settled.n
+
+-- name: delete_rows
+DELETE FROM import_row WHERE import_id = $1 AND n = ANY($2::integer[])
+
+-- name: record_progress
+UPDATE import SET done = done + $2, changed_at = $3 WHERE import_id = $1

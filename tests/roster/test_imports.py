@@ -1,0 +1,440 @@
+"""A district's exports, from the upload over HTTP to the report, through the whole service."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import asyncpg
+import msgspec
+import pytest
+
+from services.roster.imports import sql as import_queries
+from shared import clock
+from shared.messages import rfc3339
+from tests.roster.conftest import Roster
+from tests.roster.exports import Pupil, pupils, write_export, write_zip
+from tests.roster.given import cloud_event
+
+ZIP = {"Content-Type": "application/zip"}
+ENDED = ("done", "refused", "cancelled", "awaiting_approval")
+PATIENCE_S = 20
+
+
+class District:
+    """An SIS that exports, and what Homeroom makes of it."""
+
+    def __init__(self, roster: Roster, folder: Path, dsn: str) -> None:
+        self.roster, self.folder, self.dsn = roster, folder, dsn
+
+    def export(self, students: Sequence[Pupil], **given: Any) -> bytes:
+        return write_export(self.folder / "export.zip", students, **given).read_bytes()
+
+    async def upload(self, content: bytes, query: str = "", **given: Any) -> tuple[int, Any]:
+        headers = ZIP | given.pop("headers", {})
+        return await self.roster.ask("POST", f"/imports{query}", data=content, headers=headers, **given)
+
+    async def take(self, students: Sequence[Pupil], query: str = "", **given: Any) -> Any:
+        """Import these students; the import as it stands when nothing goes on any more."""
+        asking = {name: given.pop(name) for name in ("scope", "sub", "headers") if name in given}
+        status, body = await self.upload(self.export(students, **given), query, **asking)
+        assert status == 202, body
+        return await self.ended(body["import_id"])
+
+    async def ended(self, import_id: str, *states: str) -> Any:
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                status, body = await self.roster.ask("GET", f"/imports/{import_id}")
+                assert status == 200, body
+                if body["state"] in (states or ENDED):
+                    return body
+                await asyncio.sleep(0.05)
+
+    async def changes(self, shown: Any, query: str = "") -> list[Any]:
+        _, body = await self.roster.ask("GET", f"/imports/{shown['import_id']}/changes{query}")
+        return list(body["changes"])
+
+    async def problems(self, shown: Any) -> list[Any]:
+        _, body = await self.roster.ask("GET", f"/imports/{shown['import_id']}/problems")
+        return list(body["problems"])
+
+    async def rows(self, query: str, *args: Any) -> list[Any]:
+        conn = await asyncpg.connect(self.dsn)
+        try:
+            return [tuple(row) for row in await conn.fetch(query, *args)]
+        finally:
+            await conn.close()
+
+    async def told(self, pupil: Pupil) -> list[str]:
+        """The types of what is recorded of a pupil."""
+        rows = await self.rows(
+            "SELECT type FROM event JOIN identity ON stream_id = person_id WHERE source_id = $1 ORDER BY version",
+            pupil.source_id,
+        )
+        return [row[0] for row in rows]
+
+    async def person(self, pupil: Pupil, **expected: Any) -> Any:
+        """The pupil as the help desk sees them, once the read model says what is expected."""
+
+        def good(status: int, body: Any) -> bool:
+            return any(fits(p) for p in body["persons"])
+
+        def fits(person: Any) -> bool:
+            return person["source_id"] == pupil.source_id and expected.items() <= person.items()
+
+        body = await self.roster.until(f"/persons?number={pupil.number}", good, scope="desk")
+        return next(p for p in body["persons"] if fits(p))
+
+
+@pytest.fixture
+async def district(roster: Roster, tmp_path: Path, database: str) -> District:
+    return District(roster, tmp_path, database)
+
+
+def change(pupil: Pupil, **fields: Any) -> Pupil:
+    return msgspec.structs.replace(pupil, **fields)
+
+
+def some(counts: dict[str, int]) -> dict[str, int]:
+    """The figures that are not 0."""
+    return {what: n for what, n in counts.items() if n}
+
+
+def ago(**before: float) -> str:
+    return rfc3339(clock.now() - timedelta(**before)).replace("+", "%2B")
+
+
+# --- What an export means
+
+
+async def test_new_pupils_are_enrolled(district: District) -> None:
+    ada, bob = pupils(2)
+    shown = await district.take([ada, bob], "?file_name=monday.zip")
+    assert (shown["state"], shown["mode"], shown["version"]) == ("done", "bulk", "1.2")
+    assert some(shown["counts"]) == {"added": 2}
+    assert (shown["file_name"], shown["author"], shown["done"]) == ("monday.zip", "roster:write", 2)
+    person = await district.person(ada, status="enrolled")
+    assert (person["last_name"], person["first_name"]) == (ada.last_name, ada.first_name)
+    assert (person["school"], person["grade"]) == (ada.school_name, ada.grade)
+    assert person["basis"] == shown["received_at"]
+    changes = await district.changes(shown)
+    assert {c["source_id"]: (c["kinds"], c["state"], c["before"]) for c in changes} == {
+        ada.source_id: (["added"], "applied", None),
+        bob.source_id: (["added"], "applied", None),
+    }
+    assert all(c["file"] == "users.csv" and c["line"] > 1 for c in changes)
+
+
+async def test_the_same_export_again_writes_no_event_but_confirms(district: District) -> None:
+    """What was said before the second export no longer undoes what it confirmed."""
+    [ada] = pupils(1)
+    between = await _import_twice(district, ada)
+    late = cloud_event("StudentCorrected", source_id=ada.source_id, first_name="Late", time=between)
+    status, body = await district.roster.publish(late)
+    assert (status, body["results"][0]["state"]) == (202, "unchanged")
+    assert await district.told(ada) == ["StudentEnrolled"]
+
+
+async def _import_twice(district: District, ada: Pupil) -> datetime:
+    await district.take([ada])
+    between = clock.now()
+    shown = await district.take([ada])
+    assert some(shown["counts"]) == {"unchanged": 1}
+    assert (shown["total"], shown["done"]) == (1, 1)
+    assert await district.changes(shown) == []
+    return between
+
+
+async def test_each_change_is_a_fact_of_its_own(district: District) -> None:
+    ada, bob, cyd, dee = pupils(4)
+    await district.take([ada, bob, cyd, dee])
+    shown = await district.take(
+        [
+            change(ada, first_name="Adelaide"),
+            change(bob, number="7654321"),
+            change(cyd, school=(cyd.school + 1) % 60),
+            dee,
+        ]
+    )
+    assert shown["state"] == "awaiting_approval"  # one of four renumbered
+    assert await district.roster.ask(
+        "POST", f"/imports/{shown['import_id']}/approval", sub="other", human=True
+    )
+    shown = await district.ended(shown["import_id"], "done")
+    assert some(shown["counts"]) == {"corrected": 1, "renumbered": 1, "moved": 1, "unchanged": 1}
+    assert (await district.told(ada))[1:] == ["NameCorrected"]
+    assert (await district.told(bob))[1:] == ["NumberChanged"]
+    assert (await district.told(cyd))[1:] == ["PlacementChanged"]
+    assert (await district.told(dee))[1:] == []
+    [renumbered] = await district.changes(shown, "?kind=renumbered")
+    assert (renumbered["before"]["number"], renumbered["after"]["number"]) == (bob.number, "7654321")
+
+
+async def test_two_pupils_whose_numbers_were_swapped(district: District) -> None:
+    ada, bob, *others = pupils(50)
+    await district.take([ada, bob, *others])
+    swapped = [change(ada, number=bob.number), change(bob, number=ada.number)]
+    shown = await district.take([*swapped, *others])
+    assert (shown["state"], shown["counts"]["renumbered"], shown["counts"]["shared_numbers"]) == (
+        "done",
+        2,
+        0,
+    )
+    for pupil in swapped:
+        await district.person(pupil, number=pupil.number)
+
+
+async def test_who_left_is_withdrawn_and_returns_with_the_old_basis(district: District) -> None:
+    ada, *others = pupils(30)
+    first = await district.take([ada, *others])
+    shown = await district.take(others)
+    assert some(shown["counts"]) == {"withdrawn": 1, "unchanged": 29}
+    person = await district.person(ada, status="withdrawn")
+    assert (person["reason"], person["withdrawn_at"]) == ("absent", shown["as_of"])
+    again = await district.take(others)  # missed again, and nothing is told again
+    assert some(again["counts"]) == {"unchanged": 29}
+    shown = await district.take([ada, *others])
+    assert some(shown["counts"]) == {"returned": 1, "unchanged": 29}
+    person = await district.person(ada, status="enrolled")
+    assert person["basis"] == first["received_at"]
+    assert await district.told(ada) == ["StudentEnrolled", "StudentWithdrawn", "StudentEnrolled"]
+
+
+async def test_who_is_disabled_leaves_and_a_number_is_given_again(district: District) -> None:
+    ada, *others = pupils(30)
+    [new] = [change(pupils(31)[-1], number=ada.number)]
+    await district.take([ada, *others])
+    shown = await district.take([change(ada, enabled=False), new, *others])
+    assert some(shown["counts"]) == {"withdrawn": 1, "added": 1, "unchanged": 29}
+    assert (await district.person(ada, status="withdrawn"))["reason"] == "disabled"
+    await district.person(new, status="enrolled")
+
+
+async def test_a_delta_says_nothing_of_those_who_are_not_in_it(district: District) -> None:
+    ada, bob, *others = pupils(40)
+    await district.take([ada, bob, *others])
+    shown = await district.take(
+        [change(ada, first_name="Adelaide"), change(bob, status="tobedeleted")], mode="delta"
+    )
+    assert (shown["mode"], shown["state"]) == ("delta", "done")
+    assert some(shown["counts"]) == {"corrected": 1, "withdrawn": 1}
+    assert (await district.person(bob, status="withdrawn"))["reason"] == "tobedeleted"
+
+
+async def test_pupils_who_came_another_way_are_linked_and_never_missed(district: District) -> None:
+    """An export takes nobody away whom no export has named."""
+    ada, bob = pupils(2)
+    for pupil in (ada, bob):
+        said = {n: getattr(pupil, n) for n in ("source_id", "number", "last_name", "first_name")}
+        said |= {"school": pupil.school_name, "grade": pupil.grade}
+        await district.roster.publish(cloud_event(**said, time=clock.now()))
+    shown = await district.take([ada])
+    assert some(shown["counts"]) == {"linked": 1}
+    assert shown["passed_over"]["never_exported"] == 1
+    await district.person(bob, status="enrolled")
+    assert some((await district.take([ada]))["counts"]) == {"unchanged": 1}
+
+
+async def test_an_operator_takes_pupils_as_baseline(district: District) -> None:
+    [ada] = pupils(1)
+    status, body = await district.upload(district.export([ada]), "?baseline")
+    assert (status, body["reason"]) == (403, "scope_missing")
+    await district.take([ada])
+    shown = await district.take([ada], "?baseline", scope="operator")
+    assert some(shown["counts"]) == {"baseline": 1}
+    await district.person(ada, baseline=True)
+
+
+async def test_what_was_said_after_the_export_was_made_is_newer(district: District) -> None:
+    ada, *others = pupils(30)
+    await district.take([ada, *others], f"?as_of={ago(hours=3)}")
+    renamed = cloud_event("StudentCorrected", source_id=ada.source_id, first_name="Newer", time=clock.now())
+    await district.roster.publish(renamed)
+    back = cloud_event("StudentWithdrawn", source_id=others[0].source_id, time=clock.now())
+    await district.roster.publish(back)
+    shown = await district.take([ada, *others], f"?as_of={ago(hours=1)}")
+    assert some(shown["counts"]) == {"corrected": 1, "returned": 1, "unchanged": 28}
+    assert {c["state"] for c in await district.changes(shown)} == {"overtaken"}
+    assert (await district.told(ada))[-1] == "NameCorrected"
+    await district.person(others[0], status="withdrawn")
+
+
+# --- Dry runs, thresholds, second persons
+
+
+async def test_a_dry_run_reports_and_changes_nothing(district: District) -> None:
+    ada, bob = pupils(2)
+    await district.take([ada])
+    shown = await district.take([change(ada, grade="12" if ada.grade != "12" else "11"), bob], "?dry_run")
+    assert (shown["state"], shown["dry_run"], some(shown["counts"])) == (
+        "done",
+        True,
+        {"added": 1, "moved": 1},
+    )
+    assert {c["state"] for c in await district.changes(shown)} == {"planned"}
+    assert await district.told(ada) == ["StudentEnrolled"]
+    assert await district.told(bob) == []
+    assert (await district.take([ada], "?dry_run"))["counts"]["unchanged"] == 1
+
+
+async def test_an_export_that_is_nearly_empty_waits_for_a_second_person(district: District) -> None:
+    everybody = pupils(30)
+    await district.take(everybody)
+    shown = await district.take(everybody[:5], sub="sis")
+    assert (shown["state"], shown["reason"]) == ("awaiting_approval", "threshold_exceeded")
+    assert shown["threshold"] == {
+        "enrolled": 30, "withdrawn": 25, "renumbered": 0,
+        "approval_above": 200, "approval_above_percent": 5, "exceeded": True,
+    }  # fmt: skip
+    path = f"/imports/{shown['import_id']}/approval"
+    for sub, human, reason in (("x", False, "person_required"), ("sis", True, "approver_is_author")):
+        status, body = await district.roster.ask("POST", path, sub=sub, human=human)
+        assert (status, body["reason"]) == (403, reason)
+    await district.person(everybody[-1], status="enrolled")
+    for _ in range(2):
+        status, body = await district.roster.ask("POST", path, sub="ms-lee", human=True)
+        assert (status, body["approved_by"]) == (202, "ms-lee")
+    shown = await district.ended(shown["import_id"], "done")
+    assert shown["done"] == 30
+    await district.person(everybody[-1], status="withdrawn")
+
+
+async def test_an_import_that_waits_can_be_cancelled(district: District) -> None:
+    everybody = pupils(10)
+    await district.take(everybody)
+    shown = await district.take(everybody[:2])
+    status, body = await district.upload(district.export(everybody))
+    assert (status, body["reason"], body["import_id"]) == (409, "import_running", shown["import_id"])
+    path = f"/imports/{shown['import_id']}"
+    assert (await district.roster.ask("DELETE", path))[0] == 204
+    status, body = await district.roster.ask("POST", f"{path}/approval", sub="ms-lee", human=True)
+    assert (status, body["reason"]) == (409, "import_ended")
+    assert (await district.ended(shown["import_id"]))["done"] == 0
+    assert some((await district.take(everybody))["counts"]) == {"unchanged": 10}
+
+
+# --- What is refused
+
+
+async def test_a_row_that_cannot_be_read_is_told_and_spares_its_pupil(district: District) -> None:
+    ada, bob, *others = pupils(40)
+    await district.take([ada, bob, *others])
+    shown = await district.take([change(ada, number="12345"), *others])
+    assert some(shown["counts"]) == {"refused": 1, "withdrawn": 1, "unchanged": 38}
+    assert shown["problems"] == {"number_malformed": 1}
+    [problem] = await district.problems(shown)
+    assert (problem["file"], problem["column"], problem["value"]) == ("users.csv", "identifier", "12345")
+    assert problem["line"] > 1
+    assert problem["details"]["hint"] == "number_length"
+    await district.person(ada, status="enrolled")
+    await district.person(bob, status="withdrawn")
+
+
+async def test_as_long_as_a_row_is_nobodys_nobody_is_absent(district: District) -> None:
+    ada, bob, *others = pupils(40)
+    await district.take([ada, bob, *others])
+    shown = await district.take([change(ada, source_id=""), *others], origin="campus")
+    assert some(shown["counts"]) == {"refused": 1, "unchanged": 38}
+    assert shown["passed_over"]["anonymous"] == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(b"no zip", "archive_invalid"), (b"", "archive_invalid"), (None, "manifest_invalid")],
+)
+async def test_a_file_that_is_no_export_is_refused_whole(
+    district: District, content: bytes | None, reason: str
+) -> None:
+    if content is None:
+        content = write_zip(district.folder / "x.zip", {"users.csv": "a,b\n"}).read_bytes()
+    status, body = await district.upload(content)
+    assert status == 202
+    shown = await district.ended(body["import_id"])
+    assert (shown["state"], shown["reason"]) == ("refused", reason)
+    assert await district.rows("SELECT FROM import_piece") == []
+    assert (await district.take(pupils(1)))["state"] == "done"
+
+
+async def test_an_older_export_after_a_newer_one_is_refused(district: District) -> None:
+    [ada] = pupils(1)
+    await district.take([ada])
+    shown = await district.take([change(ada, first_name="Older")], f"?as_of={ago(hours=1)}")
+    assert (shown["state"], shown["reason"]) == ("refused", "export_outdated")
+
+
+async def test_what_an_upload_may_not_say(district: District) -> None:
+    export = district.export(pupils(1))
+    for query, status, reason in (
+        (f"?as_of={ago(hours=-1)}", 422, "as_of_in_future"),
+        ("?as_of=2026-08-03T09:14:00", 422, "invalid_query"),
+        ("?dryrun", 422, "invalid_query"),
+    ):
+        answer = await district.upload(export, query)
+        assert (answer[0], answer[1]["reason"]) == (status, reason)
+    answer = await district.upload(export, headers={"Content-Type": "text/csv"})
+    assert (answer[0], answer[1]["reason"]) == (415, "unsupported_media_type")
+    assert await district.rows("SELECT FROM import") == []
+
+
+# --- Repeats, races, breaks
+
+
+async def test_a_repeat_under_the_same_key_is_one_import(district: District) -> None:
+    export, headers = district.export(pupils(1)), {"Idempotency-Key": "monday"}
+    status, first = await district.upload(export, headers=headers)
+    assert status == 202
+    await district.ended(first["import_id"])
+    status, second = await district.upload(export, headers=headers)
+    assert (status, second["import_id"]) == (202, first["import_id"])
+    status, body = await district.upload(district.export(pupils(2)), headers=headers)
+    assert (status, body["reason"]) == (422, "idempotency_key_reused")
+    assert len(await district.rows("SELECT FROM import")) == 1
+
+
+async def test_of_two_uploads_at_once_one_is_taken(district: District) -> None:
+    export = district.export(pupils(300))
+    answers = await asyncio.gather(*(district.upload(export) for _ in range(4)))
+    assert sorted(status for status, _ in answers) == [202, 409, 409, 409]
+    assert {body["reason"] for status, body in answers if status == 409} == {"import_running"}
+    [taken] = [body for status, body in answers if status == 202]
+    await district.ended(taken["import_id"])
+    assert len(await district.rows("SELECT FROM import")) == 1
+
+
+async def test_an_upload_that_breaks_off_leaves_nothing(district: District) -> None:
+    async def half() -> AsyncIterator[bytes]:
+        yield b"x" * 3_000_000
+        raise ConnectionResetError
+
+    with pytest.raises(aiohttp.ClientError):
+        await district.upload(half())  # type: ignore[arg-type]
+    async with asyncio.timeout(10):
+        while await district.rows("SELECT FROM import UNION ALL SELECT FROM import_piece"):
+            await asyncio.sleep(0.05)
+
+
+async def test_of_an_import_that_has_ended_only_its_report_stays(district: District) -> None:
+    everybody = pupils(3)
+    for n in (1, 2, 3):
+        await district.take(everybody[:n])
+    left = "SELECT FROM import_piece UNION ALL SELECT FROM import_row WHERE kinds = '{}'"
+    assert await district.rows(left) == []
+    listed = (await district.roster.ask("GET", "/imports"))[1]["imports"]
+    assert [some(each["counts"]) for each in listed] == [
+        {"added": 1, "unchanged": 2},
+        {"added": 1, "unchanged": 1},
+        {"added": 1},
+    ]
+
+
+async def test_reports_go_when_there_are_too_many_but_for_the_last_whole_export(district: District) -> None:
+    ada, bob = pupils(2)
+    await district.take([ada, bob])
+    for grade in ("01", "02", "03"):
+        await district.take([change(ada, grade=grade)], mode="delta")
+    forget = import_queries.forget_reports
+    await district.rows(forget, "ccps", 2)
+    assert await district.rows("SELECT mode FROM import ORDER BY seq") == [("bulk",), ("delta",), ("delta",)]
+    assert len(await district.rows("SELECT FROM import_row WHERE kinds = '{added}'")) == 2
