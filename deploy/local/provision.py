@@ -1,7 +1,6 @@
 """What the services need before and after they start: databases, keys, clients, the sample district."""
 
 import asyncio
-import os
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -9,18 +8,20 @@ from urllib.parse import quote, urlsplit, urlunsplit
 import aiohttp
 import asyncpg
 import msgspec
-from aiokafka.errors import KafkaError
 
 from deploy.local import sample
-from deploy.local.state import DISTRICT, SERVICES, Credentials, Files
+from deploy.local.state import DISTRICT, Credentials, Files
 from deploy.prepare import OPERATOR, prepare
-from services.cli.client import Client, Failed, Homeroom, Site
+from services.cli.client import SERVICES, Client, Failed, Homeroom, Site
+from shared.errors import Unavailable
+from shared.kafka import producing, unavailable_when_lost
+from shared.messages import ingress_topic
+from shared.settings import Settings
 
 CLIENTS = {"sis": ["roster:write"], "portal": ["introspect"], "desk": ["desk"], "desk2": ["desk"]}
 PEOPLE = ("desk", "desk2")  # two, since a long reset takes a second person
 CATCH_UP_POLL_S, CATCH_UP_PATIENCE_S = 0.2, 180.0
 PUBLISH_TRIES = 3
-TOPIC_PREFIX = os.environ.get("HOMEROOM_TOPIC_PREFIX", "homeroom")
 
 
 def database_dsn(superuser_dsn: str, service: str, password: str) -> str:
@@ -113,13 +114,16 @@ async def _behind(homeroom: Homeroom, service: str) -> int:
     return int(found["relay"]["pending"]) + (sum(lags) if lags else 1)
 
 
-async def publish_sample(bootstrap: str) -> None:
+async def publish_sample(settings: Settings) -> None:
     """The sample district, as CloudEvents on the district's ingress topic; publishing it again is harmless."""
+    topic = ingress_topic(settings.topic_prefix, DISTRICT)
     for attempt in range(1, PUBLISH_TRIES + 1):
         try:
-            await sample.publish(bootstrap, TOPIC_PREFIX)
+            async with producing(settings) as producer:
+                with unavailable_when_lost():
+                    await sample.publish(producer, topic)
             return
-        except KafkaError:
+        except Unavailable:
             if attempt == PUBLISH_TRIES:
                 raise
             await asyncio.sleep(attempt)

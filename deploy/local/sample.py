@@ -10,13 +10,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid5
 
-import msgspec
 from aiokafka import AIOKafkaProducer
 
+from services.cli.pupil import cloud_event, kafka_record
 from shared import clock
-from shared.messages import ingress_topic, rfc3339
+from shared.messages import rfc3339
 
-DISTRICT = "ccps"
 PUPILS = 2000
 SEED = 20260803
 SOURCE = "/sample/sis"
@@ -101,48 +100,30 @@ def _name(dice: random.Random, index: int, usual: list[str], awkward: tuple[str,
 
 
 def events(anchor: datetime) -> list[dict[str, Any]]:
-    """The same as structured CloudEvents."""
+    """The same as CloudEvents."""
     return [
-        {
-            "specversion": "1.0",
-            "id": str(uuid5(_NAMESPACE, f"{rfc3339(anchor)} {data['source_id']}")),
-            "source": SOURCE,
-            "type": "StudentEnrolled",
-            "subject": data["source_id"],
-            "time": data["entered_at"],
-            "datacontenttype": "application/json",
-            "data": data,
-        }
+        cloud_event(
+            "StudentEnrolled",
+            data,
+            source=SOURCE,
+            now=datetime.fromisoformat(data["entered_at"]),
+            event_id=str(uuid5(_NAMESPACE, f"{rfc3339(anchor)} {data['source_id']}")),
+        )
         for data in pupils(anchor)
     ]
 
 
-async def publish(bootstrap: str, topic_prefix: str = "homeroom", *, anchor: datetime | None = None) -> int:
-    """Publish the district on its ingress topic; how many pupils. `anchor`: the last full hour, unless it is given."""
+async def publish(producer: AIOKafkaProducer, topic: str, *, anchor: datetime | None = None) -> int:
+    """Publish the district on its ingress topic; how many pupils. `anchor`: the last full hour, unless it is given.
+
+    Most go in Kafka's binary mode, some in structured mode, as district systems differ.
+    """
     anchor = anchor or clock.now().astimezone(UTC).replace(minute=0, second=0, microsecond=0)
-    topic = ingress_topic(topic_prefix, DISTRICT)
-    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", enable_idempotence=True, linger_ms=5)
-    await producer.start()
-    try:
-        told = events(anchor)
-        for start in range(0, len(told), SENT_AT_ONCE):
-            sent = [
-                await producer.send(topic, **_record(event, structured=(start + n) % STRUCTURED_EVERY == 0))
-                for n, event in enumerate(told[start : start + SENT_AT_ONCE])
-            ]
-            await asyncio.gather(*sent)
-    finally:
-        await producer.stop()
+    told = events(anchor)
+    for start in range(0, len(told), SENT_AT_ONCE):
+        sent = [
+            await producer.send(topic, **kafka_record(event, structured=(start + n) % STRUCTURED_EVERY == 0))
+            for n, event in enumerate(told[start : start + SENT_AT_ONCE])
+        ]
+        await asyncio.gather(*sent)
     return len(told)
-
-
-def _record(event: dict[str, Any], *, structured: bool) -> dict[str, Any]:
-    """Key, value and headers: most in Kafka's binary mode, some in structured mode, as district systems differ."""
-    key = event["data"]["source_id"].encode()
-    if structured:
-        headers = [("content-type", b"application/cloudevents+json; charset=utf-8")]
-        return {"key": key, "value": msgspec.json.encode(event), "headers": headers}
-    attributes = {name: value for name, value in event.items() if name not in ("data", "datacontenttype")}
-    headers = [(f"ce_{name}", value.encode()) for name, value in attributes.items()]
-    headers.append(("content-type", event["datacontenttype"].encode()))
-    return {"key": key, "value": msgspec.json.encode(event["data"]), "headers": headers}

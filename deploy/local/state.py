@@ -11,9 +11,9 @@ import msgspec
 
 from deploy.local.processes import ProcessRecord
 from deploy.prepare import write_private
+from services.cli.client import SERVICES
 
 PROJECT = Path(__file__).resolve().parents[2]
-SERVICES = ("roster", "claims", "auth")
 DISTRICT = "ccps"
 
 

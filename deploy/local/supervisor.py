@@ -23,7 +23,8 @@ from deploy.local import backing, provision
 from deploy.local.parts import Part, Program, rotate
 from deploy.local.processes import PortTaken, ProcessRecord, free_port
 from deploy.local.service import Service
-from deploy.local.state import SERVICES, Files, PartState, Step, state_dir
+from deploy.local.state import Files, PartState, Step, state_dir
+from services.cli.client import SERVICES
 from shared.log import configure_logging
 
 WANTED_PORTS = {
@@ -144,8 +145,8 @@ class Supervisor:
                 await provision.make_clients(homeroom, self.credentials)
                 self.files.keep(self.credentials)
             if not self.stack.sample:
-                async with self._step("sample district, 2,000 pupils") as step:
-                    await provision.publish_sample(self.stack.kafka)
+                async with self._step("sample district, 2,000 pupils"):
+                    await provision.publish_sample(homeroom.site.settings())
                     self.stack.sample = True
             async with self._step("read models up to date") as step:
                 await provision.caught_up(homeroom, lambda detail: self._detail(step, detail))

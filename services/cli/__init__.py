@@ -4,6 +4,7 @@ Exit status: 0 done, 1 refused or failed with a reason on stderr, 2 wrong usage,
 """
 
 import importlib
+import logging
 import pkgutil
 import sys
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from importlib import metadata
 
 from cyclopts import App, CycloptsError
 
+from services.cli.client import Failed, err, explain
 from shared.errors import Unavailable
 
 PROJECT = "homeroom"
@@ -31,8 +33,9 @@ def main(words: Sequence[str] | None = None) -> None:
     for module in pkgutil.iter_modules(__path__):
         if module.name != "__main__":
             importlib.import_module(f"{__name__}.{module.name}")
-    from services.cli.client import Failed, err, explain
-
+    logging.getLogger("aiokafka").setLevel(
+        logging.CRITICAL
+    )  # it tells of every try; we tell once what is away
     try:
         app(words, exit_on_error=False, print_error=True, result_action="return_value")
     except CycloptsError as error:

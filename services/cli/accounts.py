@@ -10,7 +10,19 @@ from cyclopts import App, Parameter
 from rich.progress import Progress
 
 from services.cli import app
-from services.cli.client import SERVICES, Failed, Homeroom, Json, confirm, connect, out, show, table
+from services.cli.client import (
+    SERVICES,
+    AsJson,
+    Failed,
+    Homeroom,
+    Json,
+    Yes,
+    confirm,
+    connect,
+    out,
+    show,
+    table,
+)
 
 account = App(name="account", help="One pupil's account, as the help desk sees it.")
 person = App(name="person", help="Who is on file.")
@@ -20,11 +32,9 @@ app.command(person)
 app.command(reset)
 
 Person = Annotated[str, Parameter(help="A person's id, username (S0123456) or number (0123456).")]
-AsJson = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON.")]
 Ticket = Annotated[
     str | None, Parameter(name="--ticket", help="The help desk's ticket number, kept with the event.")
 ]
-Yes = Annotated[bool, Parameter(name="--yes", negative="", help="Do it without asking.")]
 
 SERVICE_OF_REFERENCE = {"R": "roster", "C": "claims", "A": "auth"}
 
@@ -44,6 +54,16 @@ async def find_account(homeroom: Homeroom, who: str) -> Json:
     return dict(accounts[0])
 
 
+async def account_path(homeroom: Homeroom, who: str) -> str:
+    """The route of a person's account, the same in claims and in auth."""
+    return f"/accounts/{(await find_account(homeroom, who))['person_id']}"
+
+
+def given(**fields: object) -> Json:
+    """A body of those fields that were said."""
+    return {name: value for name, value in fields.items() if value}
+
+
 @account.command(name="show")
 async def show_account(who: Person, *, json: AsJson = False) -> None:
     """Whether the account is claimed, since when, from when it can be, and what stands in the way."""
@@ -58,20 +78,20 @@ async def waive(
 ) -> None:  # fmt: skip
     """Let this pupil claim at once, without the waiting period."""
     async with connect() as homeroom:
-        path = f"/accounts/{(await find_account(homeroom, who))['person_id']}/waiver"
-        body = {key: value for key, value in (("desk_ticket", ticket), ("reason", reason)) if value}
+        path = await account_path(homeroom, who)
         if revoke:
-            await homeroom.call("desk", "DELETE", "claims", path, query={"desk_ticket": ticket})
+            await homeroom.call("desk", "DELETE", "claims", f"{path}/waiver", query={"desk_ticket": ticket})
         else:
-            await homeroom.call("desk", "PUT", "claims", path, body)
-        show(await homeroom.get("claims", path.removesuffix("/waiver")), as_json=False)
+            body = given(desk_ticket=ticket, reason=reason)
+            await homeroom.call("desk", "PUT", "claims", f"{path}/waiver", body)
+        show(await homeroom.get("claims", path), as_json=False)
 
 
 @account.command
 async def unlock(who: Person, *, ticket: Ticket = None) -> None:
     """Lift the pauses after wrong passwords and wrong answers at once; by themselves they end the next day."""
     async with connect() as homeroom:
-        path = f"/accounts/{(await find_account(homeroom, who))['person_id']}/lockout"
+        path = f"{await account_path(homeroom, who)}/lockout"
         await homeroom.call("desk", "DELETE", "auth", path, query={"desk_ticket": ticket})
         out.print("unlocked")
 
@@ -80,9 +100,8 @@ async def unlock(who: Person, *, ticket: Ticket = None) -> None:
 async def code(who: Person, *, ticket: Ticket = None, json: AsJson = False) -> None:
     """A one-time code with which the pupil sets a new password, in place of the three questions; shown once, here."""
     async with connect() as homeroom:
-        path = f"/accounts/{(await find_account(homeroom, who))['person_id']}/recovery-codes"
-        body = {"desk_ticket": ticket} if ticket else {}
-        show((await homeroom.post("auth", path, body)).body, json)
+        path = f"{await account_path(homeroom, who)}/recovery-codes"
+        show((await homeroom.post("auth", path, given(desk_ticket=ticket))).body, json)
 
 
 @person.command(name="show")
@@ -98,9 +117,7 @@ async def show_person(who: Person, *, json: AsJson = False) -> None:
         persons = found.get("persons", [found])
         if not persons:
             raise Failed("person_unknown", f"nobody has the number {who}")
-        if json:
-            show(persons, json)
-        for each in [] if json else persons:
+        for each in [persons] if json else persons:
             show(each, json)
 
 
@@ -135,8 +152,8 @@ async def reset_accounts(
         if dry_run:
             show(found, json)
             return
-        body = {"desk_ticket": ticket} if ticket else {}
-        answer = await homeroom.post("claims", f"/accounts/{found['person_id']}/resets", body)
+        path = f"/accounts/{found['person_id']}/resets"
+        answer = await homeroom.post("claims", path, given(desk_ticket=ticket))
         await _follow(homeroom, answer.body["batch_id"], json)
 
 
@@ -148,9 +165,7 @@ async def _reset_lines(
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "this is no text in UTF-8"
         raise Failed("file_unreadable", f"{lines}: {why}") from error
-    body: Json = {"lines": [line for line in text.splitlines() if line.strip()]}
-    if ticket:
-        body["desk_ticket"] = ticket
+    body: Json = {"lines": [line for line in text.splitlines() if line.strip()]} | given(desk_ticket=ticket)
     preview = (await homeroom.post("claims", "/reset-batches", body, dry_run="true")).body
     if not as_json:
         table([line | {"as pasted": body["lines"][line["line"] - 1]} for line in preview["lines"]])
@@ -194,10 +209,8 @@ async def approve(
 ) -> None:
     """Approve a reset that somebody else asked for."""
     async with connect() as homeroom:
-        show(
-            (await homeroom.post("claims", f"/reset-batches/{batch}/approval", role=client)).body,
-            as_json=False,
-        )
+        approved = await homeroom.post("claims", f"/reset-batches/{batch}/approval", role=client)
+        show(approved.body, as_json=False)
 
 
 @reset.command
@@ -238,30 +251,15 @@ async def timeline(
     async with connect() as homeroom:
         person_id = (await find_account(homeroom, who))["person_id"]
         parts = await asyncio.gather(*(_history(homeroom, name, person_id, at) for name in SERVICES))
-    events = [event for part in parts for event in part]
-    show(
-        sorted(events, key=lambda event: str(event["time"])),
-        json,
-        "time",
-        "service",
-        "version",
-        "type",
-        "actor_name",
-        "data",
-    )
+    events = sorted((event for part in parts for event in part), key=lambda event: str(event["time"]))
+    show(events, json, "time", "service", "version", "type", "actor_name", "data")
 
 
 async def _history(homeroom: Homeroom, service: str, person_id: str, at: str | None) -> list[Json]:
-    """One service's part, page by page; none where it has not heard of the person."""
-    events: list[Json] = []
-    after: int | None = 0
-    while after is not None:
-        try:
-            page = await homeroom.get(service, f"/persons/{person_id}/timeline", at=at, after=after)
-        except Failed as failure:
-            if failure.status != 404:
-                raise
-            return []
-        events += ({"service": service, **event} for event in page["events"])
-        after = page["next_after"]
-    return events
+    """One service's part; none where it has not heard of the person."""
+    try:
+        return await homeroom.pages(service, f"/persons/{person_id}/timeline", "events", at=at)
+    except Failed as failure:
+        if failure.status != 404:
+            raise
+        return []

@@ -14,11 +14,12 @@ import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from uuid import uuid4
 
 import aiohttp
 import msgspec
+from cyclopts import Parameter
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
@@ -37,6 +38,8 @@ out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty()
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 Json = dict[str, Any]
+AsJson = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON.")]
+Yes = Annotated[bool, Parameter(name="--yes", negative="", help="Do it without asking.")]
 
 # What to do next about the command line's own reasons; the services' come with their reasons.
 ADVICE = {
@@ -54,6 +57,7 @@ ADVICE = {
     "rebuild_missing": "Begin one with `homeroom rebuild start SERVICE PROJECTION`.",
     "part_unknown": "Name one of those, or none to follow all.",
     "not_running": "Start the local stack with `make up`.",
+    "unavailable": "See what runs with `homeroom status`, or check HOMEROOM_KAFKA and HOMEROOM_POSTGRES.",
 }
 
 
@@ -163,6 +167,18 @@ class Homeroom:
     async def get(self, service: str, path: str, *, role: str = "desk", **query: object) -> Any:
         """GET; the decoded body."""
         return (await self.call(role, "GET", service, path, query=query)).body
+
+    async def pages(
+        self, service: str, path: str, rows: str, *, role: str = "desk", **query: object
+    ) -> list[Json]:
+        """All `rows` that a service gives page by page, each with the service's name."""
+        found: list[Json] = []
+        after: int | None = 0
+        while after is not None:
+            page = await self.get(service, path, role=role, **query, after=after)
+            found += ({"service": service, **row} for row in page[rows])
+            after = page["next_after"]
+        return found
 
     async def post(
         self, service: str, path: str, body: object = None, *, role: str = "desk", **query: object

@@ -19,9 +19,9 @@ from services.cli import app
 from services.cli.accounts import find_account
 from services.cli.client import Answer, Failed, Homeroom, Json, connect, out
 from services.cli.operations import replay_projection
-from services.cli.pupil import Pupil, cloud_event, enrollment
+from services.cli.pupil import Pupil, cloud_event, enrollment, kafka_record
 from shared import clock
-from shared.kafka import producing
+from shared.kafka import producing, unavailable_when_lost
 from shared.messages import ingress_topic
 
 SOURCE = "/demo/sis"
@@ -68,25 +68,14 @@ class Stage:
         self.came(answer)
         return answer
 
-    async def publish(self, event: Json, *, binary: bool) -> None:
+    async def publish(self, event: Json, *, structured: bool) -> None:
         """One CloudEvent to the district's ingress topic, in binary or structured mode."""
-        data, key = event["data"], event["data"]["source_id"].encode()
-        if binary:
-            headers = [
-                (f"ce_{name}", str(event[name]).encode())
-                for name in event
-                if name not in ("data", "datacontenttype")
-            ]
-            headers.append(("content-type", b"application/json"))
-            value = msgspec.json.encode(data)
-        else:
-            headers = [("content-type", b"application/cloudevents+json")]
-            value = msgspec.json.encode(event)
-        self.sent(
-            "Kafka", self.topic, f"({'binary' if binary else 'structured'} CloudEvent {event['type']})", data
-        )
-        record = await self.producer.send_and_wait(self.topic, value, key=key, headers=headers)
-        out.print(f"  [green]←[/green] acknowledged: partition {record.partition}, offset {record.offset}")
+        mode = "structured" if structured else "binary"
+        self.sent("Kafka", self.topic, f"({mode} CloudEvent {event['type']})", event["data"])
+        with unavailable_when_lost():
+            record = kafka_record(event, structured=structured)
+            taken = await self.producer.send_and_wait(self.topic, **record)
+        out.print(f"  [green]←[/green] acknowledged: partition {taken.partition}, offset {taken.offset}")
 
     def sent(self, method: str, where: str, path: str, body: object) -> None:
         out.print(f"  [blue]→[/blue] {method} [bold]{where}[/bold] {escape(path)} {told(body)}".rstrip())
@@ -141,7 +130,7 @@ async def newcomer(stage: Stage, policy: Json) -> None:
     stage.step("1. A new pupil is enrolled, and has to wait")
     data = await stranger(stage, timedelta(0))
     event = cloud_event("StudentEnrolled", data, source=SOURCE, now=clock.now())
-    await stage.publish(event, binary=False)
+    await stage.publish(event, structured=True)
     await taken(stage, event)
     pupil = Pupil(stage.ask, event["data"], policy)
     refused = expect(await begin_claim(stage, pupil), 403, "waiting_period")
@@ -177,7 +166,7 @@ async def claims_and_signs_in(stage: Stage, policy: Json) -> tuple[Pupil, str]:
     stage.step("3. A pupil entered 25 hours ago claims the account, and signs in")
     data = await stranger(stage, timedelta(hours=25))
     event = cloud_event("StudentEnrolled", data, source=SOURCE, now=clock.now())
-    await stage.publish(event, binary=True)
+    await stage.publish(event, structured=False)
     await taken(stage, event)
     pupil = Pupil(stage.ask, event["data"], policy)
     expect(await begin_claim(stage, pupil), 201)

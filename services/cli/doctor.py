@@ -13,8 +13,8 @@ import asyncpg
 import msgspec
 
 from services.cli import app
-from services.cli.client import Failed, out, show
-from services.cli.stack import AsJson, local_files
+from services.cli.client import AsJson, Failed, out, show
+from services.cli.stack import local_files
 
 if TYPE_CHECKING:
     from deploy.local.backing import Choice

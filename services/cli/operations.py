@@ -7,8 +7,7 @@ from cyclopts import App, Parameter
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from services.cli import app
-from services.cli.accounts import AsJson, Yes
-from services.cli.client import SERVICES, Failed, Homeroom, Json, confirm, connect, out, show
+from services.cli.client import SERVICES, AsJson, Failed, Homeroom, Json, Yes, confirm, connect, out, show
 
 dead_letters = App(name="dead-letters", help="Inputs that were set aside, and what waits behind them.")
 rebuild = App(name="rebuild", help="Make a read model anew beside the running one, compare, and switch over.")
@@ -17,7 +16,7 @@ for group in (dead_letters, rebuild):
 
 Service = Literal["roster", "claims", "auth"]
 OPERATIONS = "/v1/operations"
-REBUILDS = f"{OPERATIONS}/rebuilds"
+LETTERS, REBUILDS = f"{OPERATIONS}/dead-letters", f"{OPERATIONS}/rebuilds"
 POLL_S = 0.25
 LETTERS_A_PAGE = 500
 
@@ -61,43 +60,27 @@ async def list_dead_letters(
 ) -> None:
     """What could not be taken, oldest first, and why."""
     async with connect() as homeroom:
-        names = [service] if service else list(SERVICES)
-        found = await asyncio.gather(*(_all_letters(homeroom, name, state) for name in names))
+        asked = (
+            homeroom.pages(name, LETTERS, "dead_letters", role="operator", state=state, limit=LETTERS_A_PAGE)
+            for name in ([service] if service else SERVICES)
+        )
+        found = await asyncio.gather(*asked)
     rows = [letter for part in found for letter in part]
     show(rows, json, "service", "id", "consumer", "state", "key", "reason", "detail", "first_at")
-
-
-async def _all_letters(homeroom: Homeroom, service: str, state: str | None) -> list[Json]:
-    """A service's dead letters, page by page."""
-    letters: list[Json] = []
-    after: int | None = 0
-    while after is not None:
-        path = f"{OPERATIONS}/dead-letters"
-        page = await homeroom.get(
-            service, path, role="operator", state=state, after=after, limit=LETTERS_A_PAGE
-        )
-        letters += ({"service": service, **letter} for letter in page["dead_letters"])
-        after = page["next_after"]
-    return letters
 
 
 @dead_letters.command(name="show")
 async def show_dead_letter(service: Service, number: int, *, json: AsJson = False) -> None:
     """One dead letter whole: its record, its reason, what was tried."""
     async with connect() as homeroom:
-        show(await homeroom.get(service, f"{OPERATIONS}/dead-letters/{number}", role="operator"), json)
+        show(await homeroom.get(service, f"{LETTERS}/{number}", role="operator"), json)
 
 
 @dead_letters.command
 async def retry(service: Service, number: int) -> None:
     """Take it again, after its cause was mended; what queued behind it follows in order."""
     async with connect() as homeroom:
-        show(
-            (
-                await homeroom.post(service, f"{OPERATIONS}/dead-letters/{number}/retry", {}, role="operator")
-            ).body,
-            False,
-        )
+        show((await homeroom.post(service, f"{LETTERS}/{number}/retry", {}, role="operator")).body, False)
 
 
 @dead_letters.command
@@ -105,8 +88,8 @@ async def discard(service: Service, number: int, *, reason: str, yes: Yes = Fals
     """Give it up for ever, with the reason; what queued behind it follows in order."""
     confirm(f"Give up dead letter {number} of {service} for ever?", yes)
     async with connect() as homeroom:
-        path = f"{OPERATIONS}/dead-letters/{number}/discard"
-        show((await homeroom.post(service, path, {"reason": reason}, role="operator")).body, False)
+        path, body = f"{LETTERS}/{number}/discard", {"reason": reason}
+        show((await homeroom.post(service, path, body, role="operator")).body, False)
 
 
 # ------------------------------------------------------------------ rebuild, replay
@@ -124,18 +107,8 @@ async def status(service: Service, projection: str | None = None, *, json: AsJso
     """The rebuilds of a service, newest first: state, done of total, rate, seconds left."""
     async with connect() as homeroom:
         found = await homeroom.get(service, REBUILDS, role="operator", projection=projection)
-        show(
-            found["rebuilds"],
-            json,
-            "projection",
-            "purpose",
-            "state",
-            "done",
-            "total",
-            "rate",
-            "left_s",
-            "error",
-        )
+        columns = "projection", "purpose", "state", "done", "total", "rate", "left_s", "error"
+        show(found["rebuilds"], json, *columns)
 
 
 @rebuild.command

@@ -9,15 +9,25 @@ import msgspec
 from cyclopts import App, Parameter
 
 from services.cli import app
-from services.cli.accounts import AsJson
-from services.cli.client import SERVICES, Failed, Json, connect, err, find_site, local_databases, out, show
+from services.cli.client import (
+    SERVICES,
+    AsJson,
+    Failed,
+    Json,
+    connect,
+    err,
+    find_site,
+    local_databases,
+    out,
+    show,
+)
 from services.cli.operations import OPERATIONS, Service
 from shared import history as histories
 from shared import kafka
 from shared import policy as policies
 from shared.database import connect as connect_database
 from shared.database import migrate as migrate_database
-from shared.errors import HomeroomError
+from shared.errors import HomeroomError, Unavailable
 from shared.messages import topic_of
 from shared.settings import Settings
 
@@ -205,8 +215,10 @@ async def rotate(
 
 @contextmanager
 def _told(reason: str) -> Iterator[None]:
-    """What Kafka or PostgreSQL refuse, as the command line tells it."""
+    """What Kafka or PostgreSQL refuse, as the command line tells it; that one is away is no refusal."""
     try:
         yield
+    except Unavailable:
+        raise
     except HomeroomError as error:
         raise Failed(reason, str(error)) from error

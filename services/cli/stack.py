@@ -20,7 +20,7 @@ from cyclopts import Parameter
 from rich.status import Status
 
 from services.cli import app
-from services.cli.client import Failed, confirm, err, out, show
+from services.cli.client import AsJson, Failed, Yes, confirm, err, out, show
 
 if TYPE_CHECKING:
     from deploy.local.state import Files, Stack
@@ -36,9 +36,6 @@ NEXT = (
     ("{homeroom} logs claims", "follow a part's log"),
     ("make down", "stop it; make clean also forgets its data"),
 )
-
-AsJson = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON.")]
-Yes = Annotated[bool, Parameter(name="--yes", negative="", help="Do not ask.")]
 
 
 def read_status() -> dict[str, Any]:

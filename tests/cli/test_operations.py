@@ -168,4 +168,4 @@ def test_a_database_is_somebodys(
     monkeypatch.setenv("HOMEROOM_POSTGRES", "postgresql://nobody@127.0.0.1:1/nothing")
     assert run("migrate") == 2, "whose database it is has to be said"
     assert run("migrate", "roster") == 1
-    assert "migration_failed" in capsys.readouterr().err
+    assert "unavailable: postgres is not available" in capsys.readouterr().err

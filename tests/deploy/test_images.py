@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from deploy.local.kafka import JAR_LIST
-from deploy.local.state import SERVICES
 from deploy.prepare import prepare
+from services.cli.client import SERVICES
 from shared.keys import KeyRing, Signer
 from shared.settings import from_environment, unknown_variables
 

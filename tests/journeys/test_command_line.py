@@ -164,7 +164,13 @@ async def test_a_second_district_and_a_client_of_its_own(town: Town, terminal: T
     status, _, err = await terminal.run(*words)
     assert status == 0, err
     assert (await terminal.run(*words))[0] == 1, "it is there already"
-    added = await terminal.json("client", "add", "Hill SIS", "--scope", "roster:write", "--district", "hill")
+
+    async def client() -> Any:
+        words = "client", "add", "Hill SIS", "--scope", "roster:write", "--district", "hill", "--json"
+        status, out, _ = await terminal.run(*words)
+        return json.loads(out) if status == 0 else None
+
+    added = await town.until(client, "auth to take the new district up")
 
     async def served() -> bool:
         answer = await town.homeroom.ask("GET", "claims", "/v1/districts/hill/policy")

@@ -7,11 +7,10 @@ from datetime import timedelta
 from typing import Any, Literal, Self
 from uuid import UUID
 
-import msgspec
 from aiokafka import AIOKafkaProducer
 
 from services.cli.client import Answer, Failed, Homeroom, Json
-from services.cli.pupil import Pupil, cloud_event, enrollment
+from services.cli.pupil import Pupil, cloud_event, enrollment, kafka_record
 from shared import clock
 from tests.journeys.fleet import Fleet
 
@@ -49,18 +48,8 @@ class Town:
         return event
 
     async def publish(self, event: Json, way: Way) -> None:
-        key = event["data"]["source_id"].encode()
-        if way == "binary":
-            headers = [
-                (f"ce_{name}", event[name].encode())
-                for name in ("specversion", "id", "type", "source", "subject", "time")
-            ]
-            headers.append(("content-type", b"application/json"))
-            value = msgspec.json.encode(event["data"])
-        else:
-            headers = [("content-type", b"application/cloudevents+json; charset=UTF-8")]
-            value = msgspec.json.encode(event)
-        await self.producer.send_and_wait(self.fleet.ingress, value, key=key, headers=headers)
+        record = kafka_record(event, structured=way == "structured")
+        await self.producer.send_and_wait(self.fleet.ingress, **record)
 
     async def taken(self, event_id: str) -> Json:
         """What became of an event, as its publisher asks."""

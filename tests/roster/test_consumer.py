@@ -213,9 +213,7 @@ async def test_an_id_that_was_taken_keeps_its_outcome(roster: Roster) -> None:
     assert told["state"] == "accepted"
 
 
-async def test_the_sample_district_is_taken_whole_and_once(
-    roster: Roster, database: str, kafka_bootstrap: str, topic_prefix: str
-) -> None:
+async def test_the_sample_district_is_taken_whole_and_once(roster: Roster, database: str) -> None:
     """Published again within the hour, and again later: nothing is refused, and nothing is appended."""
     conn = await asyncpg.connect(database)
 
@@ -227,7 +225,7 @@ async def test_the_sample_district_is_taken_whole_and_once(
 
     anchor = clock.now()
     for n, published in enumerate((anchor, anchor, anchor + timedelta(minutes=90)), 1):
-        assert await sample.publish(kafka_bootstrap, topic_prefix, anchor=published) == sample.PUPILS
+        assert await sample.publish(roster.producer, roster.topic, anchor=published) == sample.PUPILS
         await taken(n * sample.PUPILS)
         assert await conn.fetchval("SELECT count(*) FROM event") == sample.PUPILS
         assert await conn.fetchval("SELECT count(*) FROM dead_letter") == 0
