@@ -72,12 +72,12 @@ class Zip:
             _check_entry(entry)
         if sum(entry.compress_size for entry in entries) > size:
             raise Rejected("archive_invalid", problem="overlapping")
-        files = {e.filename: e for e in entries if not e.is_dir() and not _stranger(e.filename)}
-        folder = _folder_of_manifest(list(files))
+        files = [e for e in entries if not e.is_dir() and not _stranger(e.filename)]
+        folder = _folder_of_manifest([e.filename for e in files])
         self._entries = {
-            name.removeprefix(folder).lower(): entry
-            for name, entry in files.items()
-            if name.startswith(folder) and "/" not in name.removeprefix(folder)
+            entry.filename.removeprefix(folder).lower(): entry
+            for entry in files
+            if entry.filename.startswith(folder) and "/" not in entry.filename.removeprefix(folder)
         }
         self.names = frozenset(self._entries)
         self.elsewhere = len(files) - len(self._entries)
@@ -150,7 +150,7 @@ def _folder_of_manifest(names: list[str]) -> str:
     """The folder of the archive that is the export: "" or one that ends with "/". Desktops zip a folder as such."""
     lower = [name.lower() for name in names]
     if len(set(lower)) < len(lower):
-        twice = next(name for name in names if lower.count(name.lower()) > 1)
+        twice = next(name for name in reversed(names) if lower.count(name.lower()) > 1)
         raise Rejected("archive_path", problem="twice", name=twice[:80])
     found = [name for name in names if name.lower().rpartition("/")[2] == "manifest.csv"]
     if len(found) != 1:

@@ -176,7 +176,9 @@ class Export:
                     self._remarks.clear()
         if self.mode == "delta":
             for user in sorted(self._alone):
-                yield self._role_alone(user, self._roles[user])
+                role = self._roles[user]
+                if user not in self._unclear or role.standing is Standing.HOLDS:
+                    yield self._role_alone(user, role)
             yield from self._remarks
         elif self._alone:
             self.passed_over["roles_without_user"] = len(self._alone)

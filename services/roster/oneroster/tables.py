@@ -18,8 +18,9 @@ import msgspec
 from services.roster.oneroster.archive import Archive, Limits
 from shared.errors import Rejected
 
-TORN_ROWS = 20  # so many rows with a wrong number of columns are no sign yet of a broken file,
-TORN_PERCENT = 5  # nor are so many of all
+# So many rows with a wrong number of columns, or so many of all, are no sign yet of a broken file; most of all are.
+TORN_ROWS = 20
+TORN_PERCENT = 5
 
 
 class Table(msgspec.Struct, frozen=True):
@@ -57,7 +58,7 @@ def read_table(archive: Archive, table: Table, limits: Limits) -> Iterator[Row]:
     Only who reads to the end knows that the file is whole.
     """
     lines = _Lines(table.file, archive.pieces(table.file), limits)
-    reader = csv.reader(lines, strict=True)
+    reader = csv.reader(lines, strict=True, skipinitialspace=True)
     line, begins, count, torn, short = 1, 1, 0, 0, 0
     try:
         pick, width, first = _pick(table, next(reader, None))
@@ -80,28 +81,29 @@ def read_table(archive: Archive, table: Table, limits: Limits) -> Iterator[Row]:
                 yield line, pick(cells), 0
             else:
                 torn, short = torn + 1, line if excess < 0 else short
-                key = cells[first] if first == 0 or first < len(cells) < width else ""
+                key = cells[first] if _sure(first, len(cells), width) else ""
                 yield line, (key, *[""] * (len(table.columns) - 1)), excess
     except csv.Error as error:
         problem = "truncated" if "end of data" in str(error) else "quotes"
         _refuse(table.file, begins, problem, detail=str(error)[:200])
     if lines.open_ended and short == line:
         _refuse(table.file, line, "truncated")
-    if torn > max(TORN_ROWS, count * TORN_PERCENT // 100):
+    if torn > max(TORN_ROWS, count * TORN_PERCENT // 100) or torn * 2 > count:
         _refuse(table.file, line, "columns_mismatch", rows=torn, expected=width)
 
 
 def _pick(table: Table, header: list[str] | None) -> tuple[Callable[[list[str]], tuple[str, ...]], int, int]:
     """How the table's columns are picked from a row with an empty cell added; how many cells a row has; and where the
     first of the table's columns is."""
-    if not header or not any(header):
+    names = [name.strip().lower() for name in header or ()]
+    if not any(names):
         _refuse(table.file, 1, "header_missing")
-    names = [name.strip().lower() for name in header]
     while not names[-1]:
         names.pop()  # spreadsheets end lines with commas
     for column in table.columns:
         if names.count(column.lower()) > 1:
             _refuse(table.file, 1, "column_repeated", column=column)
+    for column in table.columns:
         if column.lower() not in names and column not in table.optional:
             if len(names) == 1 and (other := next((d for d in ";\t|" if d in names[0]), None)):
                 _refuse(table.file, 1, "delimiter", found=other, expected=",")
@@ -109,6 +111,11 @@ def _pick(table: Table, header: list[str] | None) -> tuple[Callable[[list[str]],
     where = {name: i for i, name in enumerate(names)}
     indexes = [where.get(column.lower(), len(names)) for column in table.columns]
     return itemgetter(*indexes), len(names), indexes[0]
+
+
+def _sure(index: int, cells: int, width: int) -> bool:
+    """Whether a cell of a torn row is what it seems: whole, before all that is too much, and its row not two in one."""
+    return index + 1 < cells < width or (index == 0 and width < cells < 2 * width - 1)
 
 
 def _check_quotes(file: str, line: int, cells: list[str], width: int) -> None:
@@ -133,9 +140,10 @@ class _Lines:
     def _read(self, pieces: Iterator[bytes]) -> Iterator[str]:
         longest, record_lines, rest = self._limits.line_characters, self._limits.record_lines, ""
         for text in self._decoded(pieces):
-            if "\0" in text:
-                _refuse(self._file, self.count + 1, "nul")
             *whole, rest = (rest + text).split("\n")
+            if "\0" in text:
+                before = next((i for i, line in enumerate(whole) if "\0" in line), len(whole))
+                _refuse(self._file, self.count + 1 + before, "nul")
             for line in whole:
                 self.count += 1
                 self.taken += 1

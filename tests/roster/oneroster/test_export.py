@@ -171,6 +171,9 @@ class TestOfADelta:
         assert (seen.mode, seen.students) == ("delta", [])
 
 
+MORE = [[f"u{n}", f"{n:07}", "Doe", "Jo", "s1", "student"] for n in range(3, 9)]
+
+
 class TestOfARowThatCannotBeTaken:
     @pytest.mark.parametrize(
         ("column", "value", "reason", "details"),
@@ -230,21 +233,39 @@ class TestOfARowThatCannotBeTaken:
         assert [(f.reason, f.source_id) for f in seen.flaws] == [("field_empty", None)]
 
     def test_a_torn_row_is_told_with_whom_it_is_about(self, read: Read) -> None:
-        seen = read(
-            files_11(
-                ["u1", "0123456", "De La Cruz", "Jr.", "Ava", "s1", "student"], ["u2", "7"], AVA[:0] or BEN
-            )
-        )
+        long = ["u1", "0123456", "De La Cruz", "Jr.", "Ava", "s1", "student"]
+        seen = read(files_11(long, ["u2", "7"], BEN, *MORE))
         assert [(f.line, f.reason, f.source_id, f.details) for f in seen.flaws] == [
             (2, "columns_mismatch", "u1", {"excess": 1}),
             (3, "columns_mismatch", "u2", {"excess": -4}),
             (4, "source_id_repeated", "u2", {}),
         ]
 
-    def test_a_torn_row_whose_id_may_have_moved_is_nobodys(self, read: Read) -> None:
-        header = [USERS_11[2], USERS_11[0], USERS_11[1], *USERS_11[3:]]
-        long = ["De La Cruz", "Jr.", "u1", "0123456", "Ava", "s1", "student"]
-        seen = read(files_11(long, header=header))
+    @pytest.mark.parametrize(
+        "torn",
+        [
+            ["De La Cruz", "Jr.", "u1", "0123456", "Ava", "s1", "student"],  # what is the third field?
+            ["De La Cruz", "u"],  # it may have been cut within the id
+            [
+                "De La Cruz",
+                "u1",
+                "0123456",
+                "Ava",
+                "s1",
+                "studentO'Brien",
+                "u2",
+                "7654321",
+                "Ben",
+                "s1",
+                "student",
+            ],
+        ],
+    )
+    def test_a_torn_row_of_which_nobody_can_tell_whose_it_is(self, read: Read, torn: list[str]) -> None:
+        def moved(row: list[str]) -> list[str]:
+            return [row[2], row[0], row[1], *row[3:]]
+
+        seen = read(files_11(torn, *map(moved, MORE), header=moved(USERS_11)))
         assert [(f.reason, f.source_id) for f in seen.flaws] == [("columns_mismatch", None)]
 
     def test_an_unknown_school_is_told_once_and_its_pupils_are_taken(self, read: Read) -> None:
