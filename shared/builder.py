@@ -77,7 +77,7 @@ async def run_child(job: Job, report: Callable[[int], None]) -> None:
     )
     assert child.stdin is not None
     assert child.stdout is not None
-    told: dict[str, Any] = {"error": "it ended without a word", "curable": False}
+    told: dict[str, Any] = {}
     try:
         child.stdin.write(msgspec.json.encode(job, enc_hook=str) + b"\n")
         async for line in child.stdout:
@@ -87,9 +87,11 @@ async def run_child(job: Job, report: Callable[[int], None]) -> None:
         if child.returncode is None:
             child.kill()
         await child.wait()
-    if (error := told.get("error", "it was killed")) is not None:
+    error = told.get("error", f"it ended with {child.returncode}")
+    if error is not None:
         message = f"the builder of {job.projection}: {error}"
-        raise Unavailable(message) if told.get("curable", True) else BuildFailed(message)
+        killed = (child.returncode or 0) < 0  # by a signal: by whoever is short of memory, or by an operator
+        raise Unavailable(message) if told.get("curable", killed) else BuildFailed(message)
 
 
 def find_projection(source: str, name: str) -> Projection[Any]:
@@ -212,11 +214,13 @@ class Build:
             raise BuildFailed(f"events of {len(troubled)} persons of partition {fold.part} cannot be applied")
         last_id = None if fold.last is None else identity(fold.last)
         async with self.db.transaction() as conn:
-            still = await conn.fetchval(_sql.still_building, self.job.rebuild_id)
+            for timeout in ("statement_timeout", "lock_timeout"):
+                await conn.execute(f"SET LOCAL {timeout} = '{WRITE_TIMEOUT_S:.0f}s'")
+            if not await conn.fetchval(_sql.still_building, self.job.rebuild_id):
+                raise Unavailable("a rebuild that is building")
             checkpoint = self.job.consumer, self.topic, fold.part, fold.end, last_id
-            if not still or await conn.execute(_sql.put_checkpoint, *checkpoint) != "INSERT 0 1":
-                raise Unavailable("rebuild: it is over, or another process does it")
-            await conn.execute(f"SET LOCAL statement_timeout = '{WRITE_TIMEOUT_S:.0f}s'")
+            if await conn.execute(_sql.put_checkpoint, *checkpoint, timeout=WRITE_TIMEOUT_S) != "INSERT 0 1":
+                return  # a builder that outlived its parent has done it meanwhile
             await self._copy(conn, fold)
             given_up = {
                 (row["key"], row["version"]) for row in await conn.fetch(_sql.discarded, self.job.consumer)
@@ -274,7 +278,10 @@ def _end_with_parent() -> None:
 
 
 def main() -> None:
-    job = msgspec.json.decode(sys.stdin.buffer.readline(), type=Job, dec_hook=lambda kind, value: kind(value))
+    asked = sys.stdin.buffer.readline()
+    if not asked.endswith(b"\n"):
+        sys.exit("the parent is gone")
+    job = msgspec.json.decode(asked, type=Job, dec_hook=lambda kind, value: kind(value))
     parent = os.dup(1)
     os.dup2(2, 1)  # what is logged goes where the parent's errors go
 

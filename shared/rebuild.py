@@ -176,7 +176,7 @@ class Rebuilder:
             if projection is None:
                 raise BuildFailed(f"this service has no projection {rebuild['projection']}")
             if wished == "drop":
-                await self._drop(rebuild, projection)
+                await self._drop(rebuild)
             elif wished is not None and state != "following":
                 raise NotNow(f"it is {state}")
             elif state == "building":
@@ -191,11 +191,17 @@ class Rebuilder:
             if curable(error):
                 raise
             log.error("rebuild_failed", projection=rebuild["projection"], exc_info=error)
-            failed = state == "building"
-            if failed:
-                await self._remove(rebuild["projection"], NEW)
             said = f"{type(error).__name__}: {error}"
-            await self._enter(rebuild, "failed" if failed else state, error=said, finished=failed)
+            if state == "building":
+                await self._end(rebuild, NEW, "failed", error=said)
+            else:
+                await self._enter(rebuild, state, error=said)
+
+    async def _end(self, rebuild: Row, which: str, state: str, **told: Any) -> None:
+        """The table goes and the rebuild is over, both or neither: one without its table would wait for ever."""
+        async with self._conn.transaction():
+            await self._remove(rebuild["projection"], which)
+            await self._enter(rebuild, state, finished=True, **told)
 
     async def _enter(
         self, rebuild: Row, state: str, *, error: str | None = None, finished: bool = False, **report: Any
@@ -270,6 +276,7 @@ class Rebuilder:
 
     async def _remove(self, projection: str, which: str) -> None:
         async with self._conn.transaction():
+            await self._conn.execute(_sql.await_builders, projection)
             await self._conn.execute(f"DROP TABLE IF EXISTS {table_of(projection, which)}")
             await self._conn.execute(_sql.forget, consumer_of(projection, which), timeout=LONG_S)
 
@@ -288,10 +295,10 @@ class Rebuilder:
                 break
             await asyncio.sleep(TICK_S)
             report = await self._report(projection)
-        replay = rebuild["purpose"] == "replay"
-        if replay:
-            await self._remove(projection.name, NEW)
-        await self._enter(rebuild, "dropped" if replay else "following", finished=replay, **report)
+        if rebuild["purpose"] == "replay":
+            await self._end(rebuild, NEW, "dropped", **report)
+        else:
+            await self._enter(rebuild, "following", **report)
 
     async def _caught_up(self, projection: Projection[Any]) -> bool:
         name = consumer_of(projection.name, NEW)
@@ -403,11 +410,10 @@ class Rebuilder:
         await self._conn.execute(f"ALTER TABLE {projection} RENAME TO {old}")
         await self._conn.execute(f"ALTER TABLE {new} RENAME TO {projection}")
 
-    async def _drop(self, rebuild: Row, projection: Projection[Any]) -> None:
+    async def _drop(self, rebuild: Row) -> None:
         """The table that is not served goes."""
-        switched = rebuild["state"] == "switched"
-        await self._remove(projection.name, OLD if switched else NEW)
-        await self._enter(rebuild, "switched" if switched else "dropped", finished=True)
+        which, state = (OLD, "switched") if rebuild["state"] == "switched" else (NEW, "dropped")
+        await self._end(rebuild, which, state)
 
 
 def _to_reach(live: Iterable[Row]) -> dict[int, int]:

@@ -27,7 +27,12 @@ UPDATE rebuild SET state = $2, wish = CASE WHEN $5 THEN NULL ELSE nullif(wish, $
 WHERE id = $1
 
 -- name: still_building
-SELECT 1 FROM rebuild WHERE id = $1 AND state = 'building'
+-- Held until the writer is through: by then the table must be the one of this rebuild.
+SELECT 1 FROM rebuild WHERE id = $1 AND state = 'building' FOR KEY SHARE
+
+-- name: await_builders
+-- One may have outlived its parent.
+SELECT FROM rebuild WHERE projection = $1 FOR UPDATE
 
 -- name: forget
 WITH checkpoints AS (

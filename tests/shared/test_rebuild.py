@@ -2,14 +2,18 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import psutil
 import pytest
 
 from shared import clock, database, kafka, rebuild
+from shared.builder import Build, Fold, Job
+from shared.database import Connection
+from shared.errors import Unavailable
 from shared.event_store import EventStore
 from shared.messages import Cause
 from shared.projection import Projection
@@ -33,7 +37,7 @@ from tests.shared.topics import (
 
 PROJECTIONS = [COUNTS]
 INLINE = [kit.COUNTS]
-SLOW = "tests.shared.test_rebuild"
+SOURCE = "tests.shared.test_rebuild:PROJECTIONS"
 
 
 @pytest.fixture
@@ -46,7 +50,7 @@ async def scene(
 
 @contextlib.asynccontextmanager
 async def process(
-    scene: Scene, projection: Projection[Any] = COUNTS, source: str = "tests.shared.test_rebuild:PROJECTIONS"
+    scene: Scene, projection: Projection[Any] = COUNTS, source: str = SOURCE
 ) -> AsyncIterator[Rebuilder]:
     """A process with a projector, and the one who does rebuilds."""
     store = EventStore(scene.db, CODEC, scene.settings.partitions, [projection] if projection.inline else [])
@@ -211,6 +215,135 @@ async def test_a_build_that_is_interrupted_goes_on(scene: Scene) -> None:
     async with process(scene):
         found = await compared(scene, id)
     assert (found["report"]["compared"], found["report"]["different"]) == (60, 0)
+
+
+async def test_a_builder_that_is_killed_before_it_said_a_word_is_replaced(scene: Scene) -> None:
+    """By whoever is short of memory, say: that says nothing of the history."""
+    await scene.publish(*(e for n in range(20) for e in stream(n, 2)))
+    async with process(scene):
+        await until(lambda: has(scene, folded([e for n in range(20) for e in stream(n, 2)])))
+        id = await begin(scene)
+        killed = await until(lambda: asyncio.sleep(0.01, builders()))
+        for builder in killed:
+            builder.kill()
+        found = await compared(scene, id)
+    assert (found["report"]["compared"], found["report"]["different"]) == (20, 0)
+
+
+def builders() -> list[psutil.Process]:
+    """The child processes of this one that build."""
+    found = []
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):
+            if "shared.builder" in child.cmdline():
+                found.append(child)
+    return found
+
+
+async def building(scene: Scene, id: UUID) -> Job:
+    """A rebuild whose table is there, and the job of somebody who builds all of it."""
+    rebuilder = Rebuilder(scene.settings, scene.db, None, PROJECTIONS, SOURCE)  # type: ignore[arg-type]
+    rebuilder._conn = await database.connect(scene.settings.postgres, application_name="test")
+    try:
+        await rebuilder._prepare(COUNTS)
+        ends = await rebuilder._ends(COUNTS)
+        await rebuilder._conn.execute("UPDATE rebuild SET total = $2 WHERE id = $1", id, sum(ends.values()))
+    finally:
+        await rebuilder._conn.close()
+    return Job(
+        settings=scene.settings, source=SOURCE, projection="count", rebuild_id=id, consumer="count@new",
+        table="count__new", ends=ends,
+    )  # fmt: skip
+
+
+async def test_what_a_builder_did_that_outlived_its_parent_is_not_done_again(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does it stop those who came after it, who did not know yet."""
+    events = [e for n in range(20) for e in stream(n, 3)]
+    await scene.publish(*events)
+    id = await begin(scene)
+    job = await building(scene, id)
+    orphan, heir = Build(job, scene.db), Build(job, scene.db)
+    copied: list[int] = []
+    copy, held = Build._copy, asyncio.Event()
+
+    async def slowly(self: Build, conn: Connection, fold: Fold) -> None:
+        copied.append(fold.part)
+        if self is orphan:
+            await held.wait()
+        await copy(self, conn, fold)
+
+    monkeypatch.setattr(Build, "_copy", slowly)
+    first = asyncio.create_task(orphan.run())
+    await until(lambda: asyncio.sleep(0, copied))
+    second = asyncio.create_task(heir.run())
+    await asyncio.sleep(0.5)
+    assert not second.done()
+    held.set()
+    await asyncio.gather(first, second)
+    assert sorted(copied) == sorted(part for part, end in job.ends.items() if end)
+    assert await scene.rows("count__new") == folded(events)
+
+
+async def test_a_builder_that_outlived_its_rebuild_writes_nothing_into_the_next(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be of an older version of the code. What it is in the middle of is waited for, and goes with the table."""
+    await scene.publish(*stream(1, 3))
+    id = await begin(scene)
+    job = await building(scene, id)
+    copy, reached, held = Build._copy, asyncio.Event(), asyncio.Event()
+
+    async def slowly(self: Build, conn: Connection, fold: Fold) -> None:
+        reached.set()
+        await held.wait()
+        await copy(self, conn, fold)
+
+    monkeypatch.setattr(Build, "_copy", slowly)
+    orphan = asyncio.create_task(Build(job, scene.db).run())
+    await reached.wait()
+    async with scene.db.connection() as conn:
+        assert await rebuild.wish(conn, id, "drop", clock.now())
+    async with process(scene):
+        await asyncio.sleep(2)
+        assert (await now(scene, id))["state"] == "building"
+        held.set()
+        await until(lambda: is_in(scene, id, "dropped"))
+        with contextlib.suppress(Unavailable):
+            await orphan
+        assert await scene.value("SELECT count(*) FROM gate WHERE consumer = 'count@new'") == 0
+        again = await begin(scene)
+        with pytest.raises(Unavailable):
+            await Build(job, scene.db).run()
+        assert (await compared(scene, again))["report"]["different"] == 0
+
+
+@pytest.mark.parametrize("purpose", ["rebuild", "replay"])
+async def test_a_table_never_goes_without_its_rebuild(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, purpose: str
+) -> None:
+    """Whoever dies between the two leaves neither done, and somebody else does both."""
+    enter, died = Rebuilder._enter, asyncio.Event()
+
+    async def die(self: Rebuilder, rebuild: Mapping[str, Any], state: str, **told: Any) -> None:
+        if state == "dropped" and not died.is_set():
+            died.set()
+            raise Unavailable("postgres")
+        await enter(self, rebuild, state, **told)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Rebuilder, "_enter", die)
+    await scene.publish(*stream(1, 3))
+    async with process(scene):
+        id = await begin(scene, purpose)
+        if purpose == "rebuild":
+            await compared(scene, id)
+            async with scene.db.connection() as conn:
+                await rebuild.wish(conn, id, "drop", clock.now())
+        await asyncio.wait_for(died.wait(), 40)
+        assert await scene.value("SELECT to_regclass('count__new') IS NOT NULL")
+        await until(lambda: is_in(scene, id, "dropped"), patience_s=40)
+    assert await scene.value("SELECT to_regclass('count__new') IS NULL")
 
 
 async def test_what_is_parked_and_what_was_discarded_is_so_again(scene: Scene) -> None:
