@@ -1,5 +1,6 @@
 """What an export says of each student, whatever it looks like."""
 
+import tracemalloc
 import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -7,8 +8,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from services.roster.oneroster.export import open_export
 from tests.roster.exports import ORIGINS, Origin, Pupil, manifest, pupils, table, write_export
+from tests.roster.given import POLICY
 from tests.roster.oneroster.conftest import (
+    AS_OF,
     AVA,
     BEN,
     USERS_11,
@@ -274,3 +278,20 @@ class TestOfARowThatCannotBeTaken:
         (flaw,) = seen.flaws
         assert (flaw.reason, flaw.line, flaw.value, flaw.taken) == ("org_unknown", 2, "s9", True)
         assert seen.passed_over == {"unknown_org": 2}
+
+
+@pytest.mark.parametrize("origin", ORIGINS)
+def test_what_is_kept_of_each_person_is_some_hundred_bytes(tmp_path: Path, origin: Origin) -> None:
+    path = write_export(tmp_path / "export.zip", pupils(5000), origin)
+    read_through(path)  # what is made once does not count
+    tracemalloc.start()
+    try:
+        assert read_through(path) == 5000
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000 + 5000 * 600
+    finally:
+        tracemalloc.stop()
+
+
+def read_through(path: Path) -> int:
+    with open_export(path, POLICY, AS_OF) as export:
+        return sum(1 for _ in export.students())
