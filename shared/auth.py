@@ -59,6 +59,11 @@ class Caller:
     claims: Mapping[str, Any] = field(default_factory=dict)
     name: str = ""
 
+    @property
+    def human(self) -> bool:
+        """Whether this is one person's client: only such a one counts where a second person is asked for."""
+        return self.claims.get("human") is True
+
 
 # (token, district of the path or "", now) -> the caller, or Rejected token_invalid, token_expired,
 # district_forbidden

@@ -372,13 +372,6 @@ def _uuid(text: bytes | None) -> UUID | None:
 # ------------------------------------------------------------------ what operators ask for
 
 
-async def is_parked(conn: Connection, consumer: str, stream_id: UUID) -> bool:
-    """Whether something of this person could not be applied: then nothing about them is certain, and who asks fails
-    closed. In SQL: a row of `gate` whose `parked_at` is set."""
-    parked: bool = await conn.fetchval(_gate_sql.is_parked, consumer, stream_id)
-    return parked
-
-
 async def open_keys(conn: Connection, consumer: str, keys: Iterable[str]) -> set[str]:
     """Those keys that have a line."""
     return {row["key"] for row in await conn.fetch(_sql.open_keys, consumer, list(keys))}

@@ -246,8 +246,7 @@ async def _accepted(call: Call[Any], conn: Connection, batch_id: UUID) -> Reply:
 
 def _asked(call: Call[Any], desk_ticket: str | None = None) -> Asked:
     assert call.caller is not None
-    human = call.caller.claims.get("human") is True
-    return Asked(call.caller.subject, human, desk_ticket, call.now, call.cause)
+    return Asked(call.caller.subject, call.caller.human, desk_ticket, call.now, call.cause)
 
 
 def routes(kit: Kit) -> list[Route]:

@@ -13,7 +13,16 @@ import msgspec
 import structlog
 
 from services.roster import handlers, imports
-from services.roster.decider import EXPORT, Command, CorrectStudent, EnrollStudent, Mark, MissInExport
+from services.roster.decider import (
+    EXPORT,
+    IDENTITY,
+    PLACEMENT,
+    Command,
+    CorrectStudent,
+    EnrollStudent,
+    Mark,
+    MissInExport,
+)
 from services.roster.import_plan import plan
 from services.roster.imports import sql
 from services.roster.ingress import Statement
@@ -139,8 +148,7 @@ def command(row: Row, said: Row) -> Command:
     }
     if said["gone"] is not None:
         return MissInExport(**common, reason=said["gone"])
-    fields = ("number", "last_name", "first_name", "school", "grade")
-    common |= {field: said[field] for field in fields}
+    common |= {field: said[field] for field in IDENTITY + PLACEMENT}
     if said["partial"]:
         return CorrectStudent(**common)
     return EnrollStudent(

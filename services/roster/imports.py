@@ -250,7 +250,7 @@ def threshold(counts: Mapping[str, int], enrolled: int, policy: Policy) -> Thres
 
 
 def _change(row: Row) -> Change:
-    fields = ("number", "last_name", "first_name", "school", "grade", "gone")
+    fields = (*decider.IDENTITY, *decider.PLACEMENT, "gone")
     return Change(
         n=row["n"],
         kinds=row["kinds"],

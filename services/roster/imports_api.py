@@ -138,11 +138,10 @@ async def show_problems(call: Call[None]) -> Reply:
 async def approve(call: Call[None]) -> Reply:
     import_id, caller = call.uuid("import_id"), call.caller
     assert caller is not None
-    human = caller.claims.get("human") is True
 
     async def work(conn: Connection) -> Reply:
         await imports.approve(
-            conn, call.district, import_id, approver=caller.subject, human=human, now=call.now
+            conn, call.district, import_id, approver=caller.subject, human=caller.human, now=call.now
         )
         return await _accepted(call, conn, import_id)
 

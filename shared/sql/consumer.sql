@@ -31,9 +31,6 @@ INSERT INTO gate (consumer, stream_id, version, parked_at) VALUES ($1, $2, 0, $3
 ON CONFLICT (consumer, stream_id) DO UPDATE SET parked_at = EXCLUDED.parked_at
 WHERE (gate.parked_at IS NULL) <> (EXCLUDED.parked_at IS NULL)
 
--- name: is_parked
-SELECT EXISTS (SELECT FROM gate WHERE consumer = $1 AND stream_id = $2 AND parked_at IS NOT NULL)
-
 -- name: join_process
 -- Shared, and held for as long as the process takes part: their number is the number of processes.
 SELECT pg_advisory_lock_shared($1, $2)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from shared.dead_letter import is_parked
 from shared.messages import partition_of
 from shared.projector import LiveProjection
 from shared.runner import Runners
@@ -179,7 +178,8 @@ async def gate_is(scene: Scene, n: int, version: int) -> bool:
 
 async def parked(scene: Scene, n: int) -> bool:
     async with scene.db.connection() as conn:
-        return await is_parked(conn, "count", person(n))
+        query = "SELECT parked_at IS NOT NULL FROM gate WHERE consumer = 'count' AND stream_id = $1"
+        return bool(await conn.fetchval(query, person(n)))
 
 
 async def diverged(process: Runners) -> bool:
