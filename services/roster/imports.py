@@ -117,14 +117,17 @@ class Problem(Flaw, frozen=True, kw_only=True):
 # ------------------------------------------------------------------ receiving
 
 
-async def begin(db: Database, asked: Asked) -> UUID:
-    """A place for an upload. Raises Rejected `as_of_in_future`, `import_running`."""
+async def begin(db: Database, asked: Asked, *, repeatable: bool) -> UUID:
+    """A place for an upload. Raises Rejected `as_of_in_future`, `import_running`.
+
+    `repeatable`: under a key, so the import that is open may be its own; `received` finds that out.
+    """
     if asked.as_of > asked.now:
         raise Rejected("as_of_in_future", now=asked.now)
     import_id = uuid4()
     async with db.transaction() as conn:
-        if running := await conn.fetchval(sql.open_import, asked.district):
-            raise Rejected("import_running", import_id=running)
+        if not repeatable:
+            await _refuse_second(conn, asked.district)
         await conn.execute(
             sql.begin_import, import_id, asked.district, asked.dry_run, asked.baseline, asked.as_of, asked.now,
             asked.file_name, asked.author, asked.cause.correlation_id,
@@ -143,12 +146,20 @@ async def store(db: Database, import_id: UUID, pieces: AsyncIterator[bytes]) -> 
     return size, digest.digest()
 
 
-async def received(conn: Connection, import_id: UUID, size: int, digest: bytes, now: datetime) -> None:
+async def received(
+    conn: Connection, district: str, import_id: UUID, size: int, digest: bytes, now: datetime
+) -> None:
     """The file is whole: the worker takes it up. Raises Rejected `import_running` when another was faster."""
+    await _refuse_second(conn, district)
     try:
         await conn.execute(sql.receive_import, import_id, size, digest, now)
     except asyncpg.UniqueViolationError:
         raise Rejected("import_running") from None
+
+
+async def _refuse_second(conn: Connection, district: str) -> None:
+    if running := await conn.fetchval(sql.open_import, district):
+        raise Rejected("import_running", import_id=running)
 
 
 async def discard(db: Database, import_id: UUID) -> None:

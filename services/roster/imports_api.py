@@ -14,7 +14,7 @@ from services.roster.imports import Asked, Change, Import, Problem
 from shared.auth import Scope
 from shared.database import Connection
 from shared.errors import HomeroomError, Rejected
-from shared.once import once
+from shared.once import key_of, once
 from shared.reading import body_pieces
 from shared.service import Kit
 from shared.web import Body, Call, Reply, Route
@@ -76,7 +76,7 @@ async def upload(call: Call[None]) -> Reply:
         call.raw = digest  # what a repeat under the same Idempotency-Key must have as well
 
         async def work(conn: Connection) -> Reply:
-            await imports.received(conn, import_id, size, digest, call.now)
+            await imports.received(conn, call.district, import_id, size, digest, call.now)
             return await _accepted(call, conn, import_id)
 
         reply = await once(call, kit.db, work)
@@ -107,7 +107,7 @@ async def _begin(call: Call[None]) -> UUID:
         now=call.now,
         cause=call.cause,
     )
-    return await imports.begin(call.kit.db, asked)
+    return await imports.begin(call.kit.db, asked, repeatable=key_of(call) is not None)
 
 
 async def show_imports(call: Call[None]) -> Reply:

@@ -393,6 +393,19 @@ async def test_a_repeat_under_the_same_key_is_one_import(district: District) -> 
     assert len(await district.rows("SELECT FROM import")) == 1
 
 
+async def test_a_repeat_while_the_import_waits_is_told_the_same(district: District) -> None:
+    everybody = pupils(30)
+    await district.take(everybody)
+    export, headers = district.export(everybody[:5]), {"Idempotency-Key": "tuesday"}
+    status, first = await district.upload(export, headers=headers)
+    assert status == 202
+    await district.ended(first["import_id"], "awaiting_approval")
+    status, second = await district.upload(export, headers=headers)
+    assert (status, second["import_id"]) == (202, first["import_id"])
+    status, body = await district.upload(export, headers={"Idempotency-Key": "another"})
+    assert (status, body["reason"]) == (409, "import_running")
+
+
 async def test_of_two_uploads_at_once_one_is_taken(district: District) -> None:
     export = district.export(pupils(300))
     answers = await asyncio.gather(*(district.upload(export) for _ in range(4)))
