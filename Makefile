@@ -57,9 +57,9 @@ test-deep: $(STAMP) ## the whole matrix of kills and seeds
 bench: $(STAMP) ## the figures in the README, as ratios measured here
 	$(BIN)/python -m benchmarks
 
-# What is written down from the code: OpenAPI, the catalogue of reasons, the settings.
+# What is written down from the code: OpenAPI, AsyncAPI, the catalogue of reasons, the settings.
 .PHONY: describe
-describe: $(STAMP) ## write contracts/openapi, docs/reasons.md and docs/configuration.md anew
+describe: $(STAMP) ## write contracts/openapi and asyncapi.json, docs/reasons.md and configuration.md anew
 	$(BIN)/python -m services.describe
 
 # For developers, with uv installed: resolve anew. No registry address enters the files.

@@ -1,7 +1,7 @@
 """What the services say about themselves, written down where others read it: `python -m services.describe`.
 
-contracts/openapi/<service>.json, docs/reasons.md and docs/configuration.md come from the code and from nothing else;
-a test holds them to it.
+contracts/openapi/<service>.json, contracts/asyncapi.json, docs/reasons.md and docs/configuration.md come from the code
+and from nothing else; a test holds them to it.
 """
 
 from base64 import b64encode
@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from typing import Any
 
 import msgspec
 
+from services import asyncapi
 from shared import settings
 from shared.health import describe
 from shared.life import SERVICES
@@ -50,10 +52,15 @@ def documents() -> dict[Path, str]:
     all_described = [described(service) for service in SERVICES]
     for each in all_described:
         content = describe(each.spec.name, each.spec.package, each.routes)
-        pretty = msgspec.json.format(msgspec.json.encode(content), indent=2).decode()
-        found[PROJECT / "contracts" / "openapi" / f"{each.spec.name}.json"] = pretty + "\n"
+        found[PROJECT / "contracts" / "openapi" / f"{each.spec.name}.json"] = _pretty(content)
+    over_kafka = asyncapi.document(each.spec.codec for each in all_described)
+    found[PROJECT / "contracts" / "asyncapi.json"] = _pretty(over_kafka)
     found[PROJECT / "docs" / "reasons.md"] = _reasons(all_described)
     return found
+
+
+def _pretty(content: Mapping[str, Any]) -> str:
+    return msgspec.json.format(msgspec.json.encode(content), indent=2).decode() + "\n"
 
 
 def _reasons(services: Sequence[Described]) -> str:
