@@ -7,6 +7,12 @@ Routes, below /v1/districts/{district}:
   POST /enrollments[?baseline]    a CloudEvent, or a batch of them, from the district's systems
   GET  /enrollments/{event_id}    what became of an event, also of one that Kafka brought
   GET  /dead-letters[/{id}]       what the district's topic brought and could not be taken
+  POST /imports?dry_run&baseline  a OneRoster export of the SIS, as a zip
+  GET  /imports[/{id}]            the last ones; how far one is, and what it means in figures
+  GET  /imports/{id}/changes      what it means person by person
+  GET  /imports/{id}/problems     what is wrong with rows of its files
+  POST /imports/{id}/approval     a second person lets one go on that takes many away
+  DELETE /imports/{id}            stop it where it is
   GET  /persons?number=           everybody under a number, with conflicts
   GET  /persons/{person_id}       one person
 

@@ -13,6 +13,8 @@ known.
 A OneRoster export is a statement about every pupil of its district, as of one moment. Whom it has is enrolled by the
 enrollment EXPORT, always the same one, so that a return keeps its basis. Whom it does not have is withdrawn; if it does
 not even name them, then only if an earlier export did: an export takes away what exports have given, and nothing else.
+EXPORT is never voided for good, since each export says anew how things are: whoever voids it says that the exports made
+until then were in error about the person. The next one that has them brings them back.
 """
 
 from collections.abc import Mapping
@@ -36,6 +38,7 @@ from shared.policy import Policy
 MAX_ENROLLMENTS = 100  # of one person, voided ones included
 EXPORT = "oneroster"  # the enrollment of whoever is in the district's exports
 ABSENT = "absent"  # why an export does not have a person whom it does not name
+VOIDED = "voided"  # why somebody left whom exports had in error
 
 
 class Mark(msgspec.Struct, frozen=True, order=True):
@@ -123,11 +126,12 @@ class Withdrawal(msgspec.Struct, frozen=True):
 
 
 class Said(msgspec.Struct, frozen=True):
-    """The newest statement about each thing, by its mark."""
+    """The newest statement about each thing, by its mark. `export_voided`: the newest void of EXPORT."""
 
     fields: Mapping[str, Mark] = {}
     enrollments: Mapping[str, Mark] = {}
     withdrawal: Withdrawal | None = None
+    export_voided: Mark | None = None
 
 
 IDENTITY = ("number", "last_name", "first_name")
@@ -169,6 +173,10 @@ def hear(said: Said, command: Command) -> Said:
             return change(said, withdrawal=Withdrawal(mark, command.withdrawn_at, command.reason))
         case MissInExport(mark=mark, reason=reason) if _withdraws(said, command):
             return change(said, withdrawal=Withdrawal(mark, mark.time, reason))
+        case VoidEnrollment(mark=mark, enrollment_id=key) if key == EXPORT and _newer(
+            mark, said.export_voided
+        ):
+            return change(said, export_voided=mark)
     return said
 
 
@@ -222,8 +230,8 @@ def enroll_student(state: State, said: Said, command: EnrollStudent, policy: Pol
         events += _differences(state, said, command)
     if key in state.voided:
         events.append(EnrollmentVoided(enrollment_id=key))
-    if first and not enrolled and heard.withdrawal:
-        events.append(StudentWithdrawn(withdrawn_at=heard.withdrawal.at, reason=heard.withdrawal.reason))
+    if first and not enrolled:
+        events += _leaving(heard)
     return events
 
 
@@ -249,14 +257,22 @@ def miss_in_export(state: State, said: Said, command: MissInExport) -> list[Even
 
 
 def void_enrollment(state: State, said: Said, command: VoidEnrollment) -> list[Event]:
+    if command.enrollment_id == EXPORT:
+        return _void_export(state, said, command)
     if command.enrollment_id in state.voided:
         return []
     _refuse_too_many(state, command.enrollment_id)
     voided = EnrollmentVoided(enrollment_id=command.enrollment_id)
-    enrolled = _enrolled(said, state.voided | {command.enrollment_id})
-    if state.enrolled and not enrolled and said.withdrawal:  # it was a return that never was
-        return [voided, StudentWithdrawn(withdrawn_at=said.withdrawal.at, reason=said.withdrawal.reason)]
+    if state.enrolled and not _enrolled(said, state.voided | {command.enrollment_id}):
+        return [voided, *_leaving(said)]  # it was a return that never was
     return [voided]
+
+
+def _void_export(state: State, said: Said, command: VoidEnrollment) -> list[Event]:
+    heard = hear(said, command)
+    if state.enrolled and not _enrolled(heard, state.voided):
+        return [StudentWithdrawn(withdrawn_at=command.mark.time, reason=VOIDED)]
+    return []
 
 
 def basis_of(entered_at: datetime | None, received_at: datetime, policy: Policy) -> datetime:
@@ -292,13 +308,26 @@ def _counts(said: Said, command: CorrectStudent, name: str) -> bool:
 
 
 def _newest(said: Said, voided: frozenset[str]) -> Mark | None:
-    return max((mark for key, mark in said.enrollments.items() if key not in voided), default=None)
+    """When an enrollment was said last that counts."""
+    marks = {key: mark for key, mark in said.enrollments.items() if key not in voided}
+    if EXPORT in marks and not _newer(marks[EXPORT], said.export_voided):
+        del marks[EXPORT]
+    return max(marks.values(), default=None)
 
 
 def _enrolled(said: Said, voided: frozenset[str]) -> bool:
     """Whether an enrollment that counts was said after the last withdrawal."""
     newest = _newest(said, voided)
     return newest is not None and (said.withdrawal is None or newest > said.withdrawal.mark)
+
+
+def _leaving(said: Said) -> list[Event]:
+    """What is told of somebody who is not enrolled any more, or from the beginning, though enrollments stand."""
+    if said.withdrawal is not None:
+        return [StudentWithdrawn(withdrawn_at=said.withdrawal.at, reason=said.withdrawal.reason)]
+    if said.export_voided is not None:
+        return [StudentWithdrawn(withdrawn_at=said.export_voided.time, reason=VOIDED)]
+    return []
 
 
 def _withdraws(said: Said, command: MissInExport) -> bool:

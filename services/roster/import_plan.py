@@ -17,12 +17,12 @@ import msgspec
 import structlog
 
 from services.roster import decider, imports
-from services.roster.import_reader import COLUMNS, HEAD, Refusal, Task, Told
+from services.roster.import_reader import COLUMNS, HEAD, MAX_FLAWS, Refusal, Task, Told
 from services.roster.imports import sql
 from services.roster.projections import PERSON
 from shared import clock
 from shared.database import Connection, Row
-from shared.errors import HomeroomError, Rejected, Unavailable
+from shared.errors import HomeroomError, Rejected
 from shared.messages import topic_of
 from shared.policy import Policy
 from shared.settings import Settings
@@ -31,9 +31,8 @@ log = structlog.get_logger(__name__)
 
 READ_PATIENCE_S = 600.0
 PLAN_TIMEOUT_S = 300.0
-CATCH_UP_PATIENCE_S = 30.0
-POLL_S = 0.1
-MAX_CRASHES = 3
+CATCH_UP_PATIENCE_S = 2.0
+POLL_S = 0.05
 
 BY_EXPORT = [{"enrollment_id": decider.EXPORT}]
 BY_BASELINE_EXPORT = [{"enrollment_id": decider.EXPORT, "baseline": True}]
@@ -43,29 +42,34 @@ class ReaderDied(HomeroomError):
     """The reading process ended before its answer did."""
 
 
+class ReadModelBehind(HomeroomError):
+    """`person` does not hold yet what was recorded when planning began."""
+
+
 class _Gone(HomeroomError):
     """Somebody cancelled the import meanwhile."""
 
 
 async def plan(conn: Connection, settings: Settings, row: Row, policy: Policy) -> None:
-    """Plan a received import, or end it as refused. `conn` is the worker's own, with time for long statements."""
+    """Plan a received import, or end it as refused. `conn` is the worker's own, with time for long statements.
+
+    Raises ReaderDied, ReadModelBehind, and whatever else fails: then the import is received as before.
+    """
     import_id: UUID = row["import_id"]
     try:
-        async with _file(conn, import_id) as path:
-            await _caught_up(conn, settings)
-            async with _reader(Task(str(path), row["as_of"], policy)) as reader, conn.transaction():
-                await _plan(conn, reader, row, policy)
+        await _caught_up(conn, settings)
+        async with (
+            _file(conn, import_id) as path,
+            _reader(Task(str(path), row["as_of"], policy)) as reader,
+            conn.transaction(),
+        ):
+            await _plan(conn, reader, row, policy)
     except Rejected as refusal:
         async with conn.transaction():
             details = refusal.details
             await imports.end(
-                conn, import_id, "refused", reason=refusal.reason, details=details, now=clock.now()
+                conn, policy, import_id, "refused", reason=refusal.reason, details=details, now=clock.now()
             )
-    except ReaderDied as error:
-        log.error("import_reader_died", import_id=str(import_id), error=str(error))
-        if await conn.fetchval(sql.count_crash, import_id) >= MAX_CRASHES:
-            async with conn.transaction():
-                await imports.end(conn, import_id, "refused", reason="export_unreadable", now=clock.now())
     except _Gone:
         log.info("import_gone", import_id=str(import_id))
 
@@ -84,13 +88,13 @@ async def _file(conn: Connection, import_id: UUID) -> AsyncIterator[Path]:
 
 
 async def _caught_up(conn: Connection, settings: Settings) -> None:
-    """Wait until `person` holds all that is recorded now. Raises Unavailable when that takes too long: later again."""
+    """Wait a little until `person` holds all that is recorded now. Raises ReadModelBehind."""
     last = await conn.fetchval(sql.last_queued)
     topic = topic_of(settings.topic_prefix, settings.service)
     deadline = asyncio.get_running_loop().time() + CATCH_UP_PATIENCE_S
     while await conn.fetchval(sql.behind, last, PERSON.name, topic):
         if asyncio.get_running_loop().time() > deadline:
-            raise Unavailable("projector")
+            raise ReadModelBehind
         await asyncio.sleep(POLL_S)
 
 
@@ -168,18 +172,19 @@ async def _plan(conn: Connection, reader: _Reader, row: Row, policy: Policy) -> 
     )
     counts, passed_over, total = await _count(conn, import_id, district, told)
     await conn.execute(sql.insert_flaws, import_id, reader.flaws)
+    await conn.execute(sql.insert_unknown, import_id, len(reader.flaws), district, MAX_FLAWS)
     await conn.execute(sql.delete_pieces, import_id)
     exceeded = imports.threshold(counts, counts["enrolled_before"], policy).exceeded
-    state = "done" if row["dry_run"] else "awaiting_approval" if exceeded else "applying"
-    if row["dry_run"]:
-        await conn.execute(sql.delete_unchanged, import_id)
+    state, reason = ("awaiting_approval", "threshold_exceeded") if exceeded else ("applying", None)
     recorded = await conn.execute(
         sql.record_plan, import_id, state, told.version, told.mode, told.source, counts, passed_over, total,
-        "threshold_exceeded" if exceeded else None, {}, now,
+        reason, now,
     )  # fmt: skip
     if recorded != "UPDATE 1":
         raise _Gone(str(import_id))
-    log.info("import_planned", district=district, import_id=str(import_id), state=state, counts=counts)
+    if row["dry_run"]:
+        await imports.end(conn, policy, import_id, "done", reason=reason, now=now)
+    log.info("import_planned", district=district, import_id=str(import_id), counts=counts)
 
 
 async def _count(
@@ -191,11 +196,14 @@ async def _count(
     beside = await conn.fetchrow(sql.count_beside, district, BY_EXPORT)
     assert planned is not None
     assert beside is not None
-    counts |= {"unchanged": planned["unchanged"], "refused": sum(told.flaws.values())}
+    flaws = told.flaws
+    if unknown := beside["unknown"]:
+        flaws = flaws | {"person_unknown": unknown}
+    counts |= {"unchanged": planned["unchanged"], "refused": sum(flaws.values())}
     counts |= {"remarks": told.remarks, "shared_numbers": beside["shared_numbers"]}
     counts |= {"renumbered_enrolled": planned["renumbered"], "enrolled_before": beside["enrolled"]}
-    counts |= {f"flaw:{reason}": n for reason, n in told.flaws.items()}
-    passed_over = told.passed_over | {"unknown": beside["unknown"]}
+    counts |= {f"flaw:{reason}": n for reason, n in flaws.items()}
+    passed_over = told.passed_over | {"never_here": beside["never_here"]}
     if told.mode == "bulk":
         passed_over |= {"never_exported": beside["never_exported"], "anonymous": told.anonymous}
     return counts, {what: n for what, n in passed_over.items() if n}, planned["total"]

@@ -6,9 +6,10 @@ it goes on at the rows that are still planned.
 
 import asyncio
 import hashlib
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
+import asyncpg
 import msgspec
 import structlog
 
@@ -23,19 +24,32 @@ from services.roster.decider import (
     Mark,
     MissInExport,
 )
-from services.roster.import_plan import plan
+from services.roster.import_plan import ReaderDied, ReadModelBehind, plan
 from services.roster.imports import sql
 from services.roster.ingress import Statement
 from shared import clock
-from shared.database import LOST_RACE, Connection, Row, close, connect, unavailable_when_lost
+from shared.database import (
+    LOST_RACE,
+    PASSING,
+    Connection,
+    Row,
+    close,
+    connect,
+    unavailable_when_lost,
+)
+from shared.errors import Unavailable
 from shared.messages import Cause
 from shared.policy import Policy
+from shared.problems import new_reference
 from shared.service import Kit
 
 log = structlog.get_logger(__name__)
 
 POLL_S = 0.5
 CHUNK_ROWS = 400
+# After an error of ours others have their turn; so often in a row, about four minutes in all, and it is given up.
+MAX_TRIES = 10
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
 # A worker that hangs loses its lock after this, and another takes over. Longer than any of its own waits.
 SILENCE_ALLOWED = "900s"
 LONG = {"statement_timeout": "600s", "idle_in_transaction_session_timeout": SILENCE_ALLOWED}
@@ -64,24 +78,47 @@ class ImportWorker:
     async def work(self, conn: Connection) -> bool:
         """One step of the oldest import that waits for one; False when none does."""
         policies = self._kit.policies
-        row = await conn.fetchrow(sql.next_import, policies.districts)
+        row = await conn.fetchrow(sql.next_import, policies.districts, clock.now())
         if row is None:
             return False
         policy = policies.get(row["district"])
-        if row["state"] == "received":
-            await plan(conn, self._kit.settings, row, policy)
-        else:
-            await self._apply(row, policy)
+        try:
+            if row["state"] == "received":
+                await plan(conn, self._kit.settings, row, policy)
+            else:
+                await self._apply(row, policy)
+        except LOST_RACE:
+            log.debug("import_lost_race", import_id=str(row["import_id"]))
+        except ReadModelBehind:
+            await self._postpone(row, 0)
+        except Exception as error:
+            await self._failed(row, policy, error)
+            if isinstance(error, (*PASSING, Unavailable, asyncpg.InterfaceError)):
+                raise  # the connection may be of no use any more
         return True
 
     async def _apply(self, row: Row, policy: Policy) -> None:
-        try:
-            async with self._kit.db.transaction() as conn:
-                await apply_chunk(self._kit, conn, row, policy, clock.now())
-        except LOST_RACE:
-            log.debug("import_lost_race", import_id=str(row["import_id"]))
-            return
+        async with self._kit.db.transaction() as conn:
+            await apply_chunk(self._kit, conn, row, policy, clock.now())
         self._kit.store.wake()
+
+    async def _failed(self, row: Row, policy: Policy, error: Exception) -> None:
+        """An error of ours: later again, and given up after MAX_TRIES. If the database is away, nothing counts."""
+        import_id, reference = row["import_id"], new_reference(self._kit.settings.service)
+        log.error("import_step_failed", import_id=str(import_id), reference=reference, exc_info=error)
+        tries = await self._postpone(row, 1)
+        if tries >= MAX_TRIES:
+            reason = "export_unreadable" if isinstance(error, ReaderDied) else "import_failed"
+            details, now = {"reference": reference, "tries": tries}, clock.now()
+            async with self._kit.db.transaction() as conn:
+                await imports.end(conn, policy, import_id, "failed", reason=reason, details=details, now=now)
+
+    async def _postpone(self, row: Row, failures: int) -> int:
+        """How often it has failed in a row; 0 when somebody has ended it meanwhile."""
+        pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(row["crashes"], 10))
+        next_try_at = clock.now() + timedelta(seconds=pause_s)
+        async with self._kit.db.connection() as conn:
+            return await conn.fetchval(sql.postpone, row["import_id"], failures, next_try_at) or 0
 
 
 async def apply_chunk(kit: Kit, conn: Connection, row: Row, policy: Policy, now: datetime) -> None:
@@ -91,8 +128,7 @@ async def apply_chunk(kit: Kit, conn: Connection, row: Row, policy: Policy, now:
         return  # cancelled meanwhile
     rows = await conn.fetch(sql.next_rows, import_id, CHUNK_ROWS)
     if not rows:
-        await imports.end(conn, import_id, "done", now=now)
-        await conn.execute(sql.forget_reports, policy.district, policy.imports.reports_kept)
+        await imports.end(conn, policy, import_id, "done", now=now)
         return
     statements = {r["n"]: statement(row, r) for r in rows}
     unchanged = {r["n"] for r in rows if not r["kinds"]}

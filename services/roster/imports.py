@@ -26,6 +26,7 @@ sql = queries(__package__, "imports.sql")
 PIECE_BYTES = 1024 * 1024
 LISTED = 100
 PAGE = 500
+FORGOTTEN_AT_ONCE = 3  # reports, of which each may have a row for everybody
 UPLOAD_LIFE = timedelta(hours=1)
 REPORT_LIFE = timedelta(days=400)
 
@@ -62,9 +63,10 @@ class Threshold(msgspec.Struct, frozen=True):
 class Import(msgspec.Struct, frozen=True, kw_only=True):
     """An import as its district sees it.
 
-    `state`: received, awaiting_approval, applying, done, refused (with `reason` and `details`) or cancelled. `counts`:
-    persons by what the export means for them; one person may count as several kinds. `applied`: rows of the report by
-    what became of them. `problems`: rows that were not taken, by reason.
+    `state`: received, awaiting_approval, applying, done, cancelled, refused or failed (both with `reason` and
+    `details`). `author_name` and `approved_by_name` are what these clients are called. `counts`: persons by what the
+    export means for them; one person may count as several kinds. `problems`: rows that were not taken, by reason.
+    `total`, `done`: rows to be applied, and applied.
     """
 
     import_id: UUID
@@ -81,7 +83,9 @@ class Import(msgspec.Struct, frozen=True, kw_only=True):
     mode: str | None
     source: str | None
     author: str
+    author_name: str | None
     approved_by: str | None
+    approved_by_name: str | None
     reason: str | None
     details: dict[str, Any]
     counts: dict[str, int]
@@ -202,23 +206,24 @@ async def approve(
     """A second person lets an import go on. Said twice, it is done once. Raises Rejected `import_unknown`,
     `import_ended`, `person_required`, `approver_is_author`."""
     row = await _found(conn, sql.find_import_locked, district, import_id)
-    if row["state"] in ("refused", "cancelled"):
+    if row["state"] in ("refused", "cancelled", "failed"):
         raise Rejected("import_ended", state=row["state"])
     if row["state"] == "awaiting_approval":
         decider.approve_import(row["author"], approver, human=human)
         await conn.execute(sql.approve_import, import_id, approver, now)
 
 
-async def cancel(conn: Connection, district: str, import_id: UUID, *, now: datetime) -> None:
+async def cancel(conn: Connection, policy: Policy, import_id: UUID, *, now: datetime) -> None:
     """Stops an import where it is; what was applied stays. Raises Rejected `import_unknown`, `import_ended`."""
-    row = await _found(conn, sql.find_import_locked, district, import_id)
-    if row["state"] in ("done", "refused"):
+    row = await _found(conn, sql.find_import_locked, policy.district, import_id)
+    if row["state"] in ("done", "refused", "failed"):
         raise Rejected("import_ended", state=row["state"])
-    await end(conn, import_id, "cancelled", now=now)
+    await end(conn, policy, import_id, "cancelled", now=now)
 
 
 async def end(
     conn: Connection,
+    policy: Policy,
     import_id: UUID,
     state: str,
     *,
@@ -226,10 +231,12 @@ async def end(
     details: Mapping[str, Any] | None = None,
     now: datetime,
 ) -> None:
-    """The report stays; the file, and rows about people for whom nothing changes, go."""
+    """The report stays; the file, rows about people for whom nothing changes, and older reports than the district keeps
+    go."""
     await conn.execute(sql.end_import, import_id, state, reason, details or {}, now)
     await conn.execute(sql.delete_pieces, import_id)
     await conn.execute(sql.delete_unchanged, import_id)
+    await conn.execute(sql.forget_reports, policy.district, policy.imports.reports_kept, FORGOTTEN_AT_ONCE)
 
 
 async def _found(conn: Connection, query: str, district: str, import_id: UUID) -> Row:

@@ -150,7 +150,7 @@ async def approve(call: Call[None]) -> Reply:
 
 async def cancel(call: Call[None]) -> Reply:
     async with call.kit.db.transaction() as conn:
-        await imports.cancel(conn, call.district, call.uuid("import_id"), now=call.now)
+        await imports.cancel(conn, call.policy, call.uuid("import_id"), now=call.now)
     return Reply(204)
 
 

@@ -15,10 +15,9 @@ from shared import clock
 from shared.keys import Signer, make_key
 from shared.messages import ingress_topic
 from shared.settings import Settings
-from tests.roster.given import DISTRICT, binary
+from tests.roster.given import DISTRICT, POLICY_FOLDER, binary
 from tests.support.service import ISSUER, migrated_database
 
-BASE = f"/v1/districts/{DISTRICT}"
 PATIENCE_S = 20
 
 
@@ -31,10 +30,13 @@ class Roster:
         self.client, self._signer, self.producer = client, signer, producer
         self.topic, self.bootstrap = topic, bootstrap
 
-    def token(self, scope: str, district: str = DISTRICT, *, sub: str = "", human: bool = False) -> str:
+    def token(
+        self, scope: str, district: str = DISTRICT, *, sub: str = "", human: bool = False, name: str = ""
+    ) -> str:
         now = int(clock.now().timestamp())
         claims = {"iss": f"{ISSUER}/v1/districts/{district}", "aud": "homeroom", "sub": sub or scope}
         claims |= {"scope": scope, "human": human, "district": district}
+        claims |= {"name": name} if name else {}
         return self._signer.sign("at+jwt", claims | {"iat": now, "exp": now + 600})
 
     async def ask(
@@ -45,12 +47,15 @@ class Roster:
         scope: str = "roster:write",
         sub: str = "",
         human: bool = False,
+        name: str = "",
+        district: str = DISTRICT,
         headers: dict[str, str] | None = None,
         **given: Any,
     ) -> tuple[int, Any]:
-        token = self.token(scope, sub=sub, human=human)
+        token = self.token(scope, district, sub=sub, human=human, name=name)
         sent = {"Authorization": f"Bearer {token}"} | (headers or {})
-        async with self.client.request(method, BASE + path, headers=sent, **given) as answer:
+        url = f"/v1/districts/{district}{path}"
+        async with self.client.request(method, url, headers=sent, **given) as answer:
             return answer.status, await answer.json(content_type=None)
 
     async def publish(
@@ -102,7 +107,14 @@ def migrated(backing: dict[str, str]) -> Iterator[str]:
 
 
 @pytest.fixture
+def policy_dir() -> Path:
+    """Whose districts roster serves."""
+    return POLICY_FOLDER
+
+
+@pytest.fixture
 async def roster(
+    policy_dir: Path,
     database: str,
     topic_prefix: str,
     kafka_bootstrap: str,
@@ -119,6 +131,7 @@ async def roster(
         partitions=3,
         issuer=ISSUER,
         key_dir=tmp_path / "public",
+        policy_dir=policy_dir,
     )
     client = await aiohttp_client(create_app(settings))
     async with asyncio.timeout(PATIENCE_S):

@@ -11,7 +11,8 @@ from aiokafka import ConsumerRecord
 from shared.messages import CloudEvent, rfc3339
 from shared.policy import load_policy
 
-POLICY = load_policy(Path(__file__).parents[2] / "policies" / "ccps.toml")
+POLICY_FOLDER = Path(__file__).parents[2] / "policies"
+POLICY = load_policy(POLICY_FOLDER / "ccps.toml")
 DISTRICT = "ccps"
 NOON = datetime(2026, 8, 3, 12, tzinfo=UTC)
 ENROLLED = {

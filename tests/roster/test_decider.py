@@ -430,6 +430,39 @@ def test_who_is_in_the_export_again_returns_with_the_old_basis() -> None:
     assert enrolled(person)
 
 
+def test_a_void_of_the_exports_enrollment_takes_out_until_the_next_export() -> None:
+    person = given(named(0))
+    assert person.tell(void(12, decider.EXPORT)) == [StudentWithdrawn(withdrawn_at=at(12), reason="voided")]
+    assert person.tell(void(12, decider.EXPORT)) == []
+    [event] = person.tell(named(24))
+    assert isinstance(event, StudentEnrolled)
+    assert (event.current, event.basis) == (True, NOON)
+    assert enrolled(person)
+    assert person.tell(named(48)) == []
+
+
+def test_a_void_that_is_older_than_the_last_export_is_no_news() -> None:
+    person = given(named(0), named(24))
+    assert person.tell(void(12, decider.EXPORT)) == []
+    assert enrolled(person)
+
+
+def test_a_void_of_the_exports_enrollment_leaves_the_others_alone() -> None:
+    person = given(enroll(0), named(1), void(2, decider.EXPORT))
+    assert enrolled(person)
+    person.tell(void(3))
+    assert not enrolled(person)
+    assert person.recorded[-1] == StudentWithdrawn(withdrawn_at=at(2), reason="voided")
+
+
+def test_an_export_that_comes_after_a_newer_void_brings_nobody_in() -> None:
+    person = given(void(12, decider.EXPORT), named(0))
+    assert [type(event) for event in person.recorded] == [StudentEnrolled, StudentWithdrawn]
+    assert not enrolled(person)
+    person.tell(named(24))
+    assert enrolled(person)
+
+
 def test_a_statement_older_than_the_export_that_missed_the_pupil_brings_nobody_back() -> None:
     """Also when the pupil had left before, and the export only confirmed it."""
     for left in ([], [withdraw(6)]):
@@ -554,10 +587,13 @@ def expected(commands: Sequence[Command]) -> dict[str, Any]:
     enrolls = [c for c in commands if isinstance(c, EnrollStudent)]
     if not enrolls:
         return {}
-    voided = {c.enrollment_id for c in commands if isinstance(c, VoidEnrollment)}
+    voids = [c for c in commands if isinstance(c, VoidEnrollment)]
+    voided = {c.enrollment_id for c in voids} - {decider.EXPORT}
     counting = [c for c in enrolls if c.enrollment_id not in voided]
+    until = max((c.mark for c in voids if c.enrollment_id == decider.EXPORT), default=None)
     last = max((c for c in commands if isinstance(c, WithdrawStudent)), key=lambda c: c.mark, default=None)
-    newest = max((c.mark for c in counting), default=None)
+    stands = [c for c in counting if until is None or c.enrollment_id != decider.EXPORT or c.mark > until]
+    newest = max((c.mark for c in stands), default=None)
     status: Any = "voided"
     if last and (newest is None or newest < last.mark):
         status = (last.withdrawn_at, last.reason)
@@ -599,6 +635,9 @@ def test_any_order_of_exports_and_other_statements_ends_in_the_same_person(
 
     When and why who left is told by whoever said it first, so of that only the fact is compared.
     """
+    for time in data.draw(st.lists(st.integers(0, 4), max_size=2)):
+        mark = Mark(at(time), f"void {len(commands)}")
+        commands.append(VoidEnrollment(mark=mark, source_id="p1", enrollment_id=decider.EXPORT))
     order = data.draw(st.permutations(range(len(exported) + len(commands))))
     coming = iter(exported)
     mixed = [next(coming) if n < len(exported) else commands[n - len(exported)] for n in order]
@@ -624,7 +663,8 @@ def as_said(exported: Sequence[Command]) -> list[Command]:
 
 
 def whether_left(row: dict[str, Any]) -> dict[str, Any]:
-    return row | {"status": "left"} if isinstance(row.get("status"), tuple) else row
+    left = isinstance(row.get("status"), tuple) or row.get("status") == "voided"
+    return row | {"status": "left"} if left else row
 
 
 @examples_of(exports(), st.data())

@@ -1,109 +1,27 @@
 """A district's exports, from the upload over HTTP to the report, through the whole service."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from datetime import datetime, timedelta
+from collections.abc import AsyncIterator
+from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import aiohttp
-import asyncpg
 import msgspec
 import pytest
 
+from services.roster import imports
 from services.roster.imports import sql as import_queries
 from shared import clock
-from shared.messages import rfc3339
+from shared.web import KIT
 from tests.roster.conftest import Roster
-from tests.roster.exports import Pupil, pupils, write_export, write_zip
+from tests.roster.exports import USERS_12, Pupil, manifest, pupils, write_zip
 from tests.roster.given import cloud_event
-
-ZIP = {"Content-Type": "application/zip"}
-ENDED = ("done", "refused", "cancelled", "awaiting_approval")
-PATIENCE_S = 20
-
-
-class District:
-    """An SIS that exports, and what Homeroom makes of it."""
-
-    def __init__(self, roster: Roster, folder: Path, dsn: str) -> None:
-        self.roster, self.folder, self.dsn = roster, folder, dsn
-
-    def export(self, students: Sequence[Pupil], **given: Any) -> bytes:
-        return write_export(self.folder / "export.zip", students, **given).read_bytes()
-
-    async def upload(self, content: bytes, query: str = "", **given: Any) -> tuple[int, Any]:
-        headers = ZIP | given.pop("headers", {})
-        return await self.roster.ask("POST", f"/imports{query}", data=content, headers=headers, **given)
-
-    async def take(self, students: Sequence[Pupil], query: str = "", **given: Any) -> Any:
-        """Import these students; the import as it stands when nothing goes on any more."""
-        asking = {name: given.pop(name) for name in ("scope", "sub", "headers") if name in given}
-        status, body = await self.upload(self.export(students, **given), query, **asking)
-        assert status == 202, body
-        return await self.ended(body["import_id"])
-
-    async def ended(self, import_id: str, *states: str) -> Any:
-        async with asyncio.timeout(PATIENCE_S):
-            while True:
-                status, body = await self.roster.ask("GET", f"/imports/{import_id}")
-                assert status == 200, body
-                if body["state"] in (states or ENDED):
-                    return body
-                await asyncio.sleep(0.05)
-
-    async def changes(self, shown: Any, query: str = "") -> list[Any]:
-        _, body = await self.roster.ask("GET", f"/imports/{shown['import_id']}/changes{query}")
-        return list(body["changes"])
-
-    async def problems(self, shown: Any) -> list[Any]:
-        _, body = await self.roster.ask("GET", f"/imports/{shown['import_id']}/problems")
-        return list(body["problems"])
-
-    async def rows(self, query: str, *args: Any) -> list[Any]:
-        conn = await asyncpg.connect(self.dsn)
-        try:
-            return [tuple(row) for row in await conn.fetch(query, *args)]
-        finally:
-            await conn.close()
-
-    async def told(self, pupil: Pupil) -> list[str]:
-        """The types of what is recorded of a pupil."""
-        rows = await self.rows(
-            "SELECT type FROM event JOIN identity ON stream_id = person_id WHERE source_id = $1 ORDER BY version",
-            pupil.source_id,
-        )
-        return [row[0] for row in rows]
-
-    async def person(self, pupil: Pupil, **expected: Any) -> Any:
-        """The pupil as the help desk sees them, once the read model says what is expected."""
-
-        def good(status: int, body: Any) -> bool:
-            return any(fits(p) for p in body["persons"])
-
-        def fits(person: Any) -> bool:
-            return person["source_id"] == pupil.source_id and expected.items() <= person.items()
-
-        body = await self.roster.until(f"/persons?number={pupil.number}", good, scope="desk")
-        return next(p for p in body["persons"] if fits(p))
+from tests.roster.importing import District, ago, change, some
 
 
 @pytest.fixture
 async def district(roster: Roster, tmp_path: Path, database: str) -> District:
     return District(roster, tmp_path, database)
-
-
-def change(pupil: Pupil, **fields: Any) -> Pupil:
-    return msgspec.structs.replace(pupil, **fields)
-
-
-def some(counts: dict[str, int]) -> dict[str, int]:
-    """The figures that are not 0."""
-    return {what: n for what, n in counts.items() if n}
-
-
-def ago(**before: float) -> str:
-    return rfc3339(clock.now() - timedelta(**before)).replace("+", "%2B")
 
 
 # --- What an export means
@@ -212,6 +130,61 @@ async def test_who_is_disabled_leaves_and_a_number_is_given_again(district: Dist
     await district.person(new, status="enrolled")
 
 
+async def test_who_is_disabled_before_anybody_knew_them_comes_with_the_first_export_that_enables_them(
+    district: District,
+) -> None:
+    ada, bob, cyd = pupils(3)
+    shown = await district.take([change(ada, enabled=False), bob, cyd])
+    assert some(shown["counts"]) == {"added": 2}
+    assert shown["passed_over"]["never_here"] == 1
+    assert await district.told(ada) == []
+    shown = await district.take([ada, bob, cyd])
+    assert some(shown["counts"]) == {"added": 1, "unchanged": 2}
+
+
+async def test_a_delta_that_takes_away_whom_nobody_knows_says_nothing(district: District) -> None:
+    ada, bob = pupils(2)
+    await district.take([bob])
+    shown = await district.take([change(ada, status="tobedeleted")], mode="delta")
+    assert (shown["state"], some(shown["counts"])) == ("done", {})
+    assert shown["passed_over"]["never_here"] == 1
+
+
+async def test_a_delta_that_tells_too_little_of_whom_nobody_knows_says_so(district: District) -> None:
+    """A role alone, of a user whom no export has described."""
+    await district.take(pupils(1))
+    files = {
+        "manifest.csv": manifest("1.2", users="delta", roles="delta", orgs="bulk"),
+        "orgs.csv": "sourcedId,name,type\ns1,School 1,school\n",
+        "users.csv": ",".join(USERS_12) + "\n",
+        "roles.csv": "sourcedId,status,userSourcedId,roleType,role,orgSourcedId\nr1,active,u1,primary,student,s1\n",
+    }
+    status, body = await district.upload(write_zip(district.folder / "delta.zip", files).read_bytes())
+    assert status == 202
+    shown = await district.ended(body["import_id"])
+    assert (shown["state"], some(shown["counts"])) == ("done", {"refused": 1})
+    assert shown["problems"] == {"person_unknown": 1}
+    [problem] = await district.problems(shown)
+    assert (problem["file"], problem["line"], problem["source_id"]) == ("roles.csv", 2, "u1")
+
+
+async def test_whom_a_void_took_out_the_next_export_brings_back(district: District) -> None:
+    """`oneroster` is entered anew by each export, so it is in error only until the next one."""
+    ada, *others = pupils(30)
+    first = await district.take([ada, *others])
+    void = cloud_event(
+        "EnrollmentVoided", source_id=ada.source_id, enrollment_id="oneroster", time=clock.now()
+    )
+    await district.roster.publish(void)
+    await district.person(ada, status="withdrawn", reason="voided")
+    shown = await district.take([ada, *others])
+    assert some(shown["counts"]) == {"returned": 1, "unchanged": 29}
+    assert {c["state"] for c in await district.changes(shown)} == {"applied"}
+    person = await district.person(ada, status="enrolled")
+    assert person["basis"] == first["received_at"]
+    assert some((await district.take([ada, *others]))["counts"]) == {"unchanged": 30}
+
+
 async def test_a_delta_says_nothing_of_those_who_are_not_in_it(district: District) -> None:
     ada, bob, *others = pupils(40)
     await district.take([ada, bob, *others])
@@ -282,8 +255,9 @@ async def test_a_dry_run_reports_and_changes_nothing(district: District) -> None
 async def test_an_export_that_is_nearly_empty_waits_for_a_second_person(district: District) -> None:
     everybody = pupils(30)
     await district.take(everybody)
-    shown = await district.take(everybody[:5], sub="sis")
+    shown = await district.take(everybody[:5], sub="sis", name="SIS of ccps")
     assert (shown["state"], shown["reason"]) == ("awaiting_approval", "threshold_exceeded")
+    assert (shown["author"], shown["author_name"]) == ("sis", "SIS of ccps")
     assert shown["threshold"] == {
         "enrolled": 30, "withdrawn": 25, "renumbered": 0,
         "approval_above": 200, "approval_above_percent": 5, "exceeded": True,
@@ -294,8 +268,8 @@ async def test_an_export_that_is_nearly_empty_waits_for_a_second_person(district
         assert (status, body["reason"]) == (403, reason)
     await district.person(everybody[-1], status="enrolled")
     for _ in range(2):
-        status, body = await district.roster.ask("POST", path, sub="ms-lee", human=True)
-        assert (status, body["approved_by"]) == (202, "ms-lee")
+        status, body = await district.roster.ask("POST", path, sub="ms-lee", human=True, name="Ms. Lee")
+        assert (status, body["approved_by"], body["approved_by_name"]) == (202, "ms-lee", "Ms. Lee")
     shown = await district.ended(shown["import_id"], "done")
     assert shown["done"] == 30
     await district.person(everybody[-1], status="withdrawn")
@@ -442,12 +416,36 @@ async def test_of_an_import_that_has_ended_only_its_report_stays(district: Distr
     ]
 
 
+@pytest.mark.parametrize("how", ["dry_run", "refused", "cancelled"])
+async def test_however_an_import_ends_older_reports_than_are_kept_go(
+    district: District, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everybody = pupils(30)
+    await district.take(everybody)
+    for n in range(2):
+        await district.take(everybody[: 29 - n], "?dry_run")
+    policies = district.roster.client.app[KIT].policies
+    kept = msgspec.structs.replace(policies.get("ccps").imports, reports_kept=2)
+    policy = msgspec.structs.replace(policies.get("ccps"), imports=kept)
+    monkeypatch.setattr(policies, "get", lambda district: policy)
+    if how == "dry_run":
+        await district.take(everybody, "?dry_run")
+    elif how == "refused":
+        await district.ended((await district.upload(b"no zip"))[1]["import_id"])
+    else:
+        shown = await district.take(everybody[:3])
+        await district.roster.ask("DELETE", f"/imports/{shown['import_id']}")
+    listed = (await district.roster.ask("GET", "/imports"))[1]["imports"]
+    assert len(listed) == 3  # the last two, and the last that was applied
+    assert listed[-1]["counts"]["added"] == 30
+
+
 async def test_reports_go_when_there_are_too_many_but_for_the_last_whole_export(district: District) -> None:
     ada, bob = pupils(2)
     await district.take([ada, bob])
     for grade in ("01", "02", "03"):
         await district.take([change(ada, grade=grade)], mode="delta")
     forget = import_queries.forget_reports
-    await district.rows(forget, "ccps", 2)
+    await district.rows(forget, "ccps", 2, imports.FORGOTTEN_AT_ONCE)
     assert await district.rows("SELECT mode FROM import ORDER BY seq") == [("bulk",), ("delta",), ("delta",)]
     assert len(await district.rows("SELECT FROM import_row WHERE kinds = '{added}'")) == 2

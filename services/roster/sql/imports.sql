@@ -17,13 +17,21 @@ WHERE import_id = $1 AND state = 'receiving'
 DELETE FROM import WHERE import_id = $1 AND state = 'receiving'
 
 -- name: find_import
-SELECT * FROM import WHERE import_id = $1 AND district = $2 AND state <> 'receiving'
+SELECT import.*, a.name AS author_name, p.name AS approved_by_name
+FROM import
+LEFT JOIN actor a ON a.client_id = import.author
+LEFT JOIN actor p ON p.client_id = import.approved_by
+WHERE import_id = $1 AND district = $2 AND state <> 'receiving'
 
 -- name: find_import_locked
 SELECT * FROM import WHERE import_id = $1 AND district = $2 AND state <> 'receiving' FOR UPDATE
 
 -- name: recent_imports
-SELECT * FROM import WHERE district = $1 AND state <> 'receiving' ORDER BY seq DESC LIMIT $2
+SELECT import.*, a.name AS author_name, p.name AS approved_by_name
+FROM import
+LEFT JOIN actor a ON a.client_id = import.author
+LEFT JOIN actor p ON p.client_id = import.approved_by
+WHERE district = $1 AND state <> 'receiving' ORDER BY seq DESC LIMIT $2
 
 -- name: flaws_of
 SELECT n, flaw FROM import_flaw WHERE import_id = $1 AND n > $2 ORDER BY n LIMIT $3
@@ -51,24 +59,32 @@ DELETE FROM import_piece WHERE import_id = $1
 DELETE FROM import_row WHERE import_id = $1 AND kinds = '{}'
 
 -- name: forget_reports
--- The last bulk export that was applied stays: older ones are refused by it.
-DELETE FROM import
-WHERE district = $1 AND ended_at IS NOT NULL
-      AND seq <= (SELECT seq FROM import WHERE district = $1 AND ended_at IS NOT NULL ORDER BY seq DESC OFFSET $2 LIMIT 1)
-      AND seq IS DISTINCT FROM
-          (SELECT max(seq) FROM import WHERE district = $1 AND mode = 'bulk' AND NOT dry_run AND done > 0)
+-- At most $3 at once. The last bulk export that was applied stays: older ones are refused by it.
+DELETE FROM import WHERE import_id = ANY(ARRAY(
+    SELECT import_id FROM import
+    WHERE district = $1 AND ended_at IS NOT NULL
+          AND seq <= (SELECT seq FROM import WHERE district = $1 AND ended_at IS NOT NULL
+                      ORDER BY seq DESC OFFSET $2 LIMIT 1)
+          AND seq IS DISTINCT FROM
+              (SELECT max(seq) FROM import WHERE district = $1 AND mode = 'bulk' AND NOT dry_run AND done > 0)
+    ORDER BY seq LIMIT $3))
 
 -- name: take_lock
 SELECT pg_try_advisory_lock(hashtext('homeroom-imports'))
 
 -- name: next_import
-SELECT * FROM import WHERE state IN ('received', 'applying') AND district = ANY($1::text[]) ORDER BY seq LIMIT 1
+-- Who has waited longest: a long import does not make the other districts wait for its end.
+SELECT * FROM import
+WHERE state IN ('received', 'applying') AND district = ANY($1::text[]) AND coalesce(next_try_at, $2) <= $2
+ORDER BY changed_at, seq LIMIT 1
 
 -- name: pieces
 SELECT content FROM import_piece WHERE import_id = $1 AND n = $2
 
--- name: count_crash
-UPDATE import SET crashes = crashes + 1 WHERE import_id = $1 RETURNING crashes
+-- name: postpone
+UPDATE import SET crashes = crashes + $2, next_try_at = $3
+WHERE import_id = $1 AND state IN ('received', 'applying')
+RETURNING crashes
 
 -- name: last_queued
 SELECT coalesce(max(seq), 0) FROM outbox
@@ -139,12 +155,15 @@ FROM import_row WHERE import_id = $1
 
 -- name: count_beside
 -- What the report says beside the changes: the enrolled of the district, those of them whom no export has named, rows
--- about people who are unknown and no students, and how many pupils of this export share their number with another.
+-- that take away whom nobody knows, rows that change whom nobody knows, and how many pupils of this export share their
+-- number with another.
 SELECT
     (SELECT count(*) FROM person WHERE district = $1 AND status = 'enrolled') AS enrolled,
     (SELECT count(*) FROM person WHERE district = $1 AND status = 'enrolled' AND NOT enrollments @> $2
         AND NOT EXISTS (SELECT FROM staged WHERE staged.source_id = person.source_id)) AS never_exported,
-    (SELECT count(*) FROM staged WHERE NOT flawed AND (gone IS NOT NULL OR partial)
+    (SELECT count(*) FROM staged WHERE NOT flawed AND gone IS NOT NULL
+        AND NOT EXISTS (SELECT FROM person WHERE district = $1 AND person.source_id = staged.source_id)) AS never_here,
+    (SELECT count(*) FROM staged WHERE NOT flawed AND gone IS NULL AND partial
         AND NOT EXISTS (SELECT FROM person WHERE district = $1 AND person.source_id = staged.source_id)) AS unknown,
     (SELECT coalesce(sum(n), 0)::bigint FROM (
         SELECT count(*) AS n FROM staged WHERE gone IS NULL AND NOT flawed AND number IS NOT NULL
@@ -154,9 +173,20 @@ SELECT
 INSERT INTO import_flaw (import_id, n, flaw)
 SELECT $1, n, flaw FROM unnest($2::jsonb[]) WITH ORDINALITY AS found (flaw, n)
 
+-- name: insert_unknown
+-- Rows of a delta that tell something of a pupil, and too little to begin with: the first ones.
+INSERT INTO import_flaw (import_id, n, flaw)
+SELECT $1, $2 + row_number() OVER (ORDER BY line, source_id), jsonb_build_object(
+    'file', file, 'line', line, 'reason', 'person_unknown', 'source_id', source_id,
+    'details', jsonb_build_object('source_id', source_id))
+FROM staged
+WHERE NOT flawed AND gone IS NULL AND partial
+      AND NOT EXISTS (SELECT FROM person WHERE district = $3 AND person.source_id = staged.source_id)
+ORDER BY line, source_id LIMIT $4
+
 -- name: record_plan
 UPDATE import SET state = $2, version = $3, mode = $4, source = $5, counts = $6, passed_over = $7, total = $8,
-                  reason = $9, details = $10, changed_at = $11::timestamptz, ended_at = CASE WHEN $2 = 'done' THEN $11::timestamptz END
+                  reason = $9, changed_at = $10, crashes = 0
 WHERE import_id = $1 AND state = 'received'
 
 -- name: applying_locked
@@ -174,4 +204,4 @@ WHERE import_row.import_id = $1 AND import_row.n = settled.n
 DELETE FROM import_row WHERE import_id = $1 AND n = ANY($2::integer[])
 
 -- name: record_progress
-UPDATE import SET done = done + $2, changed_at = $3 WHERE import_id = $1
+UPDATE import SET done = done + $2, changed_at = $3, crashes = 0 WHERE import_id = $1
