@@ -1,6 +1,9 @@
 """The routes of auth, feature by feature; each turns an HTTP request into a command or a question, and what comes of it
 into a reply."""
 
+from functools import partial
+
+from services.auth import tokens
 from services.auth.claiming_api import Claiming
 from services.auth.clients_api import Clients
 from services.auth.handlers import Auth
@@ -15,4 +18,5 @@ FEATURES = (Claiming, Sessions, Recoveries, OAuth, Clients)
 def routes(auth: Auth) -> list[Route]:
     """The table of routes; also teaches the kit how this service knows its callers."""
     auth.kit.authenticators["session"] = session_authenticator(auth)
+    auth.kit.authenticators["client"] = partial(tokens.client_of, auth)
     return [route for feature in FEATURES for route in feature(auth).routes()]

@@ -4,14 +4,17 @@ from datetime import datetime, timedelta
 from typing import Annotated
 
 import msgspec
+import structlog
 from msgspec import Meta
 
 from services.auth import tokens
-from services.auth.calls import Feature
+from services.auth.calls import Feature, actor
 from shared.auth import Scope
 from shared.database import Connection
 from shared.once import once
 from shared.web import Body, Call, Reply, Route
+
+log = structlog.get_logger(__name__)
 
 
 class ClientBody(Body, frozen=True, kw_only=True):
@@ -59,6 +62,14 @@ class ClientView(msgspec.Struct, frozen=True, kw_only=True):
     created_at: datetime
     rotated_at: datetime | None
     previous_until: datetime | None
+    removed_at: datetime | None
+    removed_by_name: str | None
+
+
+class ClientsQuery(Body, frozen=True, kw_only=True):
+    removed: Annotated[
+        bool, Meta(description="Those that were removed, in place of those that there are.")
+    ] = False
 
 
 class ClientsView(msgspec.Struct, frozen=True):
@@ -70,13 +81,34 @@ class Clients(Feature):
 
     async def create_client(self, call: Call[ClientBody]) -> Reply:
         async def work(conn: Connection) -> Reply:
-            body = call.body
-            client_id, secret = await tokens.create_client(
-                self.auth, conn, body.name, body.scopes, body.districts, body.human, call.now
-            )
+            client_id, secret = await tokens.create_client(self.auth, conn, _standing(call.body), call.now)
             return Reply(201, ClientMade(client_id, secret))
 
-        return await once(call, call.kit.db, work, shown_once=True)
+        reply = await once(call, call.kit.db, work, shown_once=True)
+        log.info("client_made", client=reply.body.id, by=actor(call))
+        return reply
+
+    async def change_client(self, call: Call[ClientBody]) -> Reply:
+        client_id = call.path["client_id"]
+
+        async def work(conn: Connection) -> Reply:
+            await tokens.change_client(self.auth, conn, client_id, _standing(call.body))
+            return Reply(204)
+
+        reply = await once(call, call.kit.db, work)
+        log.info("client_changed", client=client_id, by=actor(call))
+        return reply
+
+    async def remove_client(self, call: Call[None]) -> Reply:
+        client_id = call.path["client_id"]
+
+        async def work(conn: Connection) -> Reply:
+            await tokens.remove_client(conn, client_id, actor(call), call.now)
+            return Reply(204)
+
+        reply = await once(call, call.kit.db, work)
+        log.info("client_removed", client=client_id, by=actor(call))
+        return reply
 
     async def rotate_client(self, call: Call[RotateBody]) -> Reply:
         client_id, overlap = call.path["client_id"], timedelta(minutes=call.body.overlap_minutes)
@@ -85,11 +117,13 @@ class Clients(Feature):
             secret, until = await tokens.rotate_client(conn, client_id, overlap, call.now)
             return Reply(200, ClientRotated(client_id, secret, until))
 
-        return await once(call, call.kit.db, work, shown_once=True)
+        reply = await once(call, call.kit.db, work, shown_once=True)
+        log.info("client_rotated", client=client_id, by=actor(call))
+        return reply
 
     async def list_clients(self, call: Call[None]) -> Reply:
         async with call.kit.db.connection() as conn:
-            rows = await tokens.list_clients(conn, call.now)
+            rows = await tokens.list_clients(conn, call.query.removed, call.now)
         return Reply(200, ClientsView([ClientView(**row) for row in rows]))
 
     def routes(self) -> list[Route]:
@@ -103,7 +137,20 @@ class Clients(Feature):
             ),
             Route(
                 "GET", clients, self.list_clients,
-                summary="The clients, without their secrets.", caller=operator, success={200: ClientsView},
+                summary="The clients, without their secrets.", caller=operator, query=ClientsQuery,
+                success={200: ClientsView},
+            ),
+            Route(
+                "PUT", f"{clients}/{{client_id}}", self.change_client,
+                summary="What a client is called and may do, all of it; its secret stays.",
+                caller=operator, body=ClientBody, success={204: None},
+                refusals={"scope_unknown": 422, "client_district_unknown": 422, "last_operator": 409},
+            ),
+            Route(
+                "DELETE", f"{clients}/{{client_id}}", self.remove_client,
+                summary="Shut a client out, for good: auth takes none of its tokens any more, the other services within"
+                " ten minutes.",
+                caller=operator, success={204: None}, refusals={"last_operator": 409},
             ),
             Route(
                 "POST", f"{clients}/{{client_id}}/rotate", self.rotate_client,
@@ -111,3 +158,7 @@ class Clients(Feature):
                 caller=operator, body=RotateBody, success={200: ClientRotated}, refusals={"secrets_overlap": 409},
             ),
         ]  # fmt: skip
+
+
+def _standing(body: ClientBody) -> tokens.Standing:
+    return tokens.Standing(name=body.name, scopes=body.scopes, districts=body.districts, human=body.human)

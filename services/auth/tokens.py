@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import astuple
 
 from services.auth.handlers import Auth
 from services.auth.passwords import token_hash
@@ -121,12 +122,24 @@ def issue(auth: Auth, client: Client, district: str, scope: str | None, now: dat
     return Issued(auth.kit.signer.sign(CLIENT_TYP, claims), granted)
 
 
+async def client_of(auth: Auth, token: str, district: str, now: datetime) -> Caller:
+    """Whose access token this is: an Authenticator. Here, where clients are known, one that was removed is so at once,
+    and so is what was taken from it; the other services believe the token until it ends."""
+    caller = await auth.kit.tokens.client(token, district, now)
+    async with auth.kit.db.connection() as conn:
+        if not await conn.fetchval(
+            _sql.client_still_has, caller.subject, list(caller.scopes), caller.district
+        ):
+            raise Rejected("token_invalid")
+    return caller
+
+
 async def may_introspect(
     auth: Auth, district: str, authorization: list[str], form: dict[str, str | None], now: datetime
 ) -> None:
     """Raises Rejected unless the caller shows the `introspect` scope here: as a client, or by a token of its own."""
     if authorization and authorization[0].lower().startswith("bearer "):
-        caller = await auth.kit.tokens.client(bearer(authorization), district, now)
+        caller = await client_of(auth, bearer(authorization), district, now)
         scopes = caller.scopes
     else:
         client = await authenticate(auth, authorization, form, now)
@@ -154,7 +167,7 @@ async def introspect(auth: Auth, policy: Policy, token: str, now: datetime) -> d
             "district": policy.district,
         }
     try:
-        caller: Caller = await auth.kit.tokens.client(token, policy.district, now)
+        caller = await client_of(auth, token, policy.district, now)
     except Rejected:
         return {"active": False}
     shown = ("iss", "sub", "aud", "client_id", "scope", "iat", "exp", "jti", "district")
@@ -169,23 +182,56 @@ async def revoke(auth: Auth, district: str, token: str) -> None:
     await end_session(auth, district, token)
 
 
-async def create_client(
-    auth: Auth,
-    conn: Connection,
-    name: str,
-    scopes: list[str],
-    districts: list[str],
-    human: bool,
-    now: datetime,
-) -> tuple[str, str]:
-    """A new client's id and secret; the secret is shown once. Raises Rejected scope_unknown, district_unknown."""
-    if unknown := sorted(set(scopes) - set(SCOPES)):
-        raise Rejected("scope_unknown", scopes=unknown)
-    if unknown := sorted(set(districts) - {EVERY_DISTRICT, *auth.kit.policies.districts}):
-        raise Rejected("client_district_unknown", districts=unknown)
+class Standing(Struct, frozen=True, kw_only=True):
+    """What an operator says of a client."""
+
+    name: str
+    scopes: list[str]
+    districts: list[str]
+    human: bool
+
+    @property
+    def rules(self) -> bool:
+        """An operator of every district: without any, nobody could make another."""
+        return "operator" in self.scopes and EVERY_DISTRICT in self.districts
+
+    def check(self, auth: Auth) -> None:
+        """Raises Rejected scope_unknown, client_district_unknown."""
+        if unknown := sorted(set(self.scopes) - set(SCOPES)):
+            raise Rejected("scope_unknown", scopes=unknown)
+        if unknown := sorted(set(self.districts) - {EVERY_DISTRICT, *auth.kit.policies.districts}):
+            raise Rejected("client_district_unknown", districts=unknown)
+
+
+async def create_client(auth: Auth, conn: Connection, standing: Standing, now: datetime) -> tuple[str, str]:
+    """A new client's id and secret; the secret is shown once. Raises Rejected scope_unknown,
+    client_district_unknown."""
+    standing.check(auth)
     client_id, secret = str(uuid4()), SECRET_PREFIX + secrets.token_urlsafe(32)
-    await conn.execute(_sql.insert_client, client_id, name, scopes, districts, human, token_hash(secret), now)
+    await conn.execute(_sql.insert_client, client_id, *astuple(standing), token_hash(secret), now)
     return client_id, secret
+
+
+async def change_client(auth: Auth, conn: Connection, client_id: str, standing: Standing) -> None:
+    """Raises Rejected not_found, scope_unknown, client_district_unknown, last_operator."""
+    standing.check(auth)
+    if not standing.rules:
+        await _leave_an_operator(conn, client_id)
+    if not await conn.fetchval(_sql.change_client, client_id, *astuple(standing)):
+        raise Rejected("not_found")
+
+
+async def remove_client(conn: Connection, client_id: str, by: str, now: datetime) -> None:
+    """It gets no more tokens, and auth believes none of those it has. Raises Rejected not_found, last_operator."""
+    await _leave_an_operator(conn, client_id)
+    if not await conn.fetchval(_sql.remove_client, client_id, now, by):
+        raise Rejected("not_found")
+    await conn.execute(_sql.end_previous_secrets, client_id)
+
+
+async def _leave_an_operator(conn: Connection, client_id: str) -> None:
+    if [row["client_id"] for row in await conn.fetch(_sql.lock_operators)] == [client_id]:
+        raise Rejected("last_operator")
 
 
 async def rotate_client(
@@ -207,17 +253,17 @@ async def rotate_client(
     return secret, until
 
 
-async def list_clients(conn: Connection, now: datetime) -> list[dict[str, Any]]:
-    """All clients, oldest first, without anything of their secrets."""
-    return [dict(row) for row in await conn.fetch(_sql.list_clients, now)]
+async def list_clients(conn: Connection, removed: bool, now: datetime) -> list[dict[str, Any]]:
+    """The clients, or those that were removed, oldest first, without anything of their secrets."""
+    return [dict(row) for row in await conn.fetch(_sql.list_clients, now, removed)]
 
 
 async def ensure_bootstrap_client(auth: Auth, file: Path, now: datetime) -> bool:
-    """Makes the operator client that the file names, when there is none of that id; True if it did."""
+    """Makes the operator client that the file names, when there never was one of that id; True if it did."""
     named = msgspec.json.decode(file.read_bytes(), type=BootstrapFile)
-    scopes, districts = ["operator"], [EVERY_DISTRICT]
+    standing = Standing(name="bootstrap", scopes=["operator"], districts=[EVERY_DISTRICT], human=False)
     async with auth.kit.db.connection() as conn:
         made = await conn.execute(
-            _sql.insert_client, named.id, "bootstrap", scopes, districts, False, token_hash(named.secret), now
+            _sql.insert_client, named.id, *astuple(standing), token_hash(named.secret), now
         )
     return made.endswith(" 1")

@@ -52,6 +52,7 @@ ADVICE = {
     "person_unknown": "Check the number or username; a new pupil appears when the SIS has published the enrollment.",
     "reference_unknown": "Read it again letter by letter. A code can be looked up for 30 days.",
     "client_unknown": "See `homeroom client token --help`; `homeroom client list` shows who may ask.",
+    "district_not_served": "Put the file into the folder that the services read, HOMEROOM_POLICY_DIR; they take it up.",
     "nothing_matched": "Each line's state says why; `homeroom person show NUMBER` tells how the SIS writes a name.",
     "file_unreadable": "Name a text file in UTF-8, or - to paste the lines.",
     "rebuild_missing": "Begin one with `homeroom rebuild start SERVICE PROJECTION`.",

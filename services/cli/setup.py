@@ -1,5 +1,7 @@
 """What is set up and checked at a command line: databases, topics, histories, policies, districts, clients."""
 
+import asyncio
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +15,10 @@ from services.cli.client import (
     SERVICES,
     AsJson,
     Failed,
+    Homeroom,
     Json,
+    Yes,
+    confirm,
     connect,
     err,
     find_site,
@@ -41,6 +46,7 @@ for group in (policy, client, district, topics, history):
 
 SERVICES_FOLDER = Path(__file__).parents[1]
 CLIENTS = f"{OPERATIONS}/clients"
+SERVED_PATIENCE_S = 10.0
 
 
 @app.command
@@ -138,7 +144,7 @@ async def add_district(
     extends: Annotated[str, Parameter(help="The district whose other rules it takes over.")] = "ccps",
     folder: Annotated[Path, Parameter(help="The folder of policy files.")] = Path("policies"),
 ) -> None:
-    """Write a new district's policy, check it, and make its ingress topic when Kafka is configured."""
+    """Write a new district's policy, check it, and see it served, its topic made, where Homeroom runs."""
     file = folder / f"{slug}.toml"
     names = msgspec.json.encode(name).decode(), msgspec.json.encode(name_es or name).decode()
     try:
@@ -152,9 +158,28 @@ async def add_district(
     if problems := policies.read_folder(folder)[1].get(slug):
         file.unlink()
         raise Failed("policy_invalid", "; ".join(problems))
-    out.print(f"{file}: the services take it up by themselves")
-    if find_site().kafka:
+    out.print(f"{file} holds")
+    try:
+        site = find_site()
+    except Failed:
+        out.print("No services are running here: they take it up when they start.")
+        return
+    if site.kafka:
         await create()
+    async with connect(site) as homeroom:
+        for service in SERVICES:
+            await _until_served(homeroom, service, slug)
+    out.print(f"served: {', '.join(SERVICES)}")
+
+
+async def _until_served(homeroom: Homeroom, service: str, slug: str) -> None:
+    """Services read their folder again within a second."""
+    deadline = time.monotonic() + SERVED_PATIENCE_S
+    # Nobody's refusal: who does not say who he is learns whether there is such a district, and no more.
+    while (await homeroom.ask("GET", service, f"/v1/districts/{slug}/refusals/0")).status == 404:
+        if time.monotonic() > deadline:
+            raise Failed("district_not_served", f"{service} does not know it after {SERVED_PATIENCE_S:.0f} s")
+        await asyncio.sleep(0.1)
 
 
 @client.command(name="add")
@@ -184,10 +209,57 @@ async def add_client(
 
 
 @client.command(name="list")
-async def list_clients(*, json: AsJson = False) -> None:
+async def list_clients(
+    *,
+    removed: Annotated[bool, Parameter(negative="", help="Those that were removed, and by whom.")] = False,
+    json: AsJson = False,
+) -> None:
     """Who may ask, with which scopes; never a secret."""
     async with connect() as homeroom:
-        show((await homeroom.get("auth", CLIENTS, role="operator"))["clients"], json)
+        found = await homeroom.get("auth", CLIENTS, role="operator", removed=str(removed).lower())
+        columns = "id", "name", "scopes", "districts", "human", "created_at"
+        more = ("removed_at", "removed_by_name") if removed else ("rotated_at", "previous_until")
+        show(found["clients"], json, *columns, *more)
+
+
+@client.command(name="change")
+async def change_client(
+    client_id: str,
+    *,
+    name: str | None = None,
+    scope: Annotated[
+        list[str] | None, Parameter(help="In place of all that it has; may be repeated.")
+    ] = None,
+    districts: Annotated[
+        list[str] | None, Parameter(name="--district", help="In place of all where it may ask.")
+    ] = None,
+    human: Annotated[bool | None, Parameter(help="Whether it is one person's own.")] = None,
+    json: AsJson = False,
+) -> None:
+    """Change what a client is called or may do; what is not said stays. Tokens that it has end within ten minutes."""
+    async with connect() as homeroom:
+        found = await _find_client(homeroom, client_id)
+        said = {"name": name, "scopes": scope, "districts": districts, "human": human}
+        body = {key: found[key] if value is None else value for key, value in said.items()}
+        await homeroom.call("operator", "PUT", "auth", f"{CLIENTS}/{client_id}", body)
+        show(await _find_client(homeroom, client_id), json)
+
+
+@client.command(name="remove")
+async def remove_client(client_id: str, *, yes: Yes = False) -> None:
+    """Shut a client out, for good. Auth takes none of its tokens any more, the other services within ten minutes."""
+    async with connect() as homeroom:
+        found = await _find_client(homeroom, client_id)
+        confirm(f"Shut out {found['name']} ({', '.join(found['scopes'])}) for good?", yes)
+        await homeroom.call("operator", "DELETE", "auth", f"{CLIENTS}/{client_id}")
+        out.print("removed")
+
+
+async def _find_client(homeroom: Homeroom, client_id: str) -> Json:
+    for each in (await homeroom.get("auth", CLIENTS, role="operator"))["clients"]:
+        if each["id"] == client_id:
+            return dict(each)
+    raise Failed("client_unknown", f"no client has the id {client_id}")
 
 
 @client.command(name="token")

@@ -22,6 +22,7 @@ from services.auth.events import CredentialsSet
 from services.auth.handlers import Auth
 from services.auth.passwords import Hasher, HashPool, Peppers, Strength
 from services.auth.projections import PERSON, Identity, NumberChanged, StudentEnrolled, StudentWithdrawn
+from services.auth.tokens import SCOPES
 from shared import clock, testing
 from shared.keys import Signer
 from shared.messages import Event
@@ -29,6 +30,7 @@ from shared.service import Kit, build_app
 from tests.support.service import ISSUER, migrated_database, quiet_kit
 
 D = "/v1/districts/ccps"
+DESK = "desk-1"
 LIGHT = Strength(memory_kib=64, passes=1)
 PASSWORD = "correct horse"
 ANSWERS = (("birth_month", "May"), ("birth_year", "2011"), ("favorite_season", "fall"))
@@ -216,7 +218,16 @@ class World:
     ) -> Answer:
         return await self.ask(method, path, body, bearer=self.token(scope), **more)
 
-    def token(self, scope: str, sub: str = "desk-1") -> str:
+    async def employ(self, client_id: str) -> None:
+        """A client that may do everything; `token` is what it may do at the moment."""
+        async with self.kit.db.connection() as conn:
+            await conn.execute(
+                "INSERT INTO client (client_id, name, scopes, districts, human, secret_hash, created_at)"
+                " VALUES ($1, $1, $2, '{*}', false, '', now())",
+                client_id, list(SCOPES),
+            )  # fmt: skip
+
+    def token(self, scope: str, sub: str = DESK) -> str:
         now = int(self.now().timestamp())
         claims = {
             "iss": f"{ISSUER}{D}", "aud": "homeroom", "sub": sub, "client_id": sub, "iat": now, "exp": now + 600,
@@ -290,5 +301,6 @@ async def world(
     monkeypatch: pytest.MonkeyPatch,
 ) -> World:
     world = World(kit.own, await aiohttp_client(build_app(kit)), tmp_path)
+    await world.employ(DESK)
     monkeypatch.setattr(clock, "now", world.now)
     return world

@@ -10,15 +10,17 @@ from urllib.parse import quote
 import asyncpg
 import msgspec
 import pytest
+import structlog
 from aiohttp import encode_basic_auth
 from joserfc import jwt
 from joserfc.jwk import KeySet
 
 from services.auth import tokens
 from shared.database import migrate, queries
-from tests.auth.conftest import ISSUER, Answer, D, World
+from tests.auth.conftest import DESK, ISSUER, Answer, D, World
 
 CLIENTS = "/v1/operations/clients"
+STANDING = {"name": "R. Alvarez", "scopes": ["desk"], "districts": ["ccps"], "human": True}
 SQL = Path(tokens.__file__).parent / "sql"
 
 
@@ -196,7 +198,7 @@ class TestClients:
         again = await world.ask("POST", CLIENTS, body, bearer=world.token("operator"), headers=key)
         assert again.reason == (409, "reply_withheld")
         listed = await world.ask("GET", CLIENTS, bearer=world.token("operator"))
-        assert [c["id"] for c in listed.body["clients"]] == [made.body["id"]]
+        assert [c["id"] for c in listed.body["clients"]] == [DESK, made.body["id"]]
         stored = str(await world.fetch("SELECT * FROM client")) + str(
             await world.fetch("SELECT * FROM command")
         )
@@ -259,7 +261,7 @@ class TestClients:
 
         async def seen() -> Any:
             listed = await world.ask("GET", CLIENTS, bearer=world.token("operator"))
-            return listed.body["clients"][0]["previous_until"]
+            return listed.body["clients"][-1]["previous_until"]
 
         assert await seen() is None
         await rotate(world, old, 60)
@@ -305,6 +307,86 @@ class TestClients:
         token = (await access(world, all_districts)).body["access_token"]
         assert (await world.ask("POST", CLIENTS, body, bearer=token)).status == 201
 
+    async def test_removed_it_is_shut_out(self, world: World) -> None:
+        """No new token; none of those it has counts here; the other services believe them for ten minutes at most."""
+        portal, gone = await client(world, "introspect"), await client(world, "desk", "introspect")
+        before, _ = await rotate(world, gone, 60)
+        token = (await access(world, gone)).body["access_token"]
+        operator = world.token("operator")
+        assert (await world.ask("DELETE", f"{CLIENTS}/{gone[0]}", bearer=operator)).status == 204
+        for who in (gone, before):
+            assert (await access(world, who)).status == 401
+        assert (await form(world, "/introspect", portal, token=token)).body == {"active": False}
+        assert (await form(world, "/introspect", bearer=token, token="x")).status == 401
+        pupil = await world.enroll()
+        path = f"/accounts/{pupil.person_id}/sessions"
+        assert (await world.ask("DELETE", path, bearer=token)).reason == (401, "token_invalid")
+
+        for method, path, body in (("DELETE", "", None), ("POST", "/rotate", {}), ("PUT", "", STANDING)):
+            answer = await world.ask(method, f"{CLIENTS}/{gone[0]}{path}", body, bearer=operator)
+            assert answer.reason == (404, "not_found")
+
+    async def test_who_removed_it_stays_on_record(self, world: World) -> None:
+        gone, operator = await client(world, "desk"), world.token("operator")
+        with structlog.testing.capture_logs() as logged:
+            await world.ask("DELETE", f"{CLIENTS}/{gone[0]}", bearer=operator)
+        assert {"client": gone[0], "by": DESK} in [
+            {key: line.get(key) for key in ("client", "by")}
+            for line in logged
+            if line["event"] == "client_removed"
+        ]
+        present = (await world.ask("GET", CLIENTS, bearer=operator)).body["clients"]
+        [removed] = (await world.ask("GET", f"{CLIENTS}?removed", bearer=operator)).body["clients"]
+        assert [each["id"] for each in present] == [DESK]
+        assert (removed["id"], removed["name"], removed["removed_by_name"]) == (gone[0], "the portal", DESK)
+        assert removed["removed_at"]
+
+    async def test_an_operator_that_was_removed_makes_itself_no_other(self, world: World) -> None:
+        gone = await client(world, "operator", districts=("*",))
+        token = (await access(world, gone)).body["access_token"]
+        await world.ask("DELETE", f"{CLIENTS}/{gone[0]}", bearer=world.token("operator"))
+        assert (await world.ask("POST", CLIENTS, STANDING, bearer=token)).reason == (401, "token_invalid")
+
+    async def test_changed_it_may_do_what_is_said_now(self, world: World) -> None:
+        who, operator = await client(world, "desk", "teacher"), world.token("operator")
+        token = (await access(world, who, scope="teacher")).body["access_token"]
+        path = f"{CLIENTS}/{who[0]}"
+        assert (await world.ask("PUT", path, STANDING, bearer=operator)).status == 204
+        seen = (await world.ask("GET", CLIENTS, bearer=operator)).body["clients"][-1]
+        assert {key: seen[key] for key in STANDING} == STANDING
+        assert (await access(world, who)).body["scope"] == "desk"
+        portal = await client(world, "introspect")
+        assert (await form(world, "/introspect", portal, token=token)).body == {"active": False}
+        for differing, reason in (
+            ({"scopes": ["root"]}, "scope_unknown"),
+            ({"districts": ["x"]}, "client_district_unknown"),
+        ):
+            answer = await world.ask("PUT", path, STANDING | differing, bearer=operator)
+            assert answer.reason == (422, reason)
+
+    @pytest.mark.parametrize(
+        "less",
+        [None, {"scopes": ["desk"], "districts": ["*"]}, {"scopes": ["operator"], "districts": ["ccps"]}],
+    )
+    async def test_an_operator_of_every_district_is_always_left(self, world: World, less: Any) -> None:
+        await client(world, "operator")  # of one district only
+        await client(world, "desk", districts=("*",))
+
+        async def take_away(client_id: str) -> int:
+            body = None if less is None else {"name": "x"} | less
+            method, path = "PUT" if less else "DELETE", f"{CLIENTS}/{client_id}"
+            answer = await world.ask(method, path, body, bearer=world.token("operator"))
+            assert answer.status == 204 or answer.reason in ((409, "last_operator"), (401, "token_invalid"))
+            return answer.status
+
+        assert await take_away(DESK) == 409
+        others = [(await client(world, "operator", districts=("*",)))[0] for _ in range(2)]
+        await asyncio.gather(*(take_away(each) for each in (*others, DESK)))
+        assert await world.fetch(
+            "SELECT 1 FROM client"
+            " WHERE removed_at IS NULL AND 'operator' = ANY(scopes) AND '*' = ANY(districts)"
+        )
+
     async def test_operators_only(self, world: World) -> None:
         assert (await world.ask("GET", CLIENTS, bearer=world.token("desk"))).reason == (403, "scope_missing")
 
@@ -315,6 +397,11 @@ class TestClients:
         assert not await tokens.ensure_bootstrap_client(world.auth, file, world.now())
         answer = await access(world, ("operator", "s3cret"))
         assert (answer.status, answer.body["scope"]) == (200, "operator")
+        assert (
+            await world.ask("DELETE", f"{CLIENTS}/operator", bearer=world.token("operator"))
+        ).status == 204
+        assert not await tokens.ensure_bootstrap_client(world.auth, file, world.now()), "it stays removed"
+        assert (await access(world, ("operator", "s3cret"))).status == 401
 
 
 async def test_an_app_finds_its_district_by_the_code(world: World) -> None:

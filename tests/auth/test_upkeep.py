@@ -6,7 +6,7 @@ import msgspec
 
 from services.auth import upkeep
 from shared.life import clean_up
-from tests.auth.conftest import World
+from tests.auth.conftest import DESK, World
 
 TABLES = (
     "staging",
@@ -71,4 +71,7 @@ async def test_a_bootstrap_file_that_cannot_be_read_stops_nothing(world: World, 
     file.write_text('{"id": "operator", "secret": "s3cret"}')
     await upkeep.bootstrap(world.auth)
     await upkeep.bootstrap(world.auth)
-    assert [row["client_id"] for row in await world.fetch("SELECT client_id FROM client")] == ["operator"]
+    assert [row["client_id"] for row in await world.fetch("SELECT client_id FROM client ORDER BY 1")] == [
+        DESK,
+        "operator",
+    ]

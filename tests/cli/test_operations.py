@@ -148,6 +148,62 @@ def test_a_district_that_does_not_hold_leaves_nothing_behind(
     assert "district_exists" in capsys.readouterr().err
 
 
+def test_a_district_is_added_once_every_service_knows_it(
+    services: FakeServices, run: Run, policies: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """So that whoever goes on with it, a client or an enrollment, is not refused."""
+    asked = "GET /v1/districts/hill/refusals/0"
+    services.answers[asked] = [(404, {"reason": "district_unknown"}), (401, {"reason": "token_missing"})]
+    words = "district", "add", "hill", "--name", "Hill", "--code", "HILL1", "--folder", str(policies)
+    assert run(*words) == 0
+    assert len(services.requests(asked)) == 4, "one of them did not know it at first"
+    assert "served: roster, claims, auth" in capsys.readouterr().out
+
+
+def test_a_district_that_nobody_serves_is_not_waited_for_without_end(
+    services: FakeServices,
+    run: Run,
+    policies: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("services.cli.setup.SERVED_PATIENCE_S", 0.2)
+    words = "district", "add", "hill", "--name", "Hill", "--code", "HILL1", "--folder", str(policies)
+    assert run(*words) == 1
+    assert "district_not_served" in capsys.readouterr().err
+    assert (policies / "hill.toml").exists()
+
+
+CLIENT = {
+    "id": "c-1", "name": "R. Alvarez", "scopes": ["desk"], "districts": ["ccps"], "human": True,
+    "created_at": "2026-08-03T09:00:00Z", "rotated_at": None, "previous_until": None,
+    "removed_at": None, "removed_by_name": None,
+}  # fmt: skip
+
+
+def test_a_client_is_removed_after_a_yes(
+    services: FakeServices, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    services.answers["GET /v1/operations/clients"] = [(200, {"clients": [CLIENT]})]
+    services.answers["DELETE /v1/operations/clients/c-1"] = [(204, None)]
+    assert run("client", "remove", "c-1") == 1
+    assert "R. Alvarez (desk)" in capsys.readouterr().err, "whom it would shut out"
+    assert run("client", "remove", "c-2", "--yes") == 1
+    assert "client_unknown" in capsys.readouterr().err
+    assert run("client", "remove", "c-1", "--yes") == 0
+    assert len(services.requests("DELETE /v1/operations/clients/c-1")) == 1
+
+
+def test_what_is_not_said_of_a_client_stays(services: FakeServices, run: Run) -> None:
+    services.answers["GET /v1/operations/clients"] = [(200, {"clients": [CLIENT]})]
+    services.answers["PUT /v1/operations/clients/c-1"] = [(204, None)]
+    assert run("client", "change", "c-1", "--scope", "desk", "--scope", "teacher", "--no-human") == 0
+    [asked] = services.requests("PUT /v1/operations/clients/c-1")
+    assert json.loads(asked.body) == {
+        "name": "R. Alvarez", "scopes": ["desk", "teacher"], "districts": ["ccps"], "human": False,
+    }  # fmt: skip
+
+
 def test_a_clients_scopes_and_districts_are_what_was_said(services: FakeServices, run: Run) -> None:
     services.answers["POST /v1/operations/clients"] = [(201, {"id": "x", "secret": "y"})]
     words = "client", "add", "Desk", "--scope", "desk", "--scope", "teacher", "--district", "hill"

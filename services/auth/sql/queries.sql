@@ -233,12 +233,20 @@ SELECT client_id, name, scopes, districts, human,
            SELECT c.secret_hash
            UNION ALL SELECT p.secret_hash FROM previous_secret p WHERE p.client_id = c.client_id AND p.until > $2
        ) AS secret_hashes
-FROM client c WHERE client_id = $1
+FROM client c WHERE client_id = $1 AND removed_at IS NULL
+
+-- name: client_still_has
+-- Whether a client may still do ($2) what one of its tokens says, where ($3) it says.
+SELECT true FROM client
+WHERE client_id = $1 AND removed_at IS NULL AND scopes @> $2::text[] AND districts && ARRAY[$3::text, '*']
 
 -- name: list_clients
+-- Those that there are, or ($2) those that were removed.
 SELECT client_id AS id, name, scopes, districts, human, created_at, rotated_at,
-       (SELECT max(until) FROM previous_secret p WHERE p.client_id = c.client_id AND p.until > $1) AS previous_until
+       (SELECT max(until) FROM previous_secret p WHERE p.client_id = c.client_id AND p.until > $1) AS previous_until,
+       removed_at, (SELECT r.name FROM client r WHERE r.client_id = c.removed_by) AS removed_by_name
 FROM client c
+WHERE (removed_at IS NOT NULL) = $2
 ORDER BY created_at, client_id LIMIT 1000
 
 -- name: insert_client
@@ -248,7 +256,21 @@ ON CONFLICT (client_id) DO NOTHING
 
 -- name: lock_client
 -- Who rotates takes turns with others who do.
-SELECT secret_hash FROM client WHERE client_id = $1 FOR UPDATE
+SELECT secret_hash FROM client WHERE client_id = $1 AND removed_at IS NULL FOR UPDATE
+
+-- name: lock_operators
+-- Of every district. Who takes one away takes turns with others who do: one has to be left.
+SELECT client_id FROM client
+WHERE removed_at IS NULL AND 'operator' = ANY(scopes) AND '*' = ANY(districts)
+ORDER BY client_id FOR UPDATE
+
+-- name: change_client
+UPDATE client SET name = $2, scopes = $3, districts = $4, human = $5
+WHERE client_id = $1 AND removed_at IS NULL RETURNING true
+
+-- name: remove_client
+UPDATE client SET removed_at = $2, removed_by = $3, secret_hash = ''
+WHERE client_id = $1 AND removed_at IS NULL RETURNING true
 
 -- name: count_previous_secrets
 SELECT count(*) FROM previous_secret WHERE client_id = $1 AND until > $2
