@@ -1,15 +1,13 @@
 """contracts/asyncapi.json: valid, complete, and true of the records that really go over Kafka."""
 
-import gzip
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import msgspec
 import pytest
-from jsonschema import Draft7Validator, Draft202012Validator
+from jsonschema import Draft202012Validator
 
 from services.describe import described
 from services.roster import ingress
@@ -18,12 +16,11 @@ from shared.kafka import enrollments_topic, service_topic
 from shared.life import SERVICES
 from shared.messages import Cause, Recorded, to_kafka
 from shared.settings import Settings
+from tests.contracts.asyncapi_objects import Document
 from tests.contracts.test_events import FILES, PROJECT
 from tests.roster.given import binary, cloud_event
 
 CONTRACTS = PROJECT / "contracts"
-# The AsyncAPI Initiative's own JSON Schema of AsyncAPI 3.0.0, under the Apache License 2.0.
-PUBLISHED = Path(__file__).with_name("asyncapi") / "3.0.0.json.gz"
 DOCUMENT: dict[str, Any] = msgspec.json.decode((CONTRACTS / "asyncapi.json").read_bytes())
 MESSAGES: dict[str, Any] = DOCUMENT["components"]["messages"]
 
@@ -58,16 +55,14 @@ def resolved(node: Any) -> Any:
     return [resolved(inner) for inner in node] if isinstance(node, list) else node
 
 
-@pytest.mark.parametrize(
-    "form", [DOCUMENT, resolved(DOCUMENT)], ids=["as it is", "with all references resolved"]
-)
-def test_it_is_asyncapi(form: dict[str, Any]) -> None:
-    """References that hide a mistake from the schema are followed as well, but for those that have to be references."""
-    if form is not DOCUMENT:
-        form = form | {"operations": DOCUMENT["operations"]}
-    validator = Draft7Validator(msgspec.json.decode(gzip.decompress(PUBLISHED.read_bytes())))
-    assert [error.message for error in validator.iter_errors(form)] == []
-    assert list(validator.iter_errors(form | {"channels": {"a": {"adress": "b"}}})) != []
+def test_it_is_asyncapi() -> None:
+    msgspec.convert(DOCUMENT, Document)
+
+
+def test_every_schema_in_it_is_one() -> None:
+    schemas = [*DOCUMENT["components"]["schemas"].values(), *(m["headers"] for m in MESSAGES.values())]
+    for schema in (*schemas, *(m["bindings"]["kafka"]["key"] for m in MESSAGES.values())):
+        Draft202012Validator.check_schema(resolved(schema))
 
 
 def test_every_reference_leads_somewhere() -> None:
