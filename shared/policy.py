@@ -23,6 +23,8 @@ NAME_MAX_LENGTH = 255
 _SLUG = re.compile(r"[a-z][a-z0-9-]{1,31}")
 _OWN_KEYS = ("names", "code", "time_zone", "origins")
 
+Kind = Literal["student", "staff"]  # what a person of the roster is
+
 Positive = Annotated[int, Meta(ge=1)]
 Natural = Annotated[int, Meta(ge=0)]
 Line = Annotated[str, Meta(min_length=1, max_length=255)]
@@ -66,12 +68,44 @@ class NumberRule(_Part, frozen=True):
         """The reason why this is no number, as exact as the input alone allows; None if it is one (already trimmed)."""
         if len(typed) == self.digits and re.fullmatch(self.pattern, typed):
             return None
-        rest = typed[len(prefix) :] if typed.casefold().startswith(prefix.casefold()) else ""
+        leads = prefix != "" and typed.casefold().startswith(prefix.casefold())
+        rest = typed[len(prefix) :] if leads else ""
         if rest and _digits(_zeros(rest)):
             return "number_leading_s"
         if not _digits(typed) and _digits(_zeros(typed)):
             return "number_letter_o"
         return "number_length" if _digits(typed) and len(typed) != self.digits else "number_malformed"
+
+
+class EmployeeNumberRule(NumberRule, frozen=True):
+    """What an employee number looks like: `prefix`, in whatever case, and then a number. It is the username too."""
+
+    prefix: Annotated[str, Meta(pattern="^[A-Za-z]{0,4}$")]
+
+    def find(self, typed: str) -> str | None:
+        """The employee number that was typed (already trimmed), its prefix as the policy has it; None if it is none."""
+        return self.complete(typed) if self._has_prefix(typed) else None
+
+    def complete(self, given: str) -> str | None:
+        """The same of a district's system, which may leave the prefix out: there is nothing else that it could mean."""
+        bare = self._bare(given)
+        return None if self.problem(bare, "") else self.prefix + bare
+
+    def why_not(self, given: str) -> str | None:
+        """The reason why this is no employee number; None if it is one, with its prefix or without."""
+        return self.problem(self._bare(given), "")
+
+    def hint(self, typed: str) -> str | None:
+        """The reason why this is no employee number, if one was meant: it begins with the prefix, or only lacks it."""
+        if self.prefix and self._has_prefix(typed):
+            return self.why_not(typed)
+        return "number_without_e" if self.complete(typed) else None
+
+    def _has_prefix(self, typed: str) -> bool:
+        return typed[: len(self.prefix)].casefold() == self.prefix.casefold()
+
+    def _bare(self, typed: str) -> str:
+        return typed[len(self.prefix) :] if self._has_prefix(typed) else typed
 
 
 class PasswordRule(_Part, frozen=True):
@@ -210,9 +244,11 @@ class Policy(_Part, frozen=True, kw_only=True):
 
     username_prefix: Annotated[str, Meta(pattern="^[A-Z]{1,4}$")]
     number: NumberRule
+    employee_number: EmployeeNumberRule
     name_case: Literal["exact", "folded"]
 
     claim_delay_hours: Natural
+    staff_claim_delay_hours: Natural
     max_backdate_hours: Natural
     claim_refusals: Literal["matched", "uniform"]
     ticket_minutes: Annotated[int, Meta(ge=1, le=24 * 60)]
@@ -234,10 +270,6 @@ class Policy(_Part, frozen=True, kw_only=True):
     imports: ImportRule
 
     @property
-    def claim_delay(self) -> timedelta:
-        return timedelta(hours=self.claim_delay_hours)
-
-    @property
     def max_backdate(self) -> timedelta:
         return timedelta(hours=self.max_backdate_hours)
 
@@ -249,26 +281,49 @@ class Policy(_Part, frozen=True, kw_only=True):
     def zone(self) -> ZoneInfo:
         return ZoneInfo(self.time_zone)
 
+    def claim_delay(self, kind: Kind) -> timedelta:
+        """From being entered into the SIS to being able to claim."""
+        return timedelta(hours=self.claim_delay_hours if kind == "student" else self.staff_claim_delay_hours)
+
     def question(self, question_id: str) -> Question | None:
         return next((q for q in self.questions if q.id == question_id), None)
 
     def read_number(self, typed: str) -> str:
-        """The number that was typed, trimmed and with plain digits; Rejected with the hint that fits best."""
-        number = unicodedata.normalize("NFKC", text.plain(typed))
+        """The student number that was typed, trimmed and with plain digits; Rejected with the hint that fits best."""
+        number = _typed(typed)
         if reason := self.number.problem(number, self.username_prefix):
             raise Rejected(reason, digits=self.number.digits)
         return number
 
-    def username(self, number: str) -> str:
-        return self.username_prefix + number
+    def read_employee_number(self, given: str) -> str:
+        """The employee number that a district's system gave; Rejected with the hint that fits best."""
+        rule, number = self.employee_number, _typed(given)
+        if reason := rule.why_not(number):
+            raise Rejected(reason, **_shape(rule))
+        return rule.complete(number) or number
 
-    def number_of(self, username: str) -> str | None:
-        """The number in a username as somebody typed it, in whatever case; None if it is not of that shape."""
-        typed = unicodedata.normalize("NFKC", text.plain(username))
-        number = typed[len(self.username_prefix) :]
-        if typed[: len(self.username_prefix)].casefold() != self.username_prefix.casefold():
-            return None
-        return number if self.number.problem(number, self.username_prefix) is None else None
+    def read_any_number(self, typed: str) -> str:
+        """The student or employee number that was typed, where either may be: no number is of both kinds."""
+        number = _typed(typed)
+        if self.number.problem(number, self.username_prefix) is None:
+            return number
+        if found := self.employee_number.find(number):
+            return found
+        if hint := self.employee_number.hint(number):
+            raise Rejected(hint, **_shape(self.employee_number))
+        return self.read_number(number)
+
+    def username(self, kind: Kind, number: str) -> str:
+        return self.username_prefix + number if kind == "student" else number
+
+    def read_username(self, typed: str) -> tuple[Kind, str] | None:
+        """Whose username was typed, in whatever case, by kind and number; None if it is not of that shape."""
+        username = _typed(typed)
+        head, number = username[: len(self.username_prefix)], username[len(self.username_prefix) :]
+        if head.casefold() == self.username_prefix.casefold() and self.number.problem(number, head) is None:
+            return "student", number
+        employee = self.employee_number.find(username)
+        return None if employee is None else ("staff", employee)
 
     def same_name(self, typed: str, on_file: str) -> bool:
         return text.same_name(typed, on_file, fold_case=self.name_case == "folded")
@@ -331,10 +386,15 @@ def _inconsistencies(policy: Policy) -> Iterator[str]:
         yield f"the file's name {policy.district!r} is the district's slug: lower case letters, digits, hyphens"
     if policy.time_zone not in available_timezones():
         yield f"`time_zone`: {policy.time_zone!r} is no IANA time zone"
-    try:
-        re.compile(policy.number.pattern)
-    except re.error as error:
-        yield f"`number.pattern` is no regular expression: {error}"
+    for key, rule in (("number", policy.number), ("employee_number", policy.employee_number)):
+        try:
+            re.compile(rule.pattern)
+        except re.error as error:
+            yield f"`{key}.pattern` is no regular expression: {error}"
+    if policy.employee_number.digits == policy.number.digits:
+        prefix = policy.employee_number.prefix.casefold()
+        if prefix in ("", policy.username_prefix.casefold()):
+            yield "`employee_number`: such a number could be a student's number or username as well"
     for origin in policy.origins:
         if not re.fullmatch(r"https?://[a-z0-9.-]+(:\d+)?", origin):
             yield f"`origins`: {origin!r} is no web origin such as https://portal.example.org"
@@ -426,6 +486,15 @@ class Policies:
                 continue  # renamed in between: the next look sees it
             found[file.stem] = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
         return found
+
+
+def _typed(given: str) -> str:
+    """What was typed, trimmed, with plain digits and letters."""
+    return unicodedata.normalize("NFKC", text.plain(given))
+
+
+def _shape(rule: EmployeeNumberRule) -> dict[str, Any]:
+    return {"digits": rule.digits, "prefix": rule.prefix}
 
 
 def _digits(typed: str) -> bool:

@@ -48,7 +48,7 @@ class Known:
     def of(cls, row: Row, claim: Claim, district: str) -> "Known":
         person = None
         if row["number"] is not None:
-            names = {name: row[name] for name in ("number", "last_name", "first_name")}
+            names = {name: row[name] for name in ("kind", "number", "last_name", "first_name")}
             person = Person(person_id=claim.person_id, district=district, status="", **names)
         return cls(row, read_state(row["state"]), person)
 

@@ -93,8 +93,8 @@ class Auth:
 
 def canonical_username(policy: Policy, username: str) -> str:
     """One form for all ways to type a username; also for what is none."""
-    number = policy.number_of(username)
-    return text.folded(username) if number is None else policy.username(number)
+    named = policy.read_username(username)
+    return text.folded(username) if named is None else policy.username(*named)
 
 
 @dataclass(frozen=True)
@@ -245,7 +245,7 @@ async def replace_password(
         person, state = await find_person(conn, on.district, person_id)
         decide(state, None)
         used = await find_verifiers(conn, decider.remembered(state, on.policy, on.now))
-    username = on.policy.username(person.number)
+    username = on.policy.username(person.kind, person.number)
     password = decider.accept_password(typed, person.own_words(username), common_passwords(), on.policy)
     verifier = await auth.hasher.make_unused(password, used, first=first)
     if verifier is None:

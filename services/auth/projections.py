@@ -11,6 +11,7 @@ from services.auth import decider
 from services.auth.decider import State
 from services.auth.events import CODEC
 from shared.messages import Event, EventCodec, Recorded
+from shared.policy import Kind
 from shared.projection import Projection
 
 # The roster's facts, as far as auth reads them
@@ -29,27 +30,41 @@ class StudentEnrolled(Event, frozen=True, kw_only=True):
     current: bool
 
 
+class StaffEmployed(Event, frozen=True, kw_only=True):
+    identity: Identity
+    current: bool
+
+
 class NameCorrected(Event, frozen=True, kw_only=True):
     identity: Identity
+    kind: Kind = "student"
 
 
 class NumberChanged(Event, frozen=True, kw_only=True):
     identity: Identity
+    kind: Kind = "student"
 
 
 class StudentWithdrawn(Event, frozen=True, kw_only=True):
     pass
 
 
-ROSTER = EventCodec("roster", [StudentEnrolled, NameCorrected, NumberChanged, StudentWithdrawn])
+class StaffLeft(Event, frozen=True, kw_only=True):
+    pass
+
+
+ROSTER = EventCodec(
+    "roster", [StudentEnrolled, StaffEmployed, NameCorrected, NumberChanged, StudentWithdrawn, StaffLeft]
+)
 
 
 class Person(Struct, frozen=True, kw_only=True):
-    """A pupil of the roster. There is no row before the first enrollment: nobody signs in without a
-    number."""
+    """A pupil of the roster, or a member of the staff. There is no row before the first enrollment: nobody
+    signs in without a number."""
 
     person_id: UUID
     district: str
+    kind: Kind
     number: str
     last_name: str
     first_name: str
@@ -63,19 +78,26 @@ class Person(Struct, frozen=True, kw_only=True):
 
 def evolve_person(row: Person | None, recorded: Recorded[Any]) -> Person | None:
     match recorded.data:
-        case StudentWithdrawn():
+        case StudentWithdrawn() | StaffLeft():
             return replace(row, status="withdrawn") if row else None
-        case StudentEnrolled() | NameCorrected() | NumberChanged() as told:
-            returned = isinstance(told, StudentEnrolled) and told.current
+        case StudentEnrolled() | StaffEmployed() | NameCorrected() | NumberChanged() as told:
+            returned = isinstance(told, StudentEnrolled | StaffEmployed) and told.current
             return Person(
                 person_id=recorded.stream_id,
                 district=recorded.district,
+                kind=_kind(told),
                 number=told.identity.number,
                 last_name=told.identity.last_name,
                 first_name=told.identity.first_name,
                 status="enrolled" if returned or row is None else row.status,
             )
     return row
+
+
+def _kind(told: StudentEnrolled | StaffEmployed | NameCorrected | NumberChanged) -> Kind:
+    if isinstance(told, NameCorrected | NumberChanged):
+        return told.kind
+    return "staff" if isinstance(told, StaffEmployed) else "student"
 
 
 PERSON = Projection(name="person", source="roster", codec=ROSTER, row=Person, evolve=evolve_person)

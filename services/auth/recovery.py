@@ -238,7 +238,7 @@ async def lift_lockout(
     """Forgets the wrong passwords and answers of an account. Raises Rejected person_unknown."""
     async with auth.kit.db.connection() as conn:
         person, _ = await find_person(conn, on.district, person_id)
-    account = auth.account(on.policy, on.policy.username(person.number))
+    account = auth.account(on.policy, on.policy.username(person.kind, person.number))
 
     async def locked(conn: Connection) -> Any:
         return await conn.fetchval(_sql.is_locked, account)

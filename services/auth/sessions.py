@@ -33,7 +33,7 @@ class Account(Struct, frozen=True):
     """The one person whom a username means, with their live credential."""
 
     person_id: UUID
-    number: str
+    username: str
     credential_id: UUID
     verifier: str
     questions: tuple[str, ...]
@@ -71,7 +71,8 @@ class Session(Struct, frozen=True):
 
 async def find_account(auth: Auth, on: Occasion, username: str) -> Found:
     """Whom a username means: exactly one person with a live credential."""
-    number = on.policy.number_of(username) or ""
+    named = on.policy.read_username(username)
+    number = named[1] if named else ""
     async with auth.kit.db.connection() as conn:
         rows = await conn.fetch(_sql.find_account, on.district, number, auth.account(on.policy, username))
     failures = _failures(rows[0])
@@ -80,7 +81,7 @@ async def find_account(auth: Auth, on: Occasion, username: str) -> Found:
     if len(able) > 1:  # a number that was given to somebody else: who has left makes room
         able = [row for row in able if row["status"] == "enrolled"] or able
     if len(able) == 1:
-        return Found(_account(able[0]), failures, {"person_id": able[0]["person_id"]})
+        return Found(_account(able[0], on.policy), failures, {"person_id": able[0]["person_id"]})
     if able:
         return Found(None, failures, {"cause": "number_conflict"})
     if len(persons) == 1:
@@ -88,9 +89,13 @@ async def find_account(auth: Auth, on: Occasion, username: str) -> Found:
     return Found(None, failures, {"cause": "not_claimed" if persons else "username_unknown"})
 
 
-def _account(row: Row) -> Account:
+def _account(row: Row, policy: Policy) -> Account:
     return Account(
-        row["person_id"], row["number"], row["credential_id"], row["password"], tuple(row["questions"] or ())
+        row["person_id"],
+        policy.username(row["kind"], row["number"]),
+        row["credential_id"],
+        row["password"],
+        tuple(row["questions"] or ()),
     )
 
 
@@ -163,7 +168,7 @@ async def _open(auth: Auth, on: Occasion, account: Account, key: bytes) -> Sessi
         session=token,
         expires_at=expires_at,
         person_id=account.person_id,
-        username=on.policy.username(account.number),
+        username=account.username,
     )
 
 
@@ -197,7 +202,7 @@ async def find_session(auth: Auth, policy: Policy, token: str, now: datetime) ->
     return Session(
         person_id=row["person_id"],
         credential_id=row["credential_id"],
-        username=policy.username(row["number"]),
+        username=policy.username(row["kind"], row["number"]),
         created_at=row["created_at"],
         last_seen_at=last_seen_at,
         expires_at=row["expires_at"],

@@ -18,7 +18,7 @@ from shared.auth import PUBLIC, TICKET, Scope
 from shared.database import Connection
 from shared.errors import Rejected
 from shared.once import key_of, once
-from shared.policy import NumberRule, Question, Texts
+from shared.policy import EmployeeNumberRule, NumberRule, Question, Texts
 from shared.service import Kit
 from shared.web import Body, Call, Reply, Route
 
@@ -45,13 +45,14 @@ class PolicyView(msgspec.Struct, frozen=True, kw_only=True):
     time_zone: str
     username_prefix: str
     number: NumberRule
+    employee_number: EmployeeNumberRule
     password: PasswordBounds
     questions: list[Question]
     questions_required: int
 
 
 class ClaimBody(Body, frozen=True, kw_only=True):
-    """As typed; the number is text, with its leading zero."""
+    """As typed. `number`: the student number with its leading zero, or the employee number; text."""
 
     last_name: str
     first_name: str
@@ -125,6 +126,7 @@ async def show_policy(call: Call[None]) -> Reply:
             time_zone=policy.time_zone,
             username_prefix=policy.username_prefix,
             number=policy.number,
+            employee_number=policy.employee_number,
             password=PasswordBounds(policy.password.min_length, policy.password.max_length),
             questions=policy.questions,
             questions_required=policy.questions_required,
@@ -145,7 +147,7 @@ async def open_claim(call: Call[ClaimBody]) -> Reply:
         claim = opened.claim
         ticket = ClaimTicket(
             claim_id=claim.claim_id,
-            username=policy.username(opened.pupil.number),
+            username=policy.username(opened.pupil.kind, opened.pupil.number),
             ticket=issue(call.kit.signer, opened, policy, call.now),
             expires_at=claim.expires_at,
         )
@@ -207,8 +209,8 @@ async def start_batch(call: Call[LinesBody]) -> Reply:
     if call.query.dry_run:
         async with call.kit.db.connection() as conn:
             plan = await batches.plan(conn, call.body.lines, policy)
-        total = len(plan.matched)
-        return Reply(200, Preview(total, total > policy.approval_above, plan.findings))
+        needed = decider.needs_second_person(plan.kinds, policy)
+        return Reply(200, Preview(len(plan.matched), needed, plan.findings))
 
     async def work(conn: Connection) -> Reply:
         plan = await batches.plan(conn, call.body.lines, policy)
@@ -264,7 +266,8 @@ def routes(kit: Kit) -> list[Route]:
             " Idempotency-Key finds its claim again.",
             caller=PUBLIC, body=ClaimBody, success={201: ClaimTicket},
             refusals={
-                "number_letter_o": 422, "number_length": 422, "number_leading_s": 422, "number_malformed": 422,
+                "number_letter_o": 422, "number_length": 422, "number_leading_s": 422, "number_without_e": 422,
+                "number_malformed": 422,
                 "name_missing": 422, "name_long": 422,
                 "claim_refused": 403, "waiting_period": 403, "account_claimed": 409, "claims_exhausted": 429,
             },

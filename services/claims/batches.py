@@ -24,7 +24,7 @@ from shared.database import Connection, Row
 from shared.errors import HomeroomError, Rejected, Unavailable, VersionConflict
 from shared.event_store import EventStore
 from shared.messages import Cause, Event
-from shared.policy import Policy
+from shared.policy import Kind, Policy
 from shared.transact import transact
 
 # A bulk reset is throttled, so that claims and their reactions find the database and the topics free.
@@ -43,6 +43,11 @@ class Plan(msgspec.Struct, frozen=True):
     @property
     def matched(self) -> list[Finding]:
         return [finding for finding in self.findings if finding.state == "matched"]
+
+    @property
+    def kinds(self) -> list[Kind]:
+        """What each of them is whose account would be reset."""
+        return [finding.kind for finding in self.matched]
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,9 +86,9 @@ async def plan(conn: Connection, pasted: str | Sequence[str], policy: Policy) ->
 
 
 async def start(conn: Connection, plan: Plan, policy: Policy, asked: Asked) -> UUID:
-    """Freezes the list as of now. It waits for a second person if it is long; otherwise the worker takes it up. Raises
-    Rejected `person_required`."""
-    waits = decider.list_waits(len(plan.matched), policy, human=asked.human)
+    """Freezes the list as of now. It waits for a second person if it is long or has staff; otherwise the worker takes
+    it up. Raises Rejected `person_required`."""
+    waits = decider.list_waits(plan.kinds, policy, human=asked.human)
     batch_id = await _insert(conn, policy.district, plan, asked, waits=waits)
     await _list(conn, batch_id, plan, "listed" if waits else "planned", asked.now)
     return batch_id
@@ -94,8 +99,8 @@ async def reset_one(
 ) -> UUID:
     """Resets one account at once, claimed or not; what is left is auth's confirmation. Raises Rejected
     `person_unknown`, `approval_required` where even one account needs a second person."""
-    await require_person(conn, person_id, policy.district)
-    if policy.approval_above < 1:
+    kind = await require_person(conn, person_id, policy.district)
+    if decider.needs_second_person([kind], policy):
         raise Rejected("approval_required")
     batch_id = uuid4()
 
@@ -174,7 +179,7 @@ async def show(conn: Connection, policy: Policy, batch_id: UUID) -> Batch:
     report = msgspec.convert(row["report"], list[Finding])
     persons = [finding.person_id for finding in report if finding.person_id]
     found = await conn.fetch(sql.numbers_of, persons, policy.district)
-    usernames = {person["person_id"]: policy.username(person["number"]) for person in found}
+    usernames = {person["person_id"]: policy.username(person["kind"], person["number"]) for person in found}
     lines = [_line(finding, items, usernames) for finding in report]
     states = Counter(item["state"] for item in items.values())
     under_way = states["planned"] + states["reset"]

@@ -28,7 +28,7 @@ from services.claims.events import (
 )
 from shared.errors import Rejected
 from shared.messages import Event, Recorded, rfc3339
-from shared.policy import NAME_MAX_LENGTH, Policy
+from shared.policy import NAME_MAX_LENGTH, Kind, Policy
 
 # The newest claims of an account that are remembered: days of trying, at any district's bound.
 CLAIMS_KEPT = 100
@@ -79,9 +79,10 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Pupil(msgspec.Struct, frozen=True, kw_only=True):
-    """What the roster says of a person, as far as the rules of claims ask for it."""
+    """What the roster says of a person, a student or staff, as far as the rules of claims ask for it."""
 
     person_id: UUID
+    kind: Kind
     number: str
     last_name: str
     first_name: str
@@ -154,7 +155,7 @@ def evolve(account: Account, recorded: Recorded[Any]) -> Account:
 
 def read_claim(last_name: str, first_name: str, number: str, policy: Policy) -> Typed:
     """What needs only a look at the input is said plainly: a number that is none, a name left out or endless."""
-    digits = policy.read_number(number)
+    digits = policy.read_any_number(number)
     for field, name in (("last_name", last_name), ("first_name", first_name)):
         if not name.strip():
             raise Rejected("name_missing", field=field)
@@ -184,7 +185,7 @@ def identify(typed: Typed, found: Sequence[Pupil], policy: Policy) -> Pupil:
 def admit(account: Account, pupil: Pupil, policy: Policy, now: datetime) -> None:
     """An identified pupil may claim: an account that is free, after the wait, and not for ever anew in one day."""
     if account.claimed_at:
-        told: dict[str, Any] = {"username": policy.username(pupil.number)}
+        told: dict[str, Any] = {"username": policy.username(pupil.kind, pupil.number)}
         raise matched(policy, pupil, "account_claimed", told, {"claimed_at": rfc3339(account.claimed_at)})
     opens = eligible_at(pupil, policy)
     if opens is None or pupil.basis is None:
@@ -215,7 +216,10 @@ def eligible_at(pupil: Pupil, policy: Policy) -> datetime | None:
     """The moment from which the pupil may claim, a whole second and never early; None without any enrollment."""
     if pupil.basis is None:
         return None
-    return whole_second(pupil.basis if pupil.baseline else pupil.basis + policy.claim_delay)
+    delay = timedelta(0) if pupil.baseline else policy.claim_delay(pupil.kind)
+    if not delay:  # who has nothing to wait for does not wait for the end of the second either
+        return pupil.basis.replace(microsecond=0)
+    return whole_second(pupil.basis + delay)
 
 
 def may_claim_at(moment: datetime, account: Account, pupil: Pupil, policy: Policy) -> bool:
@@ -314,10 +318,15 @@ def reset_listed(
     return reset(account, batch_id=batch_id, actor=actor, desk_ticket=desk_ticket)
 
 
-def list_waits(accounts: int, policy: Policy, *, human: bool) -> bool:
-    """Whether a list of so many accounts waits for a second person. Two people answer for such a list, who asks and who
+def needs_second_person(accounts: Sequence[Kind], policy: Policy) -> bool:
+    """Whether somebody else approves the reset of these accounts first: they are many, or staff is among them."""
+    return len(accounts) > policy.approval_above or "staff" in accounts
+
+
+def list_waits(accounts: Sequence[Kind], policy: Policy, *, human: bool) -> bool:
+    """Whether a list of these accounts waits for a second person. Two people answer for such a list, who asks and who
     approves: a machine does neither."""
-    waits = accounts > policy.approval_above
+    waits = needs_second_person(accounts, policy)
     if waits and not human:
         raise Rejected("person_required", approval_above=policy.approval_above)
     return waits

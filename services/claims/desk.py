@@ -13,7 +13,7 @@ from services.claims.projections import ACCOUNT, ADMISSION, Admission, Enrollmen
 from shared.actors import names_of
 from shared.database import Connection
 from shared.errors import Rejected
-from shared.policy import Policy
+from shared.policy import Kind, Policy
 from shared.timeline import Refusal
 
 RECENT = 20  # resets, refusals and claims that are shown, the newest first
@@ -77,6 +77,7 @@ class AccountSeen(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     person_id: UUID
+    kind: Kind
     username: str
     number: str
     last_name: str
@@ -105,10 +106,10 @@ class AccountSeen(msgspec.Struct, frozen=True, kw_only=True):
 
 async def find_accounts(conn: Connection, username: str, policy: Policy, now: datetime) -> list[AccountSeen]:
     """The accounts of everybody whom the roster has under a username, the enrolled first."""
-    number = policy.number_of(username)
-    if number is None:
+    named = policy.read_username(username)
+    if named is None:
         return []
-    persons = await conn.fetch(sql.persons_under, policy.district, number, UNDER_ONE_NUMBER)
+    persons = await conn.fetch(sql.persons_under, policy.district, named[1], UNDER_ONE_NUMBER)
     return [await show_account(conn, row["person_id"], policy, now) for row in persons]
 
 
@@ -128,7 +129,8 @@ async def show_account(conn: Connection, person_id: UUID, policy: Policy, now: d
     opens = decider.eligible_at(pupil, policy)
     return AccountSeen(
         person_id=person_id,
-        username=policy.username(row.number),
+        kind=row.kind,
+        username=policy.username(row.kind, row.number),
         number=row.number,
         last_name=row.last_name,
         first_name=row.first_name,
@@ -167,6 +169,7 @@ async def on_file(conn: Connection, refusal: Refusal) -> dict[str, Any]:
 def _pupil(row: Admission, parked: bool, namesakes: int) -> Pupil:
     return Pupil(
         person_id=row.person_id,
+        kind=row.kind,
         number=row.number,
         last_name=row.last_name,
         first_name=row.first_name,

@@ -18,7 +18,7 @@ from shared.database import Connection, queries
 from shared.errors import Rejected
 from shared.event_store import EventStore
 from shared.messages import Cause, Event
-from shared.policy import Policy
+from shared.policy import Kind, Policy
 from shared.transact import Decider, transact
 
 DECIDER = Decider(decider.initial, decider.evolve)
@@ -153,7 +153,10 @@ async def pupils_under(conn: Connection, district: str, numbers: Sequence[str]) 
     return [Pupil(**dict(row)) for row in await conn.fetch(sql.pupils_under, district, numbers)]
 
 
-async def require_person(conn: Connection, person_id: UUID, district: str) -> None:
-    """Raises Rejected `person_unknown` unless the person is of this district."""
-    if not await conn.fetchval(sql.number_of, person_id, district):
+async def require_person(conn: Connection, person_id: UUID, district: str) -> Kind:
+    """What the person is. Raises Rejected `person_unknown` unless the person is of this district."""
+    row = await conn.fetchrow(sql.person_of, person_id, district)
+    if row is None:
         raise Rejected("person_unknown")
+    kind: Kind = row["kind"]
+    return kind

@@ -16,6 +16,7 @@ import msgspec
 from services.claims import decider, events
 from services.claims.decider import Account
 from shared.messages import Event, EventCodec, Recorded
+from shared.policy import Kind
 from shared.projection import Projection
 
 # The enrollments of one person that are remembered: those that count from earliest. A district that sends every pupil
@@ -48,12 +49,25 @@ class StudentEnrolled(Event, frozen=True, kw_only=True):
     grade: str | None = None
 
 
+class StaffEmployed(Event, frozen=True, kw_only=True):
+    enrollment_id: str
+    identity: Identity
+    received_at: datetime
+    basis: datetime
+    baseline: bool
+    current: bool
+    entered_at: datetime | None = None
+    school: str | None = None
+
+
 class NameCorrected(Event, frozen=True, kw_only=True):
     identity: Identity
+    kind: Kind = "student"
 
 
 class NumberChanged(Event, frozen=True, kw_only=True):
     identity: Identity
+    kind: Kind = "student"
 
 
 class PlacementChanged(Event, frozen=True, kw_only=True):
@@ -65,13 +79,26 @@ class StudentWithdrawn(Event, frozen=True, kw_only=True):
     pass
 
 
+class StaffLeft(Event, frozen=True, kw_only=True):
+    pass
+
+
 class EnrollmentVoided(Event, frozen=True, kw_only=True):
     enrollment_id: str
 
 
 ROSTER = EventCodec(
     "roster",
-    [StudentEnrolled, NameCorrected, NumberChanged, PlacementChanged, StudentWithdrawn, EnrollmentVoided],
+    [
+        StudentEnrolled,
+        StaffEmployed,
+        NameCorrected,
+        NumberChanged,
+        PlacementChanged,
+        StudentWithdrawn,
+        StaffLeft,
+        EnrollmentVoided,
+    ],
 )
 
 
@@ -101,10 +128,12 @@ class Enrollment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Admission(msgspec.Struct, frozen=True, kw_only=True):
-    """One row for each person of the roster: who they are, whether they are enrolled, since when their wait counts."""
+    """One row for each person of the roster: who they are, whether they are enrolled (staff: employed), since when
+    their wait counts."""
 
     person_id: UUID
     district: str
+    kind: Kind = "student"
     source_id: str = ""
     number: str = ""  # empty until the first enrollment is told
     last_name: str = ""
@@ -123,16 +152,16 @@ def evolve_admission(row: Admission | None, recorded: Recorded[Any]) -> Admissio
     row = row or Admission(person_id=recorded.stream_id, district=recorded.district)
     match recorded.data:
         case StudentEnrolled() as told:
-            row = _with_enrollment(_with_identity(row, told.identity), _enrollment(told))
-            if told.current:
-                row = _replace(row, status="enrolled", school=told.school, grade=told.grade)
-            return row
+            row = _enrolled(row, told, "student")
+            return _replace(row, grade=told.grade) if told.current else row
+        case StaffEmployed() as told:
+            return _enrolled(row, told, "staff")
         case EnrollmentVoided() as told:
             return _with_enrollment(row, Enrollment(enrollment_id=told.enrollment_id, voided=True))
-        case StudentWithdrawn():
+        case StudentWithdrawn() | StaffLeft():
             return _replace(row, status="withdrawn")
         case NameCorrected() | NumberChanged() as told:
-            return _with_identity(row, told.identity)
+            return _with_identity(row, told.identity, told.kind)
         case PlacementChanged() as told:
             return _replace(row, school=told.school, grade=told.grade)
     return row
@@ -142,7 +171,13 @@ def earliest(moments: Iterable[datetime | None]) -> datetime | None:
     return min((m for m in moments if m is not None), default=None)
 
 
-def _enrollment(told: StudentEnrolled) -> Enrollment:
+def _enrolled(row: Admission, told: StudentEnrolled | StaffEmployed, kind: Kind) -> Admission:
+    """The row after an enrollment, or employment, was told: an older one only adds to the basis and says who it is."""
+    row = _with_enrollment(_with_identity(row, told.identity, kind), _enrollment(told))
+    return _replace(row, status="enrolled", school=told.school) if told.current else row
+
+
+def _enrollment(told: StudentEnrolled | StaffEmployed) -> Enrollment:
     return Enrollment(
         enrollment_id=told.enrollment_id,
         basis=told.basis,
@@ -171,9 +206,10 @@ def _counts_first(enrollment: Enrollment) -> tuple[bool, bool, datetime, str]:
     return enrollment.voided, not enrollment.baseline, enrollment.basis or _NEVER, enrollment.enrollment_id
 
 
-def _with_identity(row: Admission, identity: Identity) -> Admission:
+def _with_identity(row: Admission, identity: Identity, kind: Kind) -> Admission:
     return _replace(
         row,
+        kind=kind,
         source_id=identity.source_id,
         number=identity.number,
         last_name=identity.last_name,

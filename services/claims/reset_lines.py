@@ -12,7 +12,7 @@ import msgspec
 
 from services.claims.decider import Account, Pupil
 from shared.errors import Rejected
-from shared.policy import Policy
+from shared.policy import Kind, Policy
 
 LINES_MAX = 2_000
 LINE_MAX_LENGTH = 600
@@ -29,12 +29,14 @@ class Line(msgspec.Struct, frozen=True):
 class Finding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What one line comes to. `state` is `matched`, or why nothing is done: unmatched, name_differs, not_claimed,
     repeated, malformed (with a `hint`), number_conflict, withdrawn, history_parked. Of a matched line it becomes
-    `reset`, `done`, `skipped` or `failed` (both with a `reason`), or `cancelled` as the batch goes on."""
+    `reset`, `done`, `skipped` or `failed` (both with a `reason`), or `cancelled` as the batch goes on. `kind`: what the
+    person is."""
 
     line: int
     state: str
     hint: str | None = None
     person_id: UUID | None = None
+    kind: Kind = "student"
     username: str | None = None
     on_file: str | None = None  # the whole name, where it differs from the one in the line
     first_line: int | None = None  # of a pupil who is named again
@@ -105,7 +107,8 @@ def _match(
         line=line.place,
         state=state,
         person_id=pupil.person_id,
-        username=policy.username(number),
+        kind=pupil.kind,
+        username=policy.username(pupil.kind, number),
         on_file=on_file if state == "name_differs" else None,
     )
 
@@ -117,6 +120,6 @@ def _number(line: Line, policy: Policy) -> tuple[str | None, str | None]:
     if not line.name:
         return None, "name_missing"
     try:
-        return policy.read_number(line.number), None
+        return policy.read_any_number(line.number), None
     except Rejected as rejected:
         return None, rejected.reason

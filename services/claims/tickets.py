@@ -20,7 +20,7 @@ def issue(signer: Signer, opened: Opened, policy: Policy, now: datetime) -> str:
             "jti": str(claim.claim_id),
             "district": policy.district,
             "generation": claim.generation,
-            "username": policy.username(pupil.number),
+            "username": policy.username(pupil.kind, pupil.number),
             "iat": int(now.timestamp()),
             "exp": int(claim.expires_at.timestamp()),
         },

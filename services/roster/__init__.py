@@ -1,4 +1,4 @@
-"""roster: who the pupils are, as their district says; the only service that holds names and numbers as facts.
+"""roster: who pupils and staff are, as their district says; the only service that holds names and numbers as facts.
 
 It owns the mapping of (district, source_id) to the person's random UUID, which is the person's stream everywhere, the
 events about them, what became of every event that a district published, and the read model `person` for the help desk.
@@ -17,8 +17,8 @@ Routes, below /v1/districts/{district}:
   GET  /persons/{person_id}       one person
 
 Topics in:  <prefix>.enrollments.<district>.v1, one for each district: StudentEnrolled, StudentCorrected,
-            StudentWithdrawn, EnrollmentVoided (contracts/ingress/), by key source_id; what it cannot take becomes a
-            dead letter, and only that pupil waits.
-Topic out:  <prefix>.roster.v1: StudentEnrolled, NameCorrected, NumberChanged, PlacementChanged, StudentWithdrawn,
-            EnrollmentVoided (contracts/events/roster/), by key person_id.
+            StudentWithdrawn, StaffEmployed, StaffCorrected, StaffLeft, EnrollmentVoided (contracts/ingress/), by key
+            source_id; what it cannot take becomes a dead letter, and only that person waits.
+Topic out:  <prefix>.roster.v1: StudentEnrolled, StaffEmployed, NameCorrected, NumberChanged, PlacementChanged,
+            StudentWithdrawn, StaffLeft, EnrollmentVoided (contracts/events/roster/), by key person_id.
 """

@@ -18,6 +18,7 @@ from shared.database import Connection
 from shared.errors import MalformedRecord, Rejected
 from shared.messages import CloudEvent
 from shared.once import once
+from shared.policy import Policy
 from shared.problems import problem_of
 from shared.service import Kit
 from shared.web import Body, Call, Reply, Route
@@ -41,6 +42,9 @@ REFUSALS = {
     "entry_time_malformed": 422,
     "withdrawal_time_ambiguous": 422,
     "withdrawal_time_malformed": 422,
+    "leaving_time_ambiguous": 422,
+    "leaving_time_malformed": 422,
+    "kind_differs": 422,
     "person_unknown": 422,
     "enrollments_too_many": 422,
     "event_id_reused": 409,
@@ -97,7 +101,7 @@ def routes(kit: Kit) -> list[Route]:
             "POST",
             f"{district}/enrollments",
             publish,
-            summary="Publish what happened to pupils: a CloudEvent (structured or binary mode), or a batch of them.",
+            summary="Publish what happened to pupils and staff: one CloudEvent (structured or binary), or a batch.",
             caller=Scope("roster:write", "operator"),
             body=msgspec.Raw,
             query=PublishQuery,
@@ -118,7 +122,7 @@ def routes(kit: Kit) -> list[Route]:
             "GET",
             f"{district}/persons",
             show_persons,
-            summary="Everybody under a student number, with conflicts.",
+            summary="Everybody under a student or employee number, with conflicts.",
             caller=Scope("desk", "operator"),
             query=PersonsQuery,
             success={200: Persons},
@@ -235,8 +239,18 @@ async def show_outcome(call: Call[None]) -> Reply:
 
 async def show_persons(call: Call[None]) -> Reply:
     async with call.kit.db.connection() as conn:
-        persons = await projections.persons_by_number(conn, call.district, call.query.number)
+        persons = await projections.persons_by_number(
+            conn, call.district, _number_asked(call.query.number, call.policy)
+        )
     return Reply(200, Persons(persons, conflict=sum(p.status == "enrolled" for p in persons) > 1))
+
+
+def _number_asked(typed: str, policy: Policy) -> str:
+    """As it would be on file; also what is no number by the present rules may be on file from before."""
+    try:
+        return policy.read_any_number(typed)
+    except Rejected:
+        return typed
 
 
 async def show_person(call: Call[None]) -> Reply:

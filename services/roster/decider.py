@@ -4,7 +4,8 @@ The district is never contradicted, only put in order. What it says comes late, 
 each statement bears a mark, its time and then its event's id: of two statements about the same thing the
 greater mark counts, whichever came first. Enrollments add up instead: each counts for the waiting period
 however late it comes, until it is voided. A pupil is enrolled while an enrollment that counts was said after the
-last withdrawal.
+last withdrawal. Of staff an employment is the enrollment, and leaving the withdrawal: the rules are the same. Whether
+somebody is a student or staff is settled by what is recorded of them first; a person keeps one kind.
 
 `State` is folded from what was recorded. `Said` keeps the marks, also those of statements that changed nothing
 and so were never recorded: without them an old statement could undo a newer one that only confirmed what was
@@ -28,12 +29,14 @@ from services.roster.events import (
     NameCorrected,
     NumberChanged,
     PlacementChanged,
+    StaffEmployed,
+    StaffLeft,
     StudentEnrolled,
     StudentWithdrawn,
 )
 from shared.errors import Rejected
 from shared.messages import Event, Recorded
-from shared.policy import Policy
+from shared.policy import Kind, Policy
 
 MAX_ENROLLMENTS = 100  # of one person, voided ones included
 EXPORT = "oneroster"  # the enrollment of whoever is in the district's exports
@@ -52,21 +55,26 @@ class Mark(msgspec.Struct, frozen=True, order=True):
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):
+    """`kind`: of whom only it can be said; None: of everybody."""
+
     mark: Mark
     source_id: str
+    kind: Kind | None = None
 
 
-class CorrectStudent(Command, frozen=True, kw_only=True):
-    """None: this was not said, and stays as it is."""
+class CorrectPerson(Command, frozen=True, kw_only=True):
+    """None: this was not said, and stays as it is. A student has a grade, a member of the staff a role."""
 
+    kind: Kind = "student"
     number: str | None = None
     last_name: str | None = None
     first_name: str | None = None
     school: str | None = None
     grade: str | None = None
+    role: str | None = None
 
 
-class EnrollStudent(CorrectStudent, frozen=True, kw_only=True):
+class EnrollPerson(CorrectPerson, frozen=True, kw_only=True):
     """Says number and names always. `received_at`: the broker's append time, or the arrival over HTTP."""
 
     enrollment_id: str
@@ -75,7 +83,8 @@ class EnrollStudent(CorrectStudent, frozen=True, kw_only=True):
     baseline: bool = False
 
 
-class WithdrawStudent(Command, frozen=True, kw_only=True):
+class WithdrawPerson(Command, frozen=True, kw_only=True):
+    kind: Kind = "student"
     withdrawn_at: datetime
     reason: str | None = None
 
@@ -101,11 +110,13 @@ class Enrollment(msgspec.Struct, frozen=True):
 class State(msgspec.Struct, frozen=True):
     """A person as recorded. `enrollments` holds the voided ones too; `enrolled` is what was told last."""
 
+    kind: Kind | None = None
     identity: Identity | None = None
     school: str | None = None
     grade: str | None = None
+    role: str | None = None
     enrolled: bool = False
-    withdrawn: StudentWithdrawn | None = None
+    withdrawn: StudentWithdrawn | StaffLeft | None = None
     enrollments: Mapping[str, Enrollment] = {}
     voided: frozenset[str] = frozenset()
 
@@ -135,7 +146,7 @@ class Said(msgspec.Struct, frozen=True):
 
 
 IDENTITY = ("number", "last_name", "first_name")
-PLACEMENT = ("school", "grade")
+PLACEMENT: Mapping[Kind, tuple[str, ...]] = {"student": ("school", "grade"), "staff": ("school", "role")}
 
 initial = State()
 
@@ -143,18 +154,19 @@ initial = State()
 def evolve(state: State, recorded: Recorded[Event]) -> State:
     change = msgspec.structs.replace
     match recorded.data:
-        case StudentEnrolled() as e:
+        case StudentEnrolled() | StaffEmployed() as e:
             enrollments = {**state.enrollments, e.enrollment_id: Enrollment(e.basis, e.baseline)}
-            state = change(state, enrollments=enrollments)
+            state = change(state, kind=e.kind, enrollments=enrollments)
             if not e.current:
                 return state
-            return change(state, identity=e.identity, school=e.school, grade=e.grade, enrolled=True)
-        case NameCorrected(identity=identity) | NumberChanged(identity=identity):
-            return change(state, identity=identity)
-        case PlacementChanged(school=school, grade=grade):
-            return change(state, school=school, grade=grade)
-        case StudentWithdrawn() as e:
-            return change(state, enrolled=False, withdrawn=e)
+            placement = {name: getattr(e, name) for name in PLACEMENT[e.kind]}
+            return change(state, identity=e.identity, enrolled=True, **placement)
+        case NameCorrected(identity=identity, kind=kind) | NumberChanged(identity=identity, kind=kind):
+            return change(state, kind=kind, identity=identity)
+        case PlacementChanged(school=school, grade=grade, role=role):
+            return change(state, school=school, grade=grade, role=role)
+        case StudentWithdrawn() | StaffLeft() as e:
+            return change(state, kind=e.kind, enrolled=False, withdrawn=e)
         case EnrollmentVoided(enrollment_id=enrollment_id):
             return change(state, voided=state.voided | {enrollment_id})
     raise AssertionError(f"roster records no {recorded.type}")
@@ -163,13 +175,14 @@ def evolve(state: State, recorded: Recorded[Event]) -> State:
 def hear(said: Said, command: Command) -> Said:
     """The marks once this statement was heard, whether or not it changed anything."""
     change = msgspec.structs.replace
-    if isinstance(command, CorrectStudent):
-        fields = {name: command.mark for name in IDENTITY + PLACEMENT if _counts(said, command, name)}
+    if isinstance(command, CorrectPerson):
+        names = IDENTITY + PLACEMENT[command.kind]
+        fields = {name: command.mark for name in names if _counts(said, command, name)}
         said = change(said, fields={**said.fields, **fields}) if fields else said
     match command:
-        case EnrollStudent(mark=mark, enrollment_id=key) if _newer(mark, said.enrollments.get(key)):
+        case EnrollPerson(mark=mark, enrollment_id=key) if _newer(mark, said.enrollments.get(key)):
             return change(said, enrollments={**said.enrollments, key: mark})
-        case WithdrawStudent(mark=mark) if said.withdrawal is None or mark > said.withdrawal.mark:
+        case WithdrawPerson(mark=mark) if said.withdrawal is None or mark > said.withdrawal.mark:
             return change(said, withdrawal=Withdrawal(mark, command.withdrawn_at, command.reason))
         case MissInExport(mark=mark, reason=reason) if _withdraws(said, command):
             return change(said, withdrawal=Withdrawal(mark, mark.time, reason))
@@ -184,13 +197,15 @@ def hear(said: Said, command: Command) -> Said:
 
 
 def decide(state: State, said: Said, command: Command, policy: Policy) -> list[Event]:
+    if command.kind is not None and state.kind not in (None, command.kind):
+        raise Rejected("kind_differs", known_as=state.kind)
     match command:
-        case EnrollStudent():
-            return enroll_student(state, said, command, policy)
-        case CorrectStudent():
-            return correct_student(state, said, command)
-        case WithdrawStudent():
-            return withdraw_student(state, said, command)
+        case EnrollPerson():
+            return enroll_person(state, said, command, policy)
+        case CorrectPerson():
+            return correct_person(state, said, command)
+        case WithdrawPerson():
+            return withdraw_person(state, said, command)
         case MissInExport():
             return miss_in_export(state, said, command)
         case VoidEnrollment():
@@ -198,7 +213,7 @@ def decide(state: State, said: Said, command: Command, policy: Policy) -> list[E
     raise AssertionError(f"no rule for {type(command).__name__}")
 
 
-def enroll_student(state: State, said: Said, command: EnrollStudent, policy: Policy) -> list[Event]:
+def enroll_person(state: State, said: Said, command: EnrollPerson, policy: Policy) -> list[Event]:
     key, heard = command.enrollment_id, hear(said, command)
     known = state.enrollments.get(key)
     _refuse_too_many(state, key)
@@ -215,7 +230,8 @@ def enroll_student(state: State, said: Said, command: EnrollStudent, policy: Pol
 
     current = first or (enrolled and command.mark == _newest(heard, state.voided))
     identity, placement = _identity(state, said, command), _placement(state, said, command)
-    told = StudentEnrolled(
+    tells = StaffEmployed if command.kind == "staff" else StudentEnrolled
+    told = tells(
         enrollment_id=key,
         identity=identity,
         **placement,
@@ -231,17 +247,17 @@ def enroll_student(state: State, said: Said, command: EnrollStudent, policy: Pol
     if key in state.voided:
         events.append(EnrollmentVoided(enrollment_id=key))
     if first and not enrolled:
-        events += _leaving(heard)
+        events += _leaving(heard, command.kind)
     return events
 
 
-def correct_student(state: State, said: Said, command: CorrectStudent) -> list[Event]:
+def correct_person(state: State, said: Said, command: CorrectPerson) -> list[Event]:
     return _differences(state, said, command)
 
 
-def withdraw_student(state: State, said: Said, command: WithdrawStudent) -> list[Event]:
+def withdraw_person(state: State, said: Said, command: WithdrawPerson) -> list[Event]:
     heard = hear(said, command)
-    told = StudentWithdrawn(withdrawn_at=command.withdrawn_at, reason=command.reason)
+    told = _departure(command.kind, command.withdrawn_at, command.reason)
     older = said.withdrawal is not None and command.mark <= said.withdrawal.mark
     if older or _enrolled(heard, state.voided) or (state.withdrawn == told and not state.enrolled):
         return []
@@ -253,7 +269,7 @@ def miss_in_export(state: State, said: Said, command: MissInExport) -> list[Even
     heard = hear(said, command)
     if heard is said or not state.enrolled or _enrolled(heard, state.voided):
         return []
-    return [StudentWithdrawn(withdrawn_at=command.mark.time, reason=command.reason)]
+    return [_departure(state.kind, command.mark.time, command.reason)]
 
 
 def void_enrollment(state: State, said: Said, command: VoidEnrollment) -> list[Event]:
@@ -264,14 +280,14 @@ def void_enrollment(state: State, said: Said, command: VoidEnrollment) -> list[E
     _refuse_too_many(state, command.enrollment_id)
     voided = EnrollmentVoided(enrollment_id=command.enrollment_id)
     if state.enrolled and not _enrolled(said, state.voided | {command.enrollment_id}):
-        return [voided, *_leaving(said)]  # it was a return that never was
+        return [voided, *_leaving(said, state.kind)]  # it was a return that never was
     return [voided]
 
 
 def _void_export(state: State, said: Said, command: VoidEnrollment) -> list[Event]:
     heard = hear(said, command)
     if state.enrolled and not _enrolled(heard, state.voided):
-        return [StudentWithdrawn(withdrawn_at=command.mark.time, reason=VOIDED)]
+        return [_departure(state.kind, command.mark.time, VOIDED)]
     return []
 
 
@@ -303,7 +319,7 @@ def _newer(mark: Mark, than: Mark | None) -> bool:
     return than is None or mark > than
 
 
-def _counts(said: Said, command: CorrectStudent, name: str) -> bool:
+def _counts(said: Said, command: CorrectPerson, name: str) -> bool:
     return getattr(command, name) is not None and _newer(command.mark, said.fields.get(name))
 
 
@@ -321,12 +337,12 @@ def _enrolled(said: Said, voided: frozenset[str]) -> bool:
     return newest is not None and (said.withdrawal is None or newest > said.withdrawal.mark)
 
 
-def _leaving(said: Said) -> list[Event]:
+def _leaving(said: Said, kind: Kind | None) -> list[Event]:
     """What is told of somebody who is not enrolled any more, or from the beginning, though enrollments stand."""
     if said.withdrawal is not None:
-        return [StudentWithdrawn(withdrawn_at=said.withdrawal.at, reason=said.withdrawal.reason)]
+        return [_departure(kind, said.withdrawal.at, said.withdrawal.reason)]
     if said.export_voided is not None:
-        return [StudentWithdrawn(withdrawn_at=said.export_voided.time, reason=VOIDED)]
+        return [_departure(kind, said.export_voided.time, VOIDED)]
     return []
 
 
@@ -336,7 +352,7 @@ def _withdraws(said: Said, command: MissInExport) -> bool:
     return said.withdrawal is None or command.mark > said.withdrawal.mark
 
 
-def _identity(state: State, said: Said, command: CorrectStudent) -> Identity:
+def _identity(state: State, said: Said, command: CorrectPerson) -> Identity:
     """Number and names once this was said; what it leaves out, or says too late, stays."""
     told = {name: getattr(command, name) for name in IDENTITY if _counts(said, command, name)}
     if state.identity is not None:
@@ -346,19 +362,26 @@ def _identity(state: State, said: Said, command: CorrectStudent) -> Identity:
     return Identity(source_id=command.source_id, **told)
 
 
-def _placement(state: State, said: Said, command: CorrectStudent) -> dict[str, str | None]:
-    return {name: getattr(command if _counts(said, command, name) else state, name) for name in PLACEMENT}
+def _placement(state: State, said: Said, command: CorrectPerson) -> dict[str, str | None]:
+    names = PLACEMENT[command.kind]
+    return {name: getattr(command if _counts(said, command, name) else state, name) for name in names}
 
 
-def _differences(state: State, said: Said, command: CorrectStudent) -> list[Event]:
+def _departure(kind: Kind | None, at: datetime, reason: str | None) -> StudentWithdrawn | StaffLeft:
+    if kind == "staff":
+        return StaffLeft(left_at=at, reason=reason)
+    return StudentWithdrawn(withdrawn_at=at, reason=reason)
+
+
+def _differences(state: State, said: Said, command: CorrectPerson) -> list[Event]:
     before, after = state.identity, _identity(state, said, command)
     placement = _placement(state, said, command)
     events: list[Event] = []
     if before is None or (before.last_name, before.first_name) != (after.last_name, after.first_name):
-        events.append(NameCorrected(identity=after))
+        events.append(NameCorrected(identity=after, kind=command.kind))
     if before is None or before.number != after.number:
-        events.append(NumberChanged(identity=after))
-    if placement != {name: getattr(state, name) for name in PLACEMENT}:
+        events.append(NumberChanged(identity=after, kind=command.kind))
+    if placement != {name: getattr(state, name) for name in placement}:
         events.append(PlacementChanged(**placement))
     return events
 

@@ -1,10 +1,12 @@
 """The facts that roster records, one stream for each person. Their contracts: contracts/events/roster/."""
 
 from datetime import datetime
+from typing import ClassVar
 
 import msgspec
 
 from shared.messages import Event, EventCodec
+from shared.policy import Kind
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -24,6 +26,8 @@ class StudentEnrolled(Event, frozen=True, kw_only=True):
     and changes nothing else.
     """
 
+    kind: ClassVar[Kind] = "student"
+
     enrollment_id: str
     identity: Identity
     school: str | None = None
@@ -35,29 +39,59 @@ class StudentEnrolled(Event, frozen=True, kw_only=True):
     current: bool
 
 
+class StaffEmployed(Event, frozen=True, kw_only=True):
+    """The district entered a member of the staff: an employment is an enrollment, told as that of a pupil is."""
+
+    kind: ClassVar[Kind] = "staff"
+
+    enrollment_id: str
+    identity: Identity
+    school: str | None = None
+    role: str | None = None
+    entered_at: datetime | None = None
+    received_at: datetime
+    basis: datetime
+    baseline: bool
+    current: bool
+
+
 class NameCorrected(Event, frozen=True):
     """The district's records have another last or first name now."""
 
     identity: Identity
+    kind: Kind = "student"
 
 
 class NumberChanged(Event, frozen=True):
-    """The district's records have another student number now: the username changes, the person stays."""
+    """The district's records have another number now: the username changes, the person stays."""
 
     identity: Identity
+    kind: Kind = "student"
 
 
 class PlacementChanged(Event, frozen=True):
-    """The pupil is in another school or grade now; both are told as they are after the change."""
+    """The person is in another school or grade, or has another role, now; all as they are after the change."""
 
     school: str | None = None
     grade: str | None = None
+    role: str | None = None
 
 
 class StudentWithdrawn(Event, frozen=True):
     """The pupil left. May come before the first enrollment; then it is told again right after it."""
 
+    kind: ClassVar[Kind] = "student"
+
     withdrawn_at: datetime
+    reason: str | None = None
+
+
+class StaffLeft(Event, frozen=True):
+    """The member of the staff left. May come before the first employment; then it is told again right after it."""
+
+    kind: ClassVar[Kind] = "staff"
+
+    left_at: datetime
     reason: str | None = None
 
 
@@ -69,5 +103,14 @@ class EnrollmentVoided(Event, frozen=True):
 
 CODEC = EventCodec(
     "roster",
-    [StudentEnrolled, NameCorrected, NumberChanged, PlacementChanged, StudentWithdrawn, EnrollmentVoided],
+    [
+        StudentEnrolled,
+        StaffEmployed,
+        NameCorrected,
+        NumberChanged,
+        PlacementChanged,
+        StudentWithdrawn,
+        StaffLeft,
+        EnrollmentVoided,
+    ],
 )

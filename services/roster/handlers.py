@@ -15,7 +15,7 @@ import msgspec
 import structlog
 
 from services.roster import decider
-from services.roster.decider import Command, CorrectStudent, MissInExport, Said
+from services.roster.decider import Command, CorrectPerson, MissInExport, Said
 from services.roster.ingress import Statement
 from shared.database import Connection, Row, queries
 from shared.errors import Rejected, VersionConflict
@@ -150,7 +150,7 @@ def _begins(command: Command) -> bool:
     export was there before, or is nobody of ours."""
     if isinstance(command, MissInExport):
         return False
-    return type(command) is not CorrectStudent or None not in [getattr(command, n) for n in decider.IDENTITY]
+    return type(command) is not CorrectPerson or None not in [getattr(command, n) for n in decider.IDENTITY]
 
 
 def _settled(earlier: tuple[bytes, Outcome] | None, statement: Statement) -> Outcome | None:

@@ -19,8 +19,8 @@ from services.roster.decider import (
     IDENTITY,
     PLACEMENT,
     Command,
-    CorrectStudent,
-    EnrollStudent,
+    CorrectPerson,
+    EnrollPerson,
     Mark,
     MissInExport,
 )
@@ -184,9 +184,9 @@ def command(row: Row, said: Row) -> Command:
     }
     if said["gone"] is not None:
         return MissInExport(**common, reason=said["gone"])
-    common |= {field: said[field] for field in IDENTITY + PLACEMENT}
+    common |= {field: said[field] for field in IDENTITY + PLACEMENT["student"]}
     if said["partial"]:
-        return CorrectStudent(**common)
-    return EnrollStudent(
+        return CorrectPerson(**common)
+    return EnrollPerson(
         **common, enrollment_id=EXPORT, received_at=row["received_at"], baseline=row["baseline"]
     )

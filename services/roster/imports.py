@@ -268,7 +268,7 @@ def threshold(counts: Mapping[str, int], enrolled: int, policy: Policy) -> Thres
 
 
 def _change(row: Row) -> Change:
-    fields = (*decider.IDENTITY, *decider.PLACEMENT, "gone")
+    fields = (*decider.IDENTITY, *decider.PLACEMENT["student"], "gone")
     return Change(
         n=row["n"],
         kinds=row["kinds"],

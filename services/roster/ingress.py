@@ -13,17 +13,18 @@ import msgspec
 from msgspec import Meta
 
 from services.roster.decider import (
+    PLACEMENT,
     Command,
-    CorrectStudent,
-    EnrollStudent,
+    CorrectPerson,
+    EnrollPerson,
     Mark,
     VoidEnrollment,
-    WithdrawStudent,
+    WithdrawPerson,
 )
 from shared import text
 from shared.errors import Rejected
 from shared.messages import JSON_CONTENT_TYPE, Cause, CloudEvent, rfc3339
-from shared.policy import Policy
+from shared.policy import Kind, Policy
 
 MAX_LENGTH = 255  # of every name, id and word
 
@@ -61,11 +62,45 @@ class StudentWithdrawn(Said, frozen=True, kw_only=True):
     reason: str | None = None
 
 
+class StaffEmployed(Said, frozen=True, kw_only=True):
+    number: str
+    last_name: str
+    first_name: str
+    school: str | None = None
+    role: str | None = None
+    entered_at: Moment | None = None
+    employment_id: str | None = None
+
+
+class StaffCorrected(Said, frozen=True, kw_only=True):
+    number: str | None = None
+    last_name: str | None = None
+    first_name: str | None = None
+    school: str | None = None
+    role: str | None = None
+
+
+class StaffLeft(Said, frozen=True, kw_only=True):
+    left_at: Moment | None = None
+    reason: str | None = None
+
+
 class EnrollmentVoided(Said, frozen=True, kw_only=True):
     enrollment_id: str
 
 
-TYPES = {t.__name__: t for t in (StudentEnrolled, StudentCorrected, StudentWithdrawn, EnrollmentVoided)}
+TYPES = {
+    t.__name__: t
+    for t in (
+        StudentEnrolled,
+        StudentCorrected,
+        StudentWithdrawn,
+        StaffEmployed,
+        StaffCorrected,
+        StaffLeft,
+        EnrollmentVoided,
+    )
+}
 
 
 class Statement(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,48 +170,67 @@ def _said(content: Any, kind: type[Said]) -> Said:
 
 def _command(said: Said, mark: Mark, policy: Policy, received_at: datetime, baseline: bool) -> Command:
     match said:
-        case StudentEnrolled():
-            return EnrollStudent(
+        case StudentEnrolled() | StaffEmployed():
+            return EnrollPerson(
                 mark=mark,
-                source_id=said.source_id,
-                number=_number(said.number, policy),
-                last_name=_name("last_name", said.last_name),
-                first_name=_name("first_name", said.first_name),
-                school=_word("school", said.school),
-                grade=_word("grade", said.grade),
+                **_told(said, policy),
                 entered_at=_moment("entry_time", said.entered_at),
                 received_at=received_at,
-                enrollment_id=_id("enrollment_id", said.enrollment_id) or mark.event_id,
+                enrollment_id=_enrollment_id(said) or mark.event_id,
                 baseline=baseline,
             )
-        case StudentCorrected():
-            return CorrectStudent(
-                mark=mark,
-                source_id=said.source_id,
-                number=None if said.number is None else _number(said.number, policy),
-                last_name=None if said.last_name is None else _name("last_name", said.last_name),
-                first_name=None if said.first_name is None else _name("first_name", said.first_name),
-                school=_word("school", said.school),
-                grade=_word("grade", said.grade),
-            )
+        case StudentCorrected() | StaffCorrected():
+            return CorrectPerson(mark=mark, **_told(said, policy))
         case StudentWithdrawn():
-            left = _moment("withdrawal_time", said.withdrawn_at) or mark.time
-            return WithdrawStudent(
-                mark=mark,
-                source_id=said.source_id,
-                withdrawn_at=min(left, received_at),
-                reason=_word("reason", said.reason),
-            )
+            left = _moment("withdrawal_time", said.withdrawn_at)
+            return _withdraw("student", said, mark, left, received_at)
+        case StaffLeft():
+            left = _moment("leaving_time", said.left_at)
+            return _withdraw("staff", said, mark, left, received_at)
         case EnrollmentVoided():
             _check_text("enrollment_id", said.enrollment_id)
             return VoidEnrollment(mark=mark, source_id=said.source_id, enrollment_id=said.enrollment_id)
     raise AssertionError(f"no command for {type(said).__name__}")
 
 
-def _number(given: str, policy: Policy) -> str:
+def _told(
+    said: StudentEnrolled | StudentCorrected | StaffEmployed | StaffCorrected, policy: Policy
+) -> dict[str, Any]:
+    """Who somebody is, and where: the fields that an enrollment and a correction have in common."""
+    kind: Kind = "student" if isinstance(said, StudentEnrolled | StudentCorrected) else "staff"
+    number, last_name, first_name = said.number, said.last_name, said.first_name
+    return {
+        "source_id": said.source_id,
+        "kind": kind,
+        "number": None if number is None else _number(kind, number, policy),
+        "last_name": None if last_name is None else _name("last_name", last_name),
+        "first_name": None if first_name is None else _name("first_name", first_name),
+        **{field: _word(field, getattr(said, field)) for field in PLACEMENT[kind]},
+    }
+
+
+def _enrollment_id(said: StudentEnrolled | StaffEmployed) -> str | None:
+    if isinstance(said, StaffEmployed):
+        return _id("employment_id", said.employment_id)
+    return _id("enrollment_id", said.enrollment_id)
+
+
+def _withdraw(
+    kind: Kind, said: StudentWithdrawn | StaffLeft, mark: Mark, left: datetime | None, received_at: datetime
+) -> WithdrawPerson:
+    return WithdrawPerson(
+        mark=mark,
+        source_id=said.source_id,
+        kind=kind,
+        withdrawn_at=min(left or mark.time, received_at),
+        reason=_word("reason", said.reason),
+    )
+
+
+def _number(kind: Kind, given: str, policy: Policy) -> str:
     """The number, or Rejected `number_malformed` with the hint that the claim form would give as well."""
     try:
-        return policy.read_number(given)
+        return policy.read_number(given) if kind == "student" else policy.read_employee_number(given)
     except Rejected as refusal:
         raise Rejected("number_malformed", hint=refusal.reason, **refusal.details) from None
 

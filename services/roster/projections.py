@@ -17,11 +17,14 @@ from services.roster.events import (
     NameCorrected,
     NumberChanged,
     PlacementChanged,
+    StaffEmployed,
+    StaffLeft,
     StudentEnrolled,
     StudentWithdrawn,
 )
 from shared.database import Connection, queries
 from shared.messages import Event, Recorded
+from shared.policy import Kind
 from shared.projection import Projection
 
 _sql = queries(__package__)
@@ -37,16 +40,19 @@ class Enrollment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Person(msgspec.Struct, frozen=True, kw_only=True):
-    """One pupil as the district has them. `basis`: from when the wait counts; none while nothing counts."""
+    """One pupil, or member of the staff, as the district has them. An employment is an enrollment, and who has left is
+    `withdrawn`. `basis`: from when the wait counts; none while nothing counts."""
 
     person_id: UUID
     district: str
+    kind: Kind
     source_id: str
     number: str
     last_name: str
     first_name: str
     school: str | None = None
     grade: str | None = None
+    role: str | None = None
     status: Literal["enrolled", "withdrawn"]
     withdrawn_at: datetime | None = None
     reason: str | None = None
@@ -59,7 +65,7 @@ class Person(msgspec.Struct, frozen=True, kw_only=True):
 def evolve(row: Person | None, recorded: Recorded[Event]) -> Person | None:
     change = msgspec.structs.replace
     event = recorded.data
-    if isinstance(event, StudentEnrolled):
+    if isinstance(event, StudentEnrolled | StaffEmployed):
         return _enrolled(row, recorded, event)
     if row is None:
         return None
@@ -67,9 +73,12 @@ def evolve(row: Person | None, recorded: Recorded[Event]) -> Person | None:
         case NameCorrected(identity=identity) | NumberChanged(identity=identity):
             names = {"last_name": identity.last_name, "first_name": identity.first_name}
             return change(row, number=identity.number, **names)
-        case PlacementChanged(school=school, grade=grade):
-            return change(row, school=school, grade=grade)
-        case StudentWithdrawn(withdrawn_at=withdrawn_at, reason=reason):
+        case PlacementChanged(school=school, grade=grade, role=role):
+            return change(row, school=school, grade=grade, role=role)
+        case (
+            StudentWithdrawn(withdrawn_at=withdrawn_at, reason=reason)
+            | StaffLeft(left_at=withdrawn_at, reason=reason)
+        ):
             return change(row, status="withdrawn", withdrawn_at=withdrawn_at, reason=reason)
         case EnrollmentVoided(enrollment_id=voided):
             return _counted(
@@ -78,7 +87,9 @@ def evolve(row: Person | None, recorded: Recorded[Event]) -> Person | None:
     raise AssertionError(f"roster records no {recorded.type}")
 
 
-def _enrolled(row: Person | None, recorded: Recorded[Event], event: StudentEnrolled) -> Person:
+def _enrolled(
+    row: Person | None, recorded: Recorded[Event], event: StudentEnrolled | StaffEmployed
+) -> Person:
     told = Enrollment(
         enrollment_id=event.enrollment_id,
         basis=event.basis,
@@ -93,9 +104,11 @@ def _enrolled(row: Person | None, recorded: Recorded[Event], event: StudentEnrol
         row = Person(
             person_id=recorded.stream_id,
             district=recorded.district,
+            kind=event.kind,
             **msgspec.structs.asdict(event.identity),
             school=event.school,
-            grade=event.grade,
+            grade=event.grade if isinstance(event, StudentEnrolled) else None,
+            role=event.role if isinstance(event, StaffEmployed) else None,
             status="enrolled",
             enrollments=[],
             baseline=False,

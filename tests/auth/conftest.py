@@ -21,7 +21,14 @@ from services.auth.consumer import AccountClaimed, AccountReset, ClaimRejected
 from services.auth.events import CredentialsSet
 from services.auth.handlers import Auth
 from services.auth.passwords import Hasher, HashPool, Peppers, Strength
-from services.auth.projections import PERSON, Identity, NumberChanged, StudentEnrolled, StudentWithdrawn
+from services.auth.projections import (
+    PERSON,
+    Identity,
+    NumberChanged,
+    StaffEmployed,
+    StudentEnrolled,
+    StudentWithdrawn,
+)
 from services.auth.tokens import SCOPES
 from shared import clock, testing
 from shared.keys import Signer
@@ -49,7 +56,7 @@ class Answer:
 
 @dataclass
 class Pupil:
-    """Somebody of the roster, and what their browser holds."""
+    """Somebody of the roster, and what their browser holds; staff has an employee number."""
 
     person_id: UUID
     number: str
@@ -60,7 +67,7 @@ class Pupil:
 
     @property
     def username(self) -> str:
-        return f"S{self.number}"
+        return self.number if self.number.startswith("e") else f"S{self.number}"
 
 
 class World:
@@ -87,9 +94,8 @@ class World:
 
     async def enroll(self, number: str = "0123456", last: str = "O'Neil", first: str = "Mary-Ann") -> Pupil:
         pupil = Pupil(uuid4(), number)
-        await self.roster(
-            pupil.person_id, StudentEnrolled(identity=Identity(number, last, first), current=True)
-        )
+        enrolled = StaffEmployed if number.startswith("e") else StudentEnrolled
+        await self.roster(pupil.person_id, enrolled(identity=Identity(number, last, first), current=True))
         return pupil
 
     async def withdraw(self, pupil: Pupil) -> None:

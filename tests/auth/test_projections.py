@@ -16,6 +16,8 @@ from services.auth.projections import (
     NameCorrected,
     NumberChanged,
     Person,
+    StaffEmployed,
+    StaffLeft,
     StudentEnrolled,
     StudentWithdrawn,
 )
@@ -46,8 +48,8 @@ def enrolled(identity: Identity = ANN, *, current: bool = True) -> StudentEnroll
 class TestPerson:
     def test_a_first_enrollment_makes_a_person(self) -> None:
         row = Person(
-            person_id=SOMEBODY, district=DISTRICT, number="0123456", last_name="O'Neil", first_name="Mary-Ann",
-            status="enrolled", version=1,
+            person_id=SOMEBODY, district=DISTRICT, kind="student", number="0123456", last_name="O'Neil",
+            first_name="Mary-Ann", status="enrolled", version=1,
         )  # fmt: skip
         assert person(enrolled()) == row
 
@@ -67,6 +69,20 @@ class TestPerson:
     def test_only_a_present_enrollment_brings_somebody_back(self) -> None:
         assert person(enrolled(), StudentWithdrawn(), enrolled(current=False)).status == "withdrawn"  # type: ignore[union-attr]
         assert person(enrolled(), StudentWithdrawn(), enrolled()).status == "enrolled"  # type: ignore[union-attr]
+
+    def test_staff_is_known_as_such_whatever_is_told_first(self) -> None:
+        grace = Identity("e12345", "Okafor", "Grace")
+        employed = StaffEmployed(identity=grace, current=True)
+        for told in (
+            employed,
+            NumberChanged(identity=grace, kind="staff"),
+            NameCorrected(identity=grace, kind="staff"),
+        ):
+            row = person(told)
+            assert row is not None
+            assert (row.kind, row.number, row.status) == ("staff", "e12345", "enrolled")
+        assert person(employed, StaffLeft()).status == "withdrawn"  # type: ignore[union-attr]
+        assert person(StaffLeft()) is None
 
 
 class TestCredential:

@@ -30,6 +30,14 @@ class TestSigningIn:
         await world.claimed()
         assert (await world.sign_in(username)).status == 201
 
+    @pytest.mark.parametrize("username", ["e12345", "E12345", " ｅ12345 "])
+    async def test_staff_signs_in_with_the_employee_number(self, world: World, username: str) -> None:
+        grace = await world.claimed("e12345")
+        answer = await world.sign_in(username)
+        assert (answer.status, answer.body["username"]) == (201, "e12345")
+        shown = await world.ask("GET", "/sessions/current", bearer=answer.body["session"])
+        assert (shown.body["person_id"], shown.body["username"]) == (str(grace.person_id), "e12345")
+
     @pytest.mark.parametrize("password", ["Correct horse", "correct horse ", "", "correct  horse"])
     async def test_the_password_is_exact(self, world: World, password: str) -> None:
         pupil = await world.claimed()
@@ -44,6 +52,7 @@ class TestSigningIn:
             ("wrong_password", pupil.username, "not the horse"),
             ("not_claimed", unclaimed.username, PASSWORD),
             ("username_unknown", "S7654321", PASSWORD),
+            ("username_unknown", "e99999", PASSWORD),
             ("username_unknown", "0123456", PASSWORD),
             ("username_unknown", "mary-ann's password", PASSWORD),
             ("username_unknown", "", PASSWORD),

@@ -13,7 +13,14 @@ from aiohttp.test_utils import TestClient
 from services.claims import consumer
 from services.claims.app import SPEC
 from services.claims.batches import ResetWorker
-from services.claims.projections import ADMISSION, Identity, StudentEnrolled, StudentWithdrawn
+from services.claims.projections import (
+    ADMISSION,
+    Identity,
+    StaffEmployed,
+    StaffLeft,
+    StudentEnrolled,
+    StudentWithdrawn,
+)
 from shared import clock, testing
 from shared.keys import Signer
 from shared.messages import Event
@@ -45,17 +52,20 @@ class World:
         hours_ago: float = 48,
         **differing: Any,
     ) -> UUID:
-        person_id, at = uuid4(), clock.now() - timedelta(hours=hours_ago)
-        usual = {
-            "enrollment_id": "e1",
-            "identity": Identity(f"sis-{number}", number, last, first),
-            "received_at": at,
-            "basis": at,
-            "baseline": False,
-            "current": True,
-        }
+        person_id = uuid4()
+        usual = _enrollment(Identity(f"sis-{number}", number, last, first), hours_ago)
         await self.roster(person_id, StudentEnrolled(**(usual | differing)))
         return person_id
+
+    async def employ(self, number: str = "e12345", last: str = "Okafor", first: str = "Grace") -> UUID:
+        """Somebody of the staff, entered a moment ago."""
+        person_id = uuid4()
+        usual = _enrollment(Identity(f"hr-{number}", number, last, first), 0)
+        await self.roster(person_id, StaffEmployed(**usual))
+        return person_id
+
+    async def leave(self, person_id: UUID) -> None:
+        await self.roster(person_id, StaffLeft())
 
     async def withdraw(self, person_id: UUID) -> None:
         await self.roster(person_id, StudentWithdrawn())
@@ -109,8 +119,9 @@ class World:
         return await self._ask("GET", path, headers={"Authorization": f"Bearer {claim['ticket']}"})
 
     async def claimed(self, number: str = "0123456", last: str = "O'Neil", first: str = "Mary-Ann") -> UUID:
-        """A pupil who has claimed."""
-        person_id = await self.enroll(number, last, first)
+        """A pupil, or by the number a member of the staff, who has claimed."""
+        enter = self.employ if number.startswith("e") else self.enroll
+        person_id = await enter(number, last, first)
         status, claim = await self.claim(number, last, first)
         assert status == 201
         await self.seal(person_id, claim)
@@ -169,6 +180,18 @@ class World:
         async with self.http.request(method, D + path, **more) as response:
             text = await response.read()
             return response.status, (await response.json(content_type=None)) if text else None
+
+
+def _enrollment(identity: Identity, hours_ago: float) -> dict[str, Any]:
+    at = clock.now() - timedelta(hours=hours_ago)
+    return {
+        "enrollment_id": "e1",
+        "identity": identity,
+        "received_at": at,
+        "basis": at,
+        "baseline": False,
+        "current": True,
+    }
 
 
 @pytest.fixture(scope="session")

@@ -32,6 +32,7 @@ def pupil(**differing: Any) -> Pupil:
     """Mary-Ann O'Neil, 0123456, entered two days before noon."""
     usual = {
         "person_id": PERSON,
+        "kind": "student",
         "number": "0123456",
         "last_name": "O'Neil",
         "first_name": "Mary-Ann",

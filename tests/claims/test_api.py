@@ -166,6 +166,44 @@ class TestBeginning:
         assert await world.events(person_id) == []
 
 
+class TestStaff:
+    async def test_staff_claims_at_once_by_the_employee_number_in_whatever_case(self, world: World) -> None:
+        person_id = await world.employ()
+        status, claim = await world.claim("E12345", "Okafor", "Grace")
+        assert (status, claim["username"]) == (201, "e12345")
+        await world.seal(person_id, claim)
+        status, problem = await world.claim("e12345", "Okafor", "Grace")
+        assert (status, problem["reason"], problem["username"]) == (409, "account_claimed", "e12345")
+
+    async def test_where_staff_waits_it_is_told_the_moment(self, world: World) -> None:
+        differing(world.kit, staff_claim_delay_hours=2)
+        await world.employ()
+        status, problem = await world.claim("e12345", "Okafor", "Grace")
+        assert (status, problem["reason"]) == (403, "waiting_period")
+        opens = datetime.fromisoformat(problem["eligible_at"])
+        assert timedelta(hours=1, minutes=59) < opens - clock.now() < timedelta(hours=2, minutes=1)
+
+    @pytest.mark.parametrize(
+        ("number", "reason"),
+        [("e1234O", "number_letter_o"), ("12345", "number_without_e"), ("e1234", "number_length")],
+    )
+    async def test_each_mistake_gets_its_own_hint(self, world: World, number: str, reason: str) -> None:
+        status, problem = await world.claim(number)
+        assert (status, problem["reason"], problem["digits"]) == (422, reason, 5)
+
+    async def test_the_desk_finds_staff_by_the_username(self, world: World) -> None:
+        person_id = await world.claimed("e12345", "Okafor", "Grace")
+        _, found = await world.desk("GET", "/accounts?username=E12345")
+        (account,) = found["accounts"]
+        assert (account["person_id"], account["kind"], account["username"]) == (
+            str(person_id),
+            "staff",
+            "e12345",
+        )
+        await world.leave(person_id)
+        assert (await world.account(person_id))["enrolled"] is False
+
+
 class TestUniformRefusals:
     """Everyone who has not shown the names and number gets one answer; the help desk finds the truth."""
 
@@ -187,7 +225,11 @@ class TestUniformRefusals:
         voided = await world.enroll("0000004")
         await world.roster(voided, EnrollmentVoided(enrollment_id="e1"))
         differs = await world.enroll("0000005")
+        left = await world.employ("e00001")
+        await world.leave(left)
         expected = {
+            "e99999": ("number_unknown", None),
+            "e00001": ("withdrawn", left),
             "9999999": ("number_unknown", None),
             "0000001": ("withdrawn", withdrawn),
             "0000002": ("number_conflict", None),
@@ -207,7 +249,7 @@ class TestUniformRefusals:
         one = {
             "type": "/problems/claim_refused", "title": "Claim refused", "status": 403, "reason": "claim_refused",
         }  # fmt: skip
-        assert [*answers, answer] == [one] * 6
+        assert [*answers, answer] == [one] * 8
 
     async def test_the_desk_sees_what_is_on_file_now_and_no_copy_of_it_is_kept(self, world: World) -> None:
         person_id = await world.enroll()

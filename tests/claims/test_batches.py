@@ -128,6 +128,24 @@ class TestOne:
         assert (status, problem["reason"]) == (403, "approval_required")
         assert await generations(world, person_id) == [0]
 
+    async def test_staff_is_never_reset_without_a_second_person(self, world: World) -> None:
+        person_id = await world.claimed("e12345", "Okafor", "Grace")
+        status, problem = await world.desk("POST", f"/accounts/{person_id}/resets", json={})
+        assert (status, problem["reason"]) == (403, "approval_required")
+        asked = {"json": {"lines": ["Grace Okafor e12345"]}}
+        status, preview = await world.desk("POST", "/reset-batches?dry_run", **asked)
+        assert (status, preview["total"], preview["approval_required"]) == (200, 1, True)
+        status, problem = await world.desk("POST", "/reset-batches", sub="machine", human=False, **asked)
+        assert (status, problem["reason"]) == (403, "person_required")
+        batch = await start(world, ["Grace Okafor e12345"])
+        assert (batch["state"], batch["lines"][0]["username"]) == ("awaiting_approval", "e12345")
+        assert await world.work() == 0
+        path = f"/reset-batches/{batch['batch_id']}/approval"
+        assert (await world.desk("POST", path))[1]["reason"] == "approver_is_author"
+        assert (await world.desk("POST", path, sub="desk-2"))[0] == 202
+        assert await world.work() == 1
+        assert await generations(world, person_id) == [1]
+
 
 class TestALostCredential:
     async def test_it_resets_its_account_and_the_desk_sees_why(self, world: World) -> None:

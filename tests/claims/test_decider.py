@@ -10,7 +10,7 @@ from services.claims.decider import Account, Pupil
 from services.claims.events import AccountClaimed, AccountReset, ClaimOpened, ClaimRejected, WaiverRevoked
 from shared.errors import Rejected
 from shared.messages import Event
-from shared.policy import Policy
+from shared.policy import Kind, Policy
 from tests.claims.given import (
     CCPS,
     HOUR,
@@ -171,8 +171,15 @@ class TestTheWait:
         assert decider.may_claim_at(NOON, account(), who, CCPS)
         assert not decider.may_claim_at(NOON - timedelta(microseconds=1), account(), who, CCPS)
 
-    def test_the_baseline_is_open_at_once(self) -> None:
-        assert decider.open_claim(account(), pupil(basis=NOON, baseline=True), CCPS, NOON, some("claim"))
+    @pytest.mark.parametrize("who", [{"baseline": True}, {"kind": "staff", "number": "e12345"}])
+    def test_the_baseline_and_staff_are_open_at_once(self, who: dict[str, Any]) -> None:
+        entered = NOON + timedelta(milliseconds=250)
+        assert decider.open_claim(account(), pupil(basis=entered, **who), CCPS, entered, some("claim"))
+
+    def test_where_staff_waits_it_is_by_a_figure_of_its_own(self) -> None:
+        waits = policy(staff_claim_delay_hours=2)
+        assert decider.eligible_at(pupil(kind="staff", basis=NOON), waits) == NOON + 2 * HOUR
+        assert decider.eligible_at(pupil(basis=NOON), waits) == NOON + 24 * HOUR
 
     def test_a_waiver_opens_at_once_and_its_end_closes_again(self) -> None:
         who = pupil(basis=NOON)
@@ -401,13 +408,21 @@ class TestResets:
 class TestASecondPerson:
     @pytest.mark.parametrize("human", [True, False])
     def test_a_short_list_waits_for_nobody_whoever_asks(self, human: bool) -> None:
-        assert decider.list_waits(CCPS.approval_above, CCPS, human=human) is False
+        pupils: list[Kind] = ["student"] * CCPS.approval_above
+        assert decider.list_waits(pupils, CCPS, human=human) is False
 
     def test_a_long_list_waits_and_is_a_persons(self) -> None:
-        assert decider.list_waits(CCPS.approval_above + 1, CCPS, human=True) is True
+        pupils: list[Kind] = ["student"] * (CCPS.approval_above + 1)
+        assert decider.list_waits(pupils, CCPS, human=True) is True
         with pytest.raises(Rejected) as caught:
-            decider.list_waits(CCPS.approval_above + 1, CCPS, human=False)
+            decider.list_waits(pupils, CCPS, human=False)
         assert (caught.value.reason, caught.value.details) == ("person_required", {"approval_above": 25})
+
+    def test_one_member_of_the_staff_makes_any_list_wait(self) -> None:
+        assert decider.list_waits(["student", "staff"], CCPS, human=True) is True
+        with pytest.raises(Rejected) as caught:
+            decider.list_waits(["staff"], CCPS, human=False)
+        assert caught.value.reason == "person_required"
 
     def test_somebody_else_approves_it(self) -> None:
         decider.approve_list("desk-1", "desk-2", CCPS, human=True)

@@ -24,6 +24,8 @@ from services.claims.projections import (
     NameCorrected,
     NumberChanged,
     PlacementChanged,
+    StaffEmployed,
+    StaffLeft,
     StudentEnrolled,
     StudentWithdrawn,
     evolve_account,
@@ -112,6 +114,16 @@ class TestAdmission:
         assert (row.last_name, row.number, row.school, row.grade) == ("O'Neil-Díaz", "0654321", None, "08")
         assert row.basis == NOON
 
+    def test_staff_is_known_as_such_and_leaves(self) -> None:
+        grace = Identity("hr-1", "e12345", "Okafor", "Grace")
+        times = {"received_at": NOON, "basis": NOON, "baseline": False, "current": True}
+        employed = StaffEmployed(enrollment_id="e1", identity=grace, school="north", **times)
+        row = fold(employed)
+        assert (row.kind, row.number, row.school, row.status) == ("staff", "e12345", "north", "enrolled")
+        left = fold(employed, StaffLeft())
+        assert (left.kind, left.status, left.basis) == ("staff", "withdrawn", NOON)
+        assert fold(NumberChanged(identity=grace, kind="staff")).kind == "staff"
+
     def test_enrollments_remembered_are_bounded_and_the_earliest_stay(self) -> None:
         nightly = [enrolled(f"night {n}", NOON + n * HOUR) for n in range(ENROLLMENTS_KEPT + 50)]
         row = fold(enrolled("first", NOON, baseline=True), *nightly)
@@ -172,14 +184,14 @@ class TestTheFoldOfTheWait:
         """The row knows no delay: a replay under another policy makes the same rows."""
         row = fold(*facts)
         pupil = decider.Pupil(
-            person_id=PERSON, number="0123456", last_name="", first_name="", enrolled=True,
+            person_id=PERSON, kind="student", number="0123456", last_name="", first_name="", enrolled=True,
             basis=row.basis, baseline=row.baseline, parked=False,
         )  # fmt: skip
         opens = decider.eligible_at(pupil, CCPS)
         if row.basis is None:
             assert opens is None
         else:
-            wait = timedelta(0) if row.baseline else CCPS.claim_delay
+            wait = timedelta(0) if row.baseline else CCPS.claim_delay("student")
             assert opens is not None
             assert timedelta(0) <= opens - (row.basis + wait) < timedelta(seconds=1)
 

@@ -40,6 +40,17 @@ def test_the_whole_name_is_compared_and_never_split(line: str) -> None:
     assert found == [Finding(line=1, state="matched", person_id=CRUZ.person_id, username="S0000007")]
 
 
+def test_a_line_may_mean_staff_by_the_employee_number() -> None:
+    grace = pupil(
+        kind="staff", person_id=some("grace"), number="e12345", last_name="Okafor", first_name="Grace"
+    )
+    found = findings(["Grace Okafor E12345", "Grace Okafor 12345"], grace, claimed=[grace])
+    assert found == [
+        Finding(line=1, state="matched", person_id=grace.person_id, kind="staff", username="e12345"),
+        Finding(line=2, state="malformed", hint="number_without_e"),
+    ]
+
+
 def test_what_a_keyboard_does_is_folded() -> None:
     assert states("Mary–Ann O’Neil 0123456", pupil(), claimed=[pupil()]) == ["matched"]
 

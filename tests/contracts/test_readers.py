@@ -7,7 +7,7 @@ from hypothesis import given as examples_of
 
 from services.auth import projections as auth
 from services.claims import projections as claims
-from services.roster.decider import Command, EnrollStudent
+from services.roster.decider import Command, EnrollPerson
 from services.roster.events import CODEC
 from shared.messages import Event
 from shared.projection import Projection
@@ -29,7 +29,7 @@ def read_by(projection: Projection[Any], events: Sequence[Event]) -> Any:
 def tell(commands: list[Command]) -> Person | None:
     """The person, if anybody ever enrolled them."""
     person = deliver(commands)
-    return person if any(isinstance(command, EnrollStudent) for command in commands) else None
+    return person if any(isinstance(command, EnrollPerson) for command in commands) else None
 
 
 @examples_of(statements())
@@ -45,7 +45,7 @@ def test_claims_knows_who_may_claim_and_since_when(commands: list[Command]) -> N
         state.identity.last_name,
         state.identity.first_name,
     )
-    assert (row.school, row.grade) == (state.school, state.grade)
+    assert (row.kind, row.school, row.grade) == (state.kind, state.school, state.grade)
     assert (row.basis, row.baseline) == (state.basis, state.baseline)
     assert (row.status == "enrolled" and row.basis is not None) == enrolled(person)
 
@@ -57,5 +57,5 @@ def test_auth_knows_by_which_number_a_pupil_signs_in(commands: list[Command]) ->
         return
     row = read_by(auth.PERSON, person.recorded)
     assert person.state.identity is not None
-    assert row.number == person.state.identity.number
+    assert (row.kind, row.number) == (person.state.kind, person.state.identity.number)
     assert (row.status == "withdrawn") == (not person.state.enrolled)

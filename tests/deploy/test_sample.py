@@ -4,19 +4,19 @@ import itertools
 from datetime import datetime, timedelta
 
 from deploy.local import sample
-from services.roster.decider import EnrollStudent
+from services.roster.decider import EnrollPerson
 from services.roster.ingress import understand
 from shared.messages import Cause
 from tests.roster.given import NOON, POLICY, parsed
 
 
-def commands(anchor: datetime = NOON) -> list[EnrollStudent]:
+def commands(anchor: datetime = NOON) -> list[EnrollPerson]:
     """Every event, as roster understands it."""
     found = [
         understand(parsed(e), "ccps", POLICY, received_at=NOON, cause=Cause("sample")).command
         for e in sample.events(anchor)
     ]
-    assert all(isinstance(command, EnrollStudent) for command in found)
+    assert all(isinstance(command, EnrollPerson) for command in found)
     return found  # type: ignore[return-value]
 
 

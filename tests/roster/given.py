@@ -21,6 +21,12 @@ ENROLLED = {
     "last_name": "De La Cruz",
     "first_name": "Mary-Ann",
 }
+EMPLOYED = {
+    "source_id": "t1",
+    "number": "e12345",
+    "last_name": "Okafor",
+    "first_name": "Grace",
+}
 
 
 def at(hours: float) -> datetime:
@@ -30,14 +36,15 @@ def at(hours: float) -> datetime:
 def cloud_event(
     type: str = "StudentEnrolled", *, id: str | None = None, time: datetime | None = NOON, **data: Any
 ) -> dict[str, Any]:
-    """A CloudEvent in structured mode; data is a whole enrollment, or at least says of whom it is."""
+    """A CloudEvent in structured mode; data is a whole enrollment (employment), or at least says of whom it is."""
     event: dict[str, Any] = {
         "specversion": "1.0",
         "id": id or str(uuid4()),
         "source": "/ccps/sis",
         "type": type,
         "datacontenttype": "application/json",
-        "data": (ENROLLED if type == "StudentEnrolled" else {"source_id": "p1"}) | data,
+        "data": {"StudentEnrolled": ENROLLED, "StaffEmployed": EMPLOYED}.get(type, {"source_id": "p1"})
+        | data,
     }
     return event if time is None else event | {"time": rfc3339(time)}
 

@@ -155,7 +155,7 @@ async def test_headers_that_are_no_text_are_refused(roster: Roster) -> None:
 
 
 async def test_an_unknown_type_is_told_the_known_ones(roster: Roster) -> None:
-    status, body = await roster.publish(cloud_event("StaffEmployed"))
+    status, body = await roster.publish(cloud_event("GuardianNamed"))
     assert (status, body["reason"]) == (422, "type_unknown")
     assert "StudentEnrolled" in body["known"]
 

@@ -114,7 +114,7 @@ async def test_every_kind_of_unusable_record_gets_a_reason(roster: Roster, datab
     await roster.became(first)
     await roster.produce(cloud_event(source_id="p1"), key="another")
     await roster.produce(cloud_event(id="event 2", source_id="p2") | {"district": "elsewhere"})
-    await roster.produce(cloud_event("StaffEmployed", source_id="p3"))
+    await roster.produce(cloud_event("GuardianNamed", source_id="p3"))
     await roster.produce(cloud_event(id=first["id"], source_id="p4"))
     await roster.produce(cloud_event(source_id="p5", last_name="A\x00B"))
     await roster.produce(cloud_event(source_id="p6", entered_at="2026-08-03"))

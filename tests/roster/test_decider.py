@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from services.roster import decider
 from services.roster.decider import (
     Command,
-    CorrectStudent,
-    EnrollStudent,
+    CorrectPerson,
+    EnrollPerson,
     Mark,
     MissInExport,
     Said,
     State,
     VoidEnrollment,
-    WithdrawStudent,
+    WithdrawPerson,
 )
 from services.roster.events import (
     EnrollmentVoided,
@@ -27,11 +27,14 @@ from services.roster.events import (
     NameCorrected,
     NumberChanged,
     PlacementChanged,
+    StaffEmployed,
+    StaffLeft,
     StudentEnrolled,
     StudentWithdrawn,
 )
 from shared.errors import Rejected
 from shared.messages import Event
+from shared.policy import Kind
 from shared.testing import recorded
 from tests.roster.given import NOON, POLICY, at
 
@@ -40,29 +43,29 @@ def mark(hours: float, event_id: str = "") -> Mark:
     return Mark(at(hours), event_id or f"event at {hours}")
 
 
-def enroll(hours: float = 0, enrollment_id: str = "e1", **said: Any) -> EnrollStudent:
+def enroll(hours: float = 0, enrollment_id: str = "e1", **said: Any) -> EnrollPerson:
     told: dict[str, Any] = {
         "number": "0123456",
         "last_name": "De La Cruz",
         "first_name": "Mary-Ann",
         "received_at": at(hours),
     }
-    return EnrollStudent(mark=mark(hours), source_id="p1", enrollment_id=enrollment_id, **(told | said))
+    return EnrollPerson(mark=mark(hours), source_id="p1", enrollment_id=enrollment_id, **(told | said))
 
 
-def correct(hours: float, **said: Any) -> CorrectStudent:
-    return CorrectStudent(mark=mark(hours), source_id="p1", **said)
+def correct(hours: float, **said: Any) -> CorrectPerson:
+    return CorrectPerson(mark=mark(hours), source_id="p1", **said)
 
 
-def withdraw(hours: float, reason: str | None = None) -> WithdrawStudent:
-    return WithdrawStudent(mark=mark(hours), source_id="p1", withdrawn_at=at(hours), reason=reason)
+def withdraw(hours: float, reason: str | None = None) -> WithdrawPerson:
+    return WithdrawPerson(mark=mark(hours), source_id="p1", withdrawn_at=at(hours), reason=reason)
 
 
 def void(hours: float, enrollment_id: str = "e1") -> VoidEnrollment:
     return VoidEnrollment(mark=mark(hours), source_id="p1", enrollment_id=enrollment_id)
 
 
-def named(hours: float, **said: Any) -> EnrollStudent:
+def named(hours: float, **said: Any) -> EnrollPerson:
     """The export of that hour has the person."""
     return enroll(hours, decider.EXPORT, **said)
 
@@ -254,8 +257,8 @@ def test_a_confirmation_that_recorded_nothing_still_outranks_what_is_older() -> 
 
 
 def test_at_the_same_moment_the_greater_event_id_counts() -> None:
-    b = CorrectStudent(mark=Mark(at(1), "b"), source_id="p1", first_name="Bea")
-    a = CorrectStudent(mark=Mark(at(1), "a"), source_id="p1", first_name="Ana")
+    b = CorrectPerson(mark=Mark(at(1), "b"), source_id="p1", first_name="Bea")
+    a = CorrectPerson(mark=Mark(at(1), "a"), source_id="p1", first_name="Ana")
     for order in ((a, b), (b, a)):
         person = given(enroll(0), *order)
         assert person.state.identity == identity(first_name="Bea")
@@ -293,7 +296,7 @@ def test_a_pupil_is_withdrawn() -> None:
 
 def test_withdrawn_twice_is_withdrawn_once() -> None:
     person = given(enroll(0), withdraw(1))
-    later = WithdrawStudent(mark=mark(2), source_id="p1", withdrawn_at=at(1))
+    later = WithdrawPerson(mark=mark(2), source_id="p1", withdrawn_at=at(1))
     assert person.tell(later) == []
 
 
@@ -481,6 +484,83 @@ def test_an_import_that_takes_many_away_waits_for_a_second_person(
     assert decider.needs_second_person(affected, enrolled, POLICY) == waits
 
 
+# --- Staff
+
+
+def employ(hours: float = 0, employment_id: str = "e1", **said: Any) -> EnrollPerson:
+    return enroll(hours, employment_id, **({"kind": "staff", "number": "e12345"} | said))
+
+
+def leave(hours: float, reason: str | None = None) -> WithdrawPerson:
+    return WithdrawPerson(
+        mark=mark(hours), source_id="p1", kind="staff", withdrawn_at=at(hours), reason=reason
+    )
+
+
+def test_who_is_employed_is_recorded_as_staff() -> None:
+    (told,) = Person().tell(employ(school="North", role="teacher", entered_at=at(-2)))
+    assert told == StaffEmployed(
+        enrollment_id="e1",
+        identity=identity(number="e12345"),
+        school="North",
+        role="teacher",
+        entered_at=at(-2),
+        received_at=at(0),
+        basis=at(-2),
+        baseline=False,
+        current=True,
+    )
+
+
+def test_who_leaves_comes_back_with_another_employment() -> None:
+    person = given(employ(0, "e1"), leave(1, "retired"))
+    assert person.recorded[-1] == StaffLeft(left_at=at(1), reason="retired")
+    assert not enrolled(person)
+    person.tell(employ(2, "e2"))
+    assert enrolled(person)
+    assert person.state.basis == at(0)
+
+
+def test_a_correction_of_staff_says_so() -> None:
+    person = given(employ(0, role="aide"))
+    said = {"kind": "staff", "number": "e54321", "last_name": "Cruz", "role": "teacher"}
+    assert person.tell(correct(1, **said)) == [
+        NameCorrected(identity=identity(number="e54321", last_name="Cruz"), kind="staff"),
+        NumberChanged(identity=identity(number="e54321", last_name="Cruz"), kind="staff"),
+        PlacementChanged(role="teacher"),
+    ]
+
+
+def test_an_employment_that_never_was_counts_for_nothing() -> None:
+    person = given(employ(0, "e1"), leave(1), employ(2, "e2"))
+    assert person.tell(void(3, "e2")) == [EnrollmentVoided(enrollment_id="e2"), StaffLeft(left_at=at(1))]
+
+
+@pytest.mark.parametrize(
+    "before",
+    [[employ(0)], [leave(0)], [correct(0, kind="staff", number="e1", last_name="A", first_name="B")]],
+    ids=["employed", "left", "corrected"],
+)
+@pytest.mark.parametrize(
+    "said", [enroll(1), correct(1, first_name="Ann"), withdraw(1)], ids=lambda c: type(c).__name__
+)
+def test_whoever_was_spoken_of_as_staff_is_no_student(before: list[Command], said: Command) -> None:
+    person = given(*before)
+    with pytest.raises(Rejected) as refused:
+        person.tell(said)
+    assert (refused.value.reason, refused.value.details) == ("kind_differs", {"known_as": "staff"})
+
+
+@pytest.mark.parametrize(
+    "said", [employ(1), correct(1, kind="staff", role="aide"), leave(1)], ids=lambda c: type(c).__name__
+)
+def test_a_student_does_not_become_staff(said: Command) -> None:
+    person = given(enroll(0))
+    with pytest.raises(Rejected) as refused:
+        person.tell(said)
+    assert (refused.value.reason, refused.value.details) == ("kind_differs", {"known_as": "student"})
+
+
 # --- Whatever the order: every delivery of the same statements ends in the same person
 
 fields = {
@@ -488,33 +568,39 @@ fields = {
     "last_name": st.sampled_from(["Cruz", "De La Cruz"]),
     "first_name": st.sampled_from(["Mary-Ann", "Marianne"]),
 }
-placement = {n: st.sampled_from([None, "A", "B"]) for n in decider.PLACEMENT}
+placement = {
+    kind: {n: st.sampled_from([None, "A", "B"]) for n in names} for kind, names in decider.PLACEMENT.items()
+}
 ids = st.sampled_from(["e1", "e2", "e3"])
 said_of: dict[type[Command], dict[str, Any]] = {
-    EnrollStudent: {
+    EnrollPerson: {
         **fields,
-        **placement,
         "enrollment_id": ids,
         "baseline": st.booleans(),
         "entered_at": st.none() | st.integers(-800, 10).map(at),
         "received_at": st.integers(0, 8).map(at),
     },
-    CorrectStudent: {**{n: st.none() | s for n, s in fields.items()}, **placement},
-    WithdrawStudent: {"withdrawn_at": st.integers(-5, 8).map(at), "reason": st.sampled_from([None, "moved"])},
+    CorrectPerson: {n: st.none() | s for n, s in fields.items()},
+    WithdrawPerson: {"withdrawn_at": st.integers(-5, 8).map(at), "reason": st.sampled_from([None, "moved"])},
     VoidEnrollment: {"enrollment_id": ids},
 }
 
 
 @st.composite
-def statements(draw: st.DrawFn) -> list[Command]:
+def statements(draw: st.DrawFn, kinds: Sequence[Kind] = ("student", "staff")) -> list[Command]:
     """What a district said of one person, some of it at the same moment; every statement has an id of its own."""
     told: list[Command] = []
+    kind = draw(st.sampled_from(kinds))
     for n in range(draw(st.integers(1, 8))):
-        kind = draw(
-            st.sampled_from([EnrollStudent, EnrollStudent, CorrectStudent, WithdrawStudent, VoidEnrollment])
+        spoken = draw(
+            st.sampled_from([EnrollPerson, EnrollPerson, CorrectPerson, WithdrawPerson, VoidEnrollment])
         )
-        said = {name: draw(values) for name, values in said_of[kind].items()}
-        told.append(kind(mark=Mark(at(draw(st.integers(0, 4))), str(n)), source_id="p1", **said))
+        said = {name: draw(values) for name, values in said_of[spoken].items()}
+        if spoken is not VoidEnrollment:
+            said["kind"] = kind
+        if spoken in (EnrollPerson, CorrectPerson):
+            said |= {name: draw(values) for name, values in placement[kind].items()}
+        told.append(spoken(mark=Mark(at(draw(st.integers(0, 4))), str(n)), source_id="p1", **said))
     return told
 
 
@@ -525,9 +611,9 @@ def exports(draw: st.DrawFn) -> list[Command]:
     for day in range(draw(st.integers(1, 4))):
         stands = Mark(at(day), f"import:{day}")
         if draw(st.booleans()):
-            said = {name: draw(values) for name, values in (fields | placement).items()}
+            said = {name: draw(values) for name, values in (fields | placement["student"]).items()}
             told.append(
-                EnrollStudent(
+                EnrollPerson(
                     mark=stands,
                     source_id="p1",
                     enrollment_id=decider.EXPORT,
@@ -561,20 +647,23 @@ def read(events: Sequence[Event]) -> dict[str, Any]:
     row: dict[str, Any] = {}
     for event in events:
         match event:
-            case StudentEnrolled():
+            case StudentEnrolled() | StaffEmployed():
                 enrollments = row.setdefault("enrollments", {})
                 enrollments[event.enrollment_id] = (event.basis, event.baseline)
                 if event.current:
-                    row |= {"identity": event.identity, "school": event.school, "grade": event.grade}
+                    placed = {name: getattr(event, name) for name in decider.PLACEMENT[event.kind]}
+                    row |= {"kind": event.kind, "identity": event.identity, **placed}
                     row["status"] = "enrolled"
             case _ if not row:
                 continue
             case NameCorrected() | NumberChanged():
+                assert event.kind == row["kind"]
                 row["identity"] = event.identity
             case PlacementChanged():
-                row |= {"school": event.school, "grade": event.grade}
-            case StudentWithdrawn():
-                row["status"] = (event.withdrawn_at, event.reason)
+                row |= {name: getattr(event, name) for name in decider.PLACEMENT[row["kind"]]}
+            case StudentWithdrawn(withdrawn_at=left, reason=reason) | StaffLeft(left_at=left, reason=reason):
+                assert event.kind == row["kind"]
+                row["status"] = (left, reason)
             case EnrollmentVoided():
                 row["enrollments"].pop(event.enrollment_id, None)
     if row and not row["enrollments"] and row["status"] == "enrolled":
@@ -584,14 +673,14 @@ def read(events: Sequence[Event]) -> dict[str, Any]:
 
 def expected(commands: Sequence[Command]) -> dict[str, Any]:
     """The same, straight from the rules: no order of arrival appears in it."""
-    enrolls = [c for c in commands if isinstance(c, EnrollStudent)]
+    enrolls = [c for c in commands if isinstance(c, EnrollPerson)]
     if not enrolls:
         return {}
     voids = [c for c in commands if isinstance(c, VoidEnrollment)]
     voided = {c.enrollment_id for c in voids} - {decider.EXPORT}
     counting = [c for c in enrolls if c.enrollment_id not in voided]
     until = max((c.mark for c in voids if c.enrollment_id == decider.EXPORT), default=None)
-    last = max((c for c in commands if isinstance(c, WithdrawStudent)), key=lambda c: c.mark, default=None)
+    last = max((c for c in commands if isinstance(c, WithdrawPerson)), key=lambda c: c.mark, default=None)
     stands = [c for c in counting if until is None or c.enrollment_id != decider.EXPORT or c.mark > until]
     newest = max((c.mark for c in stands), default=None)
     status: Any = "voided"
@@ -600,8 +689,9 @@ def expected(commands: Sequence[Command]) -> dict[str, Any]:
     elif newest:
         status = "enrolled"
     said: dict[str, Any] = {}
-    for c in sorted((c for c in commands if isinstance(c, CorrectStudent)), key=lambda c: c.mark):
-        told = {name: getattr(c, name) for name in decider.IDENTITY + decider.PLACEMENT}
+    kind = enrolls[0].kind
+    for c in sorted((c for c in commands if isinstance(c, CorrectPerson)), key=lambda c: c.mark):
+        told = {name: getattr(c, name) for name in decider.IDENTITY + decider.PLACEMENT[kind]}
         said |= {name: value for name, value in told.items() if value is not None}
     return {
         "enrollments": {
@@ -613,8 +703,8 @@ def expected(commands: Sequence[Command]) -> dict[str, Any]:
             if (group := [c for c in counting if c.enrollment_id == key])
         },
         "identity": Identity("p1", *(said[name] for name in decider.IDENTITY)),
-        "school": said.get("school"),
-        "grade": said.get("grade"),
+        "kind": kind,
+        **{name: said.get(name) for name in decider.PLACEMENT[kind]},
         "status": status,
     }
 
@@ -627,7 +717,7 @@ def test_any_order_of_delivery_ends_in_what_the_rules_say(
     assert read(person.recorded) == expected(commands)
 
 
-@examples_of(exports(), statements(), st.data())
+@examples_of(exports(), statements(kinds=["student"]), st.data())
 def test_any_order_of_exports_and_other_statements_ends_in_the_same_person(
     exported: list[Command], commands: list[Command], data: st.DataObject
 ) -> None:
@@ -651,13 +741,13 @@ def as_said(exported: Sequence[Command]) -> list[Command]:
     said: list[Command] = []
     named = False
     for command in exported:
-        if isinstance(command, EnrollStudent):
+        if isinstance(command, EnrollPerson):
             named = True
             said.append(command)
         elif isinstance(command, MissInExport) and (named or command.reason != decider.ABSENT):
             at = command.mark.time
             said.append(
-                WithdrawStudent(mark=command.mark, source_id="p1", withdrawn_at=at, reason=command.reason)
+                WithdrawPerson(mark=command.mark, source_id="p1", withdrawn_at=at, reason=command.reason)
             )
     return said
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.roster.api import REFUSALS
-from services.roster.decider import CorrectStudent, EnrollStudent, Mark, VoidEnrollment, WithdrawStudent
+from services.roster.decider import CorrectPerson, EnrollPerson, Mark, VoidEnrollment, WithdrawPerson
 from services.roster.ingress import TYPES, Statement, understand
 from shared.errors import Rejected
 from shared.messages import Cause
@@ -34,7 +34,7 @@ def test_an_enrollment_is_a_command() -> None:
         id="event 1", school=" Mundy's Mill Middle ", grade="07", entered_at="2026-08-02T09:14:00-04:00"
     )
     statement = read(event)
-    assert statement.command == EnrollStudent(
+    assert statement.command == EnrollPerson(
         mark=Mark(NOON, "event 1"),
         source_id="p1",
         number="0123456",
@@ -53,13 +53,13 @@ def test_a_correction_says_only_what_it_says() -> None:
     command = read(
         cloud_event("StudentCorrected", id="e", first_name="Marianne", grade="", school=None)
     ).command
-    assert command == CorrectStudent(mark=Mark(NOON, "e"), source_id="p1", first_name="Marianne")
+    assert command == CorrectPerson(mark=Mark(NOON, "e"), source_id="p1", first_name="Marianne")
 
 
 def test_a_withdrawal_happened_when_the_event_says_and_never_in_the_future() -> None:
     def left(**said: Any) -> Any:
         command = read(cloud_event("StudentWithdrawn", time=at(-1), **said)).command
-        assert isinstance(command, WithdrawStudent)
+        assert isinstance(command, WithdrawPerson)
         return command.withdrawn_at
 
     assert left() == at(-1)
@@ -70,6 +70,65 @@ def test_a_withdrawal_happened_when_the_event_says_and_never_in_the_future() -> 
 def test_a_void_names_its_enrollment() -> None:
     command = read(cloud_event("EnrollmentVoided", id="e", enrollment_id="event 1")).command
     assert command == VoidEnrollment(mark=Mark(NOON, "e"), source_id="p1", enrollment_id="event 1")
+
+
+def test_an_employment_is_a_command_too() -> None:
+    event = cloud_event("StaffEmployed", id="event 1", school="North", role=" teacher ", employment_id="hr-7")
+    assert read(event).command == EnrollPerson(
+        mark=Mark(NOON, "event 1"),
+        source_id="t1",
+        kind="staff",
+        number="e12345",
+        last_name="Okafor",
+        first_name="Grace",
+        school="North",
+        role="teacher",
+        received_at=NOON,
+        enrollment_id="hr-7",
+    )
+    assert read(cloud_event("StaffEmployed", id="event 1")).command.enrollment_id == "event 1"  # type: ignore[attr-defined]
+
+
+def test_staff_is_corrected_and_leaves_in_its_own_words() -> None:
+    corrected = read(cloud_event("StaffCorrected", id="e", number="E54321", role="principal")).command
+    assert corrected == CorrectPerson(
+        mark=Mark(NOON, "e"), source_id="p1", kind="staff", number="e54321", role="principal"
+    )
+    left = read(cloud_event("StaffLeft", id="e", left_at="2026-08-01T12:00:00Z", reason="retired")).command
+    assert left == WithdrawPerson(
+        mark=Mark(NOON, "e"), source_id="p1", kind="staff", withdrawn_at=at(-48), reason="retired"
+    )
+
+
+@pytest.mark.parametrize(
+    ("said", "number"), [("E12345", "e12345"), ("12345", "e12345"), (" e12345 ", "e12345")]
+)
+def test_an_employee_number_has_one_form(said: str, number: str) -> None:
+    command = read(cloud_event("StaffEmployed", number=said)).command
+    assert isinstance(command, EnrollPerson)
+    assert command.number == number
+
+
+@pytest.mark.parametrize(
+    ("said", "hint"),
+    [
+        ("e1234", "number_length"),
+        ("e1234O", "number_letter_o"),
+        ("0123456", "number_length"),
+        (12345, "number_not_text"),
+    ],
+)
+def test_a_malformed_employee_number_gets_its_hint(said: Any, hint: str) -> None:
+    for type in ("StaffEmployed", "StaffCorrected"):
+        refused = refusal(cloud_event(type, number=said))
+        assert (refused.reason, refused.details["hint"]) == ("number_malformed", hint)
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"), [("2026-08-03", "leaving_time_ambiguous"), ("soon", "leaving_time_malformed")]
+)
+def test_the_moment_of_leaving_is_a_moment(said: str, reason: str) -> None:
+    assert refusal(cloud_event("StaffLeft", left_at=said)).reason == reason
 
 
 def test_the_brokers_time_counts_where_the_event_has_none() -> None:
@@ -85,13 +144,13 @@ def test_a_clock_that_runs_ahead_does_not_win_for_ever() -> None:
 )
 def test_names_are_taken_as_they_are(name: str) -> None:
     command = read(cloud_event(last_name=name)).command
-    assert isinstance(command, EnrollStudent)
+    assert isinstance(command, EnrollPerson)
     assert command.last_name == name
 
 
 def test_names_are_kept_composed_and_trimmed() -> None:
     command = read(cloud_event(last_name=" Nu\u0301n\u0303ez\u00a0")).command
-    assert isinstance(command, EnrollStudent)
+    assert isinstance(command, EnrollPerson)
     assert command.last_name == "Núñez"
 
 
@@ -192,7 +251,7 @@ def test_data_of_another_kind_is_refused() -> None:
 
 
 def test_an_unknown_type_is_told_the_known_ones() -> None:
-    refused = refusal(cloud_event("StaffEmployed"))
+    refused = refusal(cloud_event("GuardianNamed"))
     assert refused.reason == "type_unknown"
     assert "StudentEnrolled" in refused.details["known"]
 
@@ -209,8 +268,8 @@ def test_the_district_may_be_said_if_it_is_the_same() -> None:
 
 def test_a_baseline_is_not_the_events_to_say() -> None:
     said, given = read(cloud_event(baseline=True)), read(cloud_event(), baseline=True)
-    assert isinstance(said.command, EnrollStudent)
-    assert isinstance(given.command, EnrollStudent)
+    assert isinstance(said.command, EnrollPerson)
+    assert isinstance(given.command, EnrollPerson)
     assert not said.command.baseline
     assert given.command.baseline
 

@@ -7,7 +7,7 @@ from hypothesis import given as examples_of
 from hypothesis import strategies as st
 
 from services.roster.decider import Command
-from services.roster.events import StudentEnrolled
+from services.roster.events import StaffEmployed, StudentEnrolled
 from services.roster.projections import PERSON, Person
 from shared.messages import Event
 from shared.testing import history
@@ -15,9 +15,11 @@ from tests.roster.given import at
 from tests.roster.test_decider import (
     correct,
     deliver,
+    employ,
     enroll,
     enrolled,
     given,
+    leave,
     statements,
     void,
     withdraw,
@@ -67,6 +69,16 @@ def test_who_has_no_enrollment_left_is_not_enrolled() -> None:
     assert (person.status, person.basis) == ("withdrawn", None)
 
 
+def test_staff_is_shown_as_such_with_the_role() -> None:
+    person = row(
+        employ(0, school="A", role="aide"), correct(1, kind="staff", role="teacher"), leave(2, "retired")
+    )
+    assert (person.kind, person.number, person.school, person.role) == ("staff", "e12345", "A", "teacher")
+    assert (person.status, person.withdrawn_at, person.reason) == ("withdrawn", at(2), "retired")
+    back = row(employ(0, "e1", role="aide"), leave(1), employ(2, "e2"))
+    assert (back.status, back.withdrawn_at, back.role, back.basis) == ("enrolled", None, "aide", at(0))
+
+
 def test_nobody_is_shown_before_the_first_enrollment() -> None:
     assert row_of(given(withdraw(0), void(1)).recorded) is None
 
@@ -75,14 +87,19 @@ def test_nobody_is_shown_before_the_first_enrollment() -> None:
 def test_the_read_model_agrees_with_the_rules(commands: list[Command]) -> None:
     person = deliver(commands)
     shown = row_of(person.recorded)
-    if not any(isinstance(event, StudentEnrolled) for event in person.recorded):
+    if not any(isinstance(event, StudentEnrolled | StaffEmployed) for event in person.recorded):
         assert shown is None
         return
     state = person.state
     assert shown is not None
     told: dict[str, Any] = msgspec.structs.asdict(shown)
     assert told | msgspec.structs.asdict(state.identity) == told  # type: ignore[arg-type]
-    assert (shown.school, shown.grade) == (state.school, state.grade)
+    assert (shown.kind, shown.school, shown.grade, shown.role) == (
+        state.kind,
+        state.school,
+        state.grade,
+        state.role,
+    )
     assert (shown.basis, shown.baseline) == (state.basis, state.baseline)
     assert shown.status == ("enrolled" if enrolled(person) else "withdrawn")
 

@@ -53,7 +53,7 @@ class TestNumbers:
     @given(st.from_regex(r"\A[0-9]{7}\Z"))
     def test_a_number_keeps_its_zeros_and_is_in_its_username(self, number: str) -> None:
         assert CCPS.read_number(number) == number
-        assert CCPS.number_of(CCPS.username(number).lower()) == number
+        assert CCPS.read_username(CCPS.username("student", number).lower()) == ("student", number)
 
     @given(st.text(max_size=12))
     def test_whatever_is_typed_is_a_number_or_one_of_four_hints(self, typed: str) -> None:
@@ -71,7 +71,96 @@ class TestNumbers:
 
     @pytest.mark.parametrize("typed", ["0123456", "S012345", "T0123456", "SO123456", "", "S", "S0123456x"])
     def test_other_shapes_are_no_username(self, typed: str) -> None:
-        assert CCPS.number_of(typed) is None
+        assert CCPS.read_username(typed) is None
+
+
+def claimed_with(typed: str, policy: Policy = CCPS) -> str:
+    """What the claim form makes of a number: the number, or the reason why it is none."""
+    try:
+        return policy.read_any_number(typed)
+    except Rejected as refusal:
+        return refusal.reason
+
+
+def published(given: str, policy: Policy = CCPS) -> str:
+    """What is made of the employee number that a district's system gave."""
+    try:
+        return policy.read_employee_number(given)
+    except Rejected as refusal:
+        return refusal.reason
+
+
+def with_employees(**rule: object) -> Policy:
+    return msgspec.structs.replace(
+        CCPS, employee_number=msgspec.structs.replace(CCPS.employee_number, **rule)
+    )
+
+
+class TestEmployeeNumbers:
+    @pytest.mark.parametrize(
+        ("typed", "outcome"),
+        [
+            ("e99999", "e99999"),
+            (" E99999 ", "e99999"),
+            ("ｅ９９９９９", "e99999"),
+            ("0123456", "0123456"),
+            ("e9999O", "number_letter_o"),
+            ("eo9999", "number_letter_o"),
+            ("99999", "number_without_e"),
+            ("e9999", "number_length"),
+            ("e0123456", "number_length"),
+            ("e9999x", "number_malformed"),
+            ("e", "number_malformed"),
+            ("S0123456", "number_leading_s"),
+            ("S99999", "number_leading_s"),
+            ("9999", "number_length"),
+            ("9999O", "number_letter_o"),
+            ("", "number_malformed"),
+            ("٩٩٩٩٩", "number_malformed"),
+        ],
+    )
+    def test_the_claim_form_takes_either_number_and_hints_at_the_one_that_was_meant(
+        self, typed: str, outcome: str
+    ) -> None:
+        assert claimed_with(typed) == outcome
+
+    def test_a_hint_tells_how_the_number_it_is_about_looks(self) -> None:
+        for typed, details in (("e999", {"digits": 5, "prefix": "e"}), ("999", {"digits": 7})):
+            with pytest.raises(Rejected) as refused:
+                CCPS.read_any_number(typed)
+            assert refused.value.details == details
+
+    @pytest.mark.parametrize(
+        ("given", "outcome"),
+        [
+            ("e99999", "e99999"),
+            ("E99999", "e99999"),
+            ("99999", "e99999"),
+            ("9999O", "number_letter_o"),
+            ("e9999", "number_length"),
+            ("0123456", "number_length"),
+            ("x99999", "number_malformed"),
+        ],
+    )
+    def test_a_district_system_may_leave_the_prefix_out(self, given: str, outcome: str) -> None:
+        assert published(given) == outcome
+
+    @given(st.from_regex(r"\A[eE][0-9]{5}\Z"))
+    def test_it_is_the_username_in_whatever_case(self, number: str) -> None:
+        found = CCPS.read_any_number(number)
+        assert CCPS.username("staff", found) == found == number.lower()
+        assert CCPS.read_username(number) == ("staff", found)
+
+    def test_a_district_without_a_prefix_tells_them_apart_by_their_length(self) -> None:
+        plain = with_employees(prefix="")
+        assert claimed_with("99999", plain) == published("99999", plain) == "99999"
+        assert plain.read_username("99999") == ("staff", "99999")
+        assert claimed_with("9999", plain) == "number_length"
+
+    @given(st.text(max_size=12))
+    def test_no_number_is_of_both_kinds(self, typed: str) -> None:
+        named = CCPS.read_username(typed)
+        assert named is None or CCPS.read_any_number(named[1]) == named[1]
 
 
 def answer(question: str, typed: str) -> str:
@@ -170,12 +259,16 @@ class TestSignIn:
 class TestFiles:
     def test_the_districts_own_policy_holds(self) -> None:
         assert validate(FOLDER / "ccps.toml") == []
-        assert CCPS.claim_delay == timedelta(hours=24)
+        assert (CCPS.claim_delay("student"), CCPS.claim_delay("staff")) == (timedelta(hours=24), timedelta(0))
         assert len(CCPS.questions) == 8
 
     @pytest.mark.parametrize(
         ("old", "new", "problem"),
         [
+            ('prefix = "e", digits = 5', 'prefix = "", digits = 7', "a student's number or username"),
+            ('prefix = "e", digits = 5', 'prefix = "s", digits = 7', "a student's number or username"),
+            ('prefix = "e", digits = 5', 'prefix = "e5", digits = 5', "employee_number.prefix"),
+            ('pattern = "[0-9]{5}"', 'pattern = "[0-9"', "employee_number.pattern"),
             ("claim_delay_hours = 24", "claim_delay_hours = -1", "claim_delay_hours"),
             ("claim_delay_hours = 24", 'claim_delay_hours = "24"', "claim_delay_hours"),
             ("claim_delay_hours = 24", "", "claim_delay_hours"),

@@ -2,7 +2,7 @@
 
 -- name: find_claim
 -- Always one row: what is staged for the claim ($1), and what is known of its person ($2).
-SELECT s.taken, s.etag, s.password, s.credential_id, c.state, p.last_name, p.first_name, p.number
+SELECT s.taken, s.etag, s.password, s.credential_id, c.state, p.kind, p.last_name, p.first_name, p.number
 FROM (SELECT 1) AS one
 LEFT JOIN staging s ON s.claim_id = $1
 LEFT JOIN credential c ON c.person_id = $2
@@ -71,7 +71,7 @@ WITH ended AS (
 DELETE FROM staging WHERE person_id = $1 AND generation < $2
 
 -- name: find_person
-SELECT p.person_id, p.district, p.number, p.last_name, p.first_name, p.status, p.version, c.state
+SELECT p.person_id, p.district, p.kind, p.number, p.last_name, p.first_name, p.status, p.version, c.state
 FROM person p LEFT JOIN credential c USING (person_id)
 WHERE p.person_id = $1 AND p.district = $2
 
@@ -79,7 +79,7 @@ WHERE p.person_id = $1 AND p.district = $2
 
 -- name: find_account
 -- Always a row: the wrong passwords of the username ($3), and each person of its number with a live credential or without.
-SELECT w.count, w.last_at, p.person_id, p.status, p.number, c.credential_id, v.password, v.questions
+SELECT w.count, w.last_at, p.person_id, p.status, p.kind, p.number, c.credential_id, v.password, v.questions
 FROM (SELECT 1) AS one
 LEFT JOIN wrong_password w ON w.account = $3
 LEFT JOIN person p ON p.district = $1 AND p.number = $2
@@ -107,7 +107,7 @@ DELETE FROM wrong_password WHERE account = $1
 
 -- name: find_session
 -- A session is worth what its credential is: once that is not the live one any more, there is none.
-SELECT s.person_id, s.credential_id, s.district, s.created_at, s.last_seen_at, s.expires_at, p.number
+SELECT s.person_id, s.credential_id, s.district, s.created_at, s.last_seen_at, s.expires_at, p.kind, p.number
 FROM session s
 JOIN credential c ON c.person_id = s.person_id AND c.credential_id = s.credential_id AND c.status = 'live'
 JOIN person p ON p.person_id = s.person_id

@@ -1,6 +1,6 @@
 -- name: pupils_under
 -- Everybody whom the roster has under some numbers, as the rules ask for them.
-SELECT a.person_id, a.number, a.last_name, a.first_name, a.status = 'enrolled' AS enrolled, a.basis, a.baseline,
+SELECT a.person_id, a.kind, a.number, a.last_name, a.first_name, a.status = 'enrolled' AS enrolled, a.basis, a.baseline,
        g.parked_at IS NOT NULL AS parked
 FROM admission a
 LEFT JOIN gate g ON g.consumer = 'admission' AND g.stream_id = a.person_id
@@ -9,7 +9,7 @@ ORDER BY a.person_id
 
 -- name: pupil_locked
 -- One person, held against the projector until the decision is committed, and how many others share the number.
-SELECT a.person_id, a.number, a.last_name, a.first_name, a.status = 'enrolled' AS enrolled, a.basis, a.baseline,
+SELECT a.person_id, a.kind, a.number, a.last_name, a.first_name, a.status = 'enrolled' AS enrolled, a.basis, a.baseline,
        EXISTS (
            SELECT FROM gate g
            WHERE g.consumer = 'admission' AND g.stream_id = a.person_id AND g.parked_at IS NOT NULL
@@ -22,11 +22,11 @@ FROM admission a
 WHERE a.person_id = $1 AND a.district = $2
 FOR SHARE OF a
 
--- name: number_of
-SELECT number FROM admission WHERE person_id = $1 AND district = $2
+-- name: person_of
+SELECT kind FROM admission WHERE person_id = $1 AND district = $2 AND number <> ''
 
 -- name: numbers_of
-SELECT person_id, number FROM admission WHERE person_id = ANY($1::uuid[]) AND district = $2 AND number <> ''
+SELECT person_id, kind, number FROM admission WHERE person_id = ANY($1::uuid[]) AND district = $2 AND number <> ''
 
 -- name: persons_under
 SELECT person_id FROM admission WHERE district = $1 AND number = $2 ORDER BY status, person_id LIMIT $3
