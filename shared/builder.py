@@ -26,8 +26,8 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from shared import kafka
 from shared.database import Connection, Database, queries
-from shared.dead_letter import Letter, curable, read_event
 from shared.errors import Diverged, HomeroomError, Unavailable
+from shared.letter import Letter, curable, read_event
 from shared.log import configure_logging
 from shared.messages import from_kafka, topic_of
 from shared.projection import Projection

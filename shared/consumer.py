@@ -21,8 +21,9 @@ from aiokafka import ConsumerRecord
 
 from shared import dead_letter, metrics
 from shared.database import LOST_RACE, Connection, Database, Row
-from shared.dead_letter import Attempt, Gate, Letter, Unacceptable, curable, flaw_of, line_of, read_event
+from shared.dead_letter import Attempt, Gate
 from shared.errors import Diverged
+from shared.letter import Letter, Unacceptable, curable, flaw_of, line_of, read_event
 from shared.messages import EventCodec, Recorded, topic_of
 from shared.runner import Move, Runner, sql
 from shared.settings import Settings

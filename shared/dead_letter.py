@@ -9,54 +9,29 @@ district's policy is back. Only the consumer that owns the partition moves it: w
 from __future__ import annotations
 
 import base64
-import hashlib
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
-import asyncpg
-import msgspec
 import structlog
 from aiokafka import ConsumerRecord
 
 from shared import metrics
-from shared.database import LOST_RACE, PASSING, Connection, Row, queries
-from shared.errors import (
-    Diverged,
-    EventTooLarge,
-    HomeroomError,
-    MalformedEvent,
-    MalformedRecord,
-    Rejected,
-    Unavailable,
-    UnknownEventType,
-)
-from shared.fetched import unreadable
-from shared.messages import CloudEvent, Event, EventCodec, Recorded, from_kafka
-from shared.policy import NeverHeld, UnknownDistrict
+from shared.database import Connection, Row, queries
+from shared.errors import Diverged
+from shared.letter import Letter, clean, curable, event_id_of, reason_of, record_of, uuid_of
 
 log = structlog.get_logger(__name__)
 
 END_OF_TIME_MS = 253_402_300_799_000  # a sender may write any time where the topic lets it
 LINE_LIMIT = 500  # letters of one line that are taken in one transaction
-MAX_KEY_LENGTH = 255  # longer ones are cut and told apart by a digest
 MAX_DETAIL_LENGTH = 2000
 # Nobody has to mend the record: what is missing comes, and the line goes on.
 CURED_BY_ITSELF = ("version_gap", "policy_missing")
 
 _sql = queries("shared", "dead_letter.sql")
 _gate_sql = queries("shared", "consumer.sql")
-
-
-class Unacceptable(HomeroomError):
-    """A record that its sender has to mend. `detail` says how; `key`, when given, wins over the record's own."""
-
-    def __init__(self, reason: str, detail: str = "", key: str | None = None) -> None:
-        super().__init__(f"{reason}: {detail}")
-        self.reason = reason
-        self.detail = detail
-        self.key = key
 
 
 class Gate(NamedTuple):
@@ -71,55 +46,6 @@ class Gate(NamedTuple):
         if letter.version == self.version:
             _must_be_same(letter, self.event_id)
         return letter.version <= self.version
-
-
-class Letter(msgspec.Struct, eq=False):
-    """A record on its way into a consumer: what is known of it, or the flaw for which nothing is."""
-
-    record: ConsumerRecord
-    district: str = ""
-    key: str | None = None  # its line, when it is none of our own events
-    stream_id: UUID | None = None
-    version: int | None = None
-    event_id: UUID | None = None
-    event: Recorded[Event] | None = None  # None: flawed, or of a type that this reader does not know
-    flaw: Exception | None = None
-    # What the table says of one that is stored already:
-    id: int | None = None
-    state: str = ""
-    reason: str = ""
-    wish: str | None = None
-
-    @property
-    def line(self) -> str | None:
-        """The line in which it stands: a person's, or the key's. None: one by itself."""
-        return self.key if self.stream_id is None else str(self.stream_id)
-
-
-def read_event(record: ConsumerRecord, codec: EventCodec) -> Letter:
-    """One of our own events. What does not read has a flaw, and as much of its envelope as can be made out."""
-    try:
-        event = from_kafka(record, codec)
-    except UnknownEventType as unknown:
-        return Letter(record, unknown.district, None, unknown.stream_id, unknown.version, unknown.id)
-    except (MalformedRecord, MalformedEvent) as flaw:
-        headers = {name: value or b"" for name, value in record.headers}
-        sequence = headers.get("ce_sequence", b"")
-        return Letter(
-            record,
-            headers.get("ce_source", b"").decode(errors="replace").rpartition("/")[2][:MAX_KEY_LENGTH],
-            stream_id=_uuid(record.key),
-            version=(int(sequence) or None) if sequence.isdigit() and len(sequence) < 18 else None,
-            event_id=_uuid(headers.get("ce_id")),
-            flaw=flaw_of(record, flaw),
-        )
-    return Letter(record, event.district, None, event.stream_id, event.version, event.id, event)
-
-
-def flaw_of(record: ConsumerRecord, flaw: Exception) -> Exception:
-    """What is wrong with a record that was refused as `flaw`: more, if it stands for what could not be read."""
-    why = unreadable(record)
-    return flaw if why is None else Unacceptable("batch_unreadable", why)
 
 
 Attempt: TypeAlias = Callable[[Letter], Awaitable[None]]  # gives one letter its effect, or raises
@@ -163,7 +89,7 @@ async def settle(
         else:
             gate = _after(gate, letter)
             await _leave(conn, letter, "applied", now)
-    if gate is not None and (blocked or stored) and (stream_id := _uuid((key or "").encode())):
+    if gate is not None and (blocked or stored) and (stream_id := uuid_of((key or "").encode())):
         await conn.execute(_gate_sql.park, consumer, stream_id, now if blocked else None)
     if len(stored) == LINE_LIMIT and not blocked:
         await conn.execute(_sql.go_on, consumer, key)
@@ -237,16 +163,16 @@ async def _keep(
     now: datetime,
 ) -> None:
     """Write down that a letter stays in the line."""
-    detail = _clean(detail)[:MAX_DETAIL_LENGTH]
+    detail = clean(detail)[:MAX_DETAIL_LENGTH]
     if letter.id is not None:
         if (letter.state, letter.reason, letter.wish) != (state, reason, None):
             await conn.execute(_sql.change, letter.id, state, reason, detail, int(state == "parked"), now)
         return
     record = letter.record
-    headers = [(_clean(name), value) for name, value in record.headers]
+    headers = [(clean(name), value) for name, value in record.headers]
     appended_at = datetime.fromtimestamp(min(max(record.timestamp, 0), END_OF_TIME_MS) / 1000, UTC)
     await conn.execute(
-        _sql.insert, consumer, _clean(letter.district), key, letter.version, _event_id(record), record.topic,
+        _sql.insert, consumer, clean(letter.district), key, letter.version, event_id_of(record), record.topic,
         record.partition, record.offset, appended_at, record.timestamp_type, record.key, headers, record.value,
         reason, detail, state, now,
     )  # fmt: skip
@@ -268,105 +194,6 @@ async def _leave(conn: Connection, letter: Letter, state: str, now: datetime) ->
 def _must_be_same(letter: Letter, event_id: UUID | None) -> None:
     if event_id is not None and letter.event_id is not None and letter.event_id != event_id:
         raise Diverged(f"stream {letter.stream_id} has two events of version {letter.version}")
-
-
-_MAY_PASS: tuple[type[Exception], ...] = (
-    Unavailable,
-    *LOST_RACE,
-    *PASSING,
-    asyncpg.PostgresSystemError,
-    asyncpg.TransactionRollbackError,
-    asyncpg.InvalidAuthorizationSpecificationError,
-    # The database is not (or no longer) of the shape this code expects: that is no fault of the record.
-    asyncpg.UndefinedTableError,
-    asyncpg.UndefinedColumnError,
-    asyncpg.InsufficientPrivilegeError,
-    asyncpg.InvalidCatalogNameError,
-)
-
-
-def curable(error: BaseException) -> bool:
-    """Whether trying again may help, so that the record is not to blame, and everybody has to wait."""
-    if isinstance(error, NeverHeld):
-        return False  # an operator's slip with one district's file is no reason for the others to wait
-    if isinstance(error, asyncpg.InterfaceError):
-        return not isinstance(error, asyncpg.DataError)
-    return isinstance(error, _MAY_PASS)
-
-
-def reason_of(error: Exception) -> tuple[str, str]:
-    """Why a record was not taken: a stable reason, and what helps whoever has to mend it."""
-    match error:
-        case Unacceptable():
-            return error.reason, error.detail
-        case Rejected():
-            return error.reason, msgspec.json.encode(error.details, enc_hook=str).decode()
-        case UnknownDistrict() | NeverHeld():
-            return "policy_missing", "the district has no policy that holds; this goes on when it has one"
-        case MalformedRecord():
-            return "malformed_record", str(error)
-        case MalformedEvent():
-            return "malformed_event", str(error)
-        case EventTooLarge():
-            return "event_too_large", str(error)
-    return "not_applicable", f"{type(error).__name__}: {error}"
-
-
-# ------------------------------------------------------------------ what a row holds
-
-
-def record_of(row: Row) -> ConsumerRecord:
-    """The record as it came."""
-    key, value = row["record_key"], row["value"]
-    return ConsumerRecord(
-        topic=row["topic"],
-        partition=row["part"],
-        offset=row["record_offset"],
-        timestamp=round(row["appended_at"].timestamp() * 1000),
-        timestamp_type=row["time_type"],
-        key=key,
-        value=value,
-        checksum=None,
-        serialized_key_size=-1 if key is None else len(key),
-        serialized_value_size=-1 if value is None else len(value),
-        headers=tuple(
-            (name, None if content is None else base64.b64decode(content)) for name, content in row["headers"]
-        ),
-    )
-
-
-def line_of(text: str | bytes | None) -> str | None:
-    """A key as the table can hold and index it, whatever a stranger put there."""
-    if text is None:
-        return None
-    if isinstance(text, bytes):
-        text = text.decode(errors="backslashreplace")
-    if len(text) > MAX_KEY_LENGTH:
-        digest = hashlib.blake2b(text.encode(errors="replace"), digest_size=16).hexdigest()
-        text = f"{text[: MAX_KEY_LENGTH - 40]}…{digest}"
-    return _clean(text)
-
-
-def _clean(text: str) -> str:
-    """PostgreSQL's text holds neither NUL nor half a character."""
-    return text.replace("\0", "\ufffd").encode(errors="replace").decode()
-
-
-def _event_id(record: ConsumerRecord) -> str | None:
-    """The id of a CloudEvent in either mode: by it its sender asks what became of it."""
-    try:
-        return line_of(CloudEvent.parse(record).id)
-    except MalformedRecord:
-        return line_of(dict(record.headers).get("ce_id"))
-
-
-def _uuid(text: bytes | None) -> UUID | None:
-    """An id as we write it; Python would take it in braces, too."""
-    try:
-        id = UUID((text or b"").decode())
-    except ValueError:
-        return None
-    return id if str(id).encode() == text else None
 
 
 # ------------------------------------------------------------------ what operators ask for

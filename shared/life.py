@@ -32,9 +32,10 @@ from shared.kafka import (
 from shared.log import flush
 from shared.messages import topic_of
 from shared.projector import LiveProjection
-from shared.rebuild import Rebuilder
+from shared.rebuilder import Rebuilder
 from shared.relay import backlog
-from shared.runner import Runner, Runners
+from shared.runner import Runner
+from shared.shares import Runners
 from shared.supervisor import Worker, every, supervise
 from shared.web import KIT
 

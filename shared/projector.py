@@ -16,7 +16,8 @@ from aiokafka import ConsumerRecord
 
 from shared import metrics
 from shared.database import Connection, Database, Row
-from shared.dead_letter import Attempt, Gate, Letter, curable, read_event
+from shared.dead_letter import Attempt, Gate
+from shared.letter import Letter, curable, read_event
 from shared.messages import topic_of
 from shared.projection import Projection
 from shared.runner import Move, Runner

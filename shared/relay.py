@@ -30,7 +30,6 @@ log = structlog.get_logger(__name__)
 
 _sql = queries("shared", "relay.sql")
 
-LOCK_CLASS = 0x486F6D65  # "Home": the first half of our advisory locks' keys; the second is the part
 POLL_S = 0.025
 FULL_POLL_S = 1.0
 RECOMPARE_S = 10.0
@@ -171,7 +170,7 @@ class Relay:
         What an earlier session found to disagree stays `halted` until it has been compared again.
         """
         wanted = [part for part in range(self._settings.partitions) if part not in self._locked]
-        new = [row["part"] for row in await conn.fetch(_sql.take_parts, wanted, LOCK_CLASS)] if wanted else []
+        new = [row["part"] for row in await conn.fetch(_sql.take_parts, wanted)] if wanted else []
         self._locked |= set(new)
         halted = self.halted.keys() & self._locked
         now = asyncio.get_running_loop().time()

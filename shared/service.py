@@ -29,9 +29,9 @@ from shared.messages import EventCodec
 from shared.policy import Policies
 from shared.projection import Projection
 from shared.relay import Relay
-from shared.runner import Runners
 from shared.server import listening
 from shared.settings import Settings, SettingsInvalid, from_environment, unknown_variables
+from shared.shares import Runners
 from shared.supervisor import Readiness, Worker
 from shared.web import KIT, Route, add_routes, boundary
 

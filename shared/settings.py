@@ -94,6 +94,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = ("api", "projector", "relay")
     postgres_connections: Annotated[int, _doc("Most connections to the database.", ge=4, le=500)] = 20
+    rebuild_processes: Annotated[
+        int, _doc("Processes that a rebuild may take; 0: as many as there are processors.", ge=0, le=64)
+    ] = 0
     drain_seconds: Annotated[
         int, _doc("After SIGTERM, how long running requests may still take.", ge=0, le=300)
     ] = 10

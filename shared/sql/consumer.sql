@@ -32,23 +32,23 @@ ON CONFLICT (consumer, stream_id) DO UPDATE SET parked_at = EXCLUDED.parked_at
 WHERE (gate.parked_at IS NULL) <> (EXCLUDED.parked_at IS NULL)
 
 -- name: join_process
--- Shared, and held for as long as the process takes part: their number is the number of processes.
-SELECT pg_advisory_lock_shared($1, $2)
+-- Shared, in place of a slot's, and held for as long as the process takes part: their number is that of the processes.
+SELECT pg_advisory_lock_shared(hashtext($1), 1000000)
 
 -- name: leave_process
-SELECT pg_advisory_unlock_shared($1, $2)
+SELECT pg_advisory_unlock_shared(hashtext($1), 1000000)
 
 -- name: count_processes
 SELECT count(*) FROM pg_locks
 WHERE locktype = 'advisory' AND granted AND mode = 'ShareLock' AND objsubid = 2
   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-  AND classid = ($1::bigint & 4294967295)::oid AND objid = $2::bigint::oid
+  AND classid = (hashtext($1)::bigint & 4294967295)::oid AND objid = 1000000::oid
 
 -- name: take_slots
-SELECT slot FROM unnest($2::integer[]) AS slot WHERE pg_try_advisory_lock($1, slot) LIMIT $3
+SELECT slot FROM unnest($2::integer[]) AS slot WHERE pg_try_advisory_lock(hashtext($1), slot) LIMIT $3
 
 -- name: release_slots
-SELECT count(pg_advisory_unlock($1, slot)) FROM unnest($2::integer[]) AS slot
+SELECT count(pg_advisory_unlock(hashtext($1), slot)) FROM unnest($2::integer[]) AS slot
 
 -- name: all_checkpoints
 SELECT consumer, topic, part, next_offset, at, alarm FROM checkpoint ORDER BY consumer, topic, part

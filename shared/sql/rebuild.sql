@@ -92,3 +92,7 @@ JOIN
     (SELECT c.relname AS name, regexp_replace(pg_get_indexdef(c.oid), ' INDEX \S+ ON \S+ ', ' ') AS shape
      FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE i.indrelid = $2::text::regclass) AS two
 USING (shape)
+
+-- name: be_the_one
+-- The process that does this service's rebuilds, as long as it holds this.
+SELECT pg_try_advisory_lock(hashtext('homeroom-rebuilder'))

@@ -1,5 +1,5 @@
 -- name: take_parts
-SELECT part FROM unnest($1::integer[]) AS part WHERE pg_try_advisory_lock($2, part)
+SELECT part FROM unnest($1::integer[]) AS part WHERE pg_try_advisory_lock(hashtext('homeroom-relay'), part)
 
 -- name: pending
 SELECT outbox.seq, outbox.part, outbox.stream_id, outbox.version, event.event_id, event.type, event.schema,

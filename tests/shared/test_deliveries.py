@@ -16,6 +16,7 @@ from shared.builder import Build, Fold, Job
 from shared.consumer import Intake, IntakeRunner, Reaction, ReactionRunner, Unacceptable
 from shared.database import Connection, Database
 from shared.errors import Diverged
+from shared.letter import record_of
 from shared.messages import Recorded
 from shared.projector import LiveProjection
 from shared.runner import Runner
@@ -261,6 +262,6 @@ async def test_garbage_stops_nobody(scene: Scene, records: list[ConsumerRecord])
             found = await dead_letter.find(conn, letter["id"])
         assert found is not None
         original = laid[found["record_offset"]]
-        kept = dead_letter.record_of(found)
+        kept = record_of(found)
         assert (kept.key, kept.value, kept.partition) == (original.key, original.value, original.partition)
         assert dead_letter.public(found)

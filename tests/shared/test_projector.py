@@ -8,7 +8,7 @@ import pytest
 
 from shared.messages import partition_of
 from shared.projector import LiveProjection
-from shared.runner import Runners
+from shared.shares import Runners
 from tests.shared.kit import Cleared, Counted, Removed
 from tests.shared.topics import (
     COUNTS,

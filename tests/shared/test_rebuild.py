@@ -18,9 +18,9 @@ from shared.event_store import EventStore
 from shared.messages import Cause
 from shared.projection import Projection
 from shared.projector import LiveProjection
-from shared.rebuild import Rebuilder
+from shared.rebuilder import Rebuilder
 from shared.relay import Relay
-from shared.runner import Runners
+from shared.shares import Runners
 from tests.shared import kit
 from tests.shared.kit import CODEC, Counted
 from tests.shared.topics import (

@@ -14,7 +14,8 @@ from shared.errors import Unavailable
 from shared.messages import partition_of
 from shared.projector import LiveProjection
 from shared.reader import Position, Reader
-from shared.runner import Runners, _keep_running, first_failure
+from shared.runner import first_failure
+from shared.shares import Runners, _keep_running
 from tests.shared.topics import COUNTS, Scene, event, folded, person, running, scene_of, stream, until
 
 

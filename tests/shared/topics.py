@@ -17,8 +17,9 @@ from shared.database import Database
 from shared.dead_letter import letters
 from shared.messages import Cause, Event, Recorded, partition_of, to_kafka, topic_of
 from shared.projection import Projection
-from shared.runner import Runner, Runners
+from shared.runner import Runner
 from shared.settings import Settings
+from shared.shares import Runners
 from shared.testing import DISTRICT, NOON
 from tests.shared.kit import CODEC, SERVICE, Count, Counted, count, migrated
 from tests.shared.kit import settings as settings_of
