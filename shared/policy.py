@@ -252,6 +252,7 @@ class Policy(_Part, frozen=True, kw_only=True):
     max_backdate_hours: Natural
     claim_refusals: Literal["matched", "uniform"]
     ticket_minutes: Annotated[int, Meta(ge=1, le=24 * 60)]
+    staff_claim_code: Literal["off", "required"]
     claims_a_day: Positive
     claim_passwords: Positive
     suspension_grace_hours: Natural
@@ -284,6 +285,10 @@ class Policy(_Part, frozen=True, kw_only=True):
     def claim_delay(self, kind: Kind) -> timedelta:
         """From being entered into the SIS to being able to claim."""
         return timedelta(hours=self.claim_delay_hours if kind == "student" else self.staff_claim_delay_hours)
+
+    def claim_needs_code(self, kind: Kind) -> bool:
+        """Whether a claim also takes a one-time code of the help desk."""
+        return kind == "staff" and self.staff_claim_code == "required"
 
     def question(self, question_id: str) -> Question | None:
         return next((q for q in self.questions if q.id == question_id), None)

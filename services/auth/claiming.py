@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 from msgspec import Struct
 
 from services.auth import decider
+from services.auth.codes import code_hash
 from services.auth.decider import Answer, Claim, State
 from services.auth.handlers import Auth, Occasion, count_try, find_verifiers, read_state, record, used_before
 from services.auth.passwords import common_passwords
@@ -82,14 +83,16 @@ async def _know(auth: Auth, on: Occasion, claim: Claim) -> Known:
     return Known.of(row, claim, on.district)
 
 
-async def put_password(auth: Auth, on: Occasion, claim: Claim, typed: str) -> str:
+async def put_password(auth: Auth, on: Occasion, claim: Claim, typed: str, code: str | None) -> str:
     """Stages a password; answers the ETag that the answers must name. The same password again has the same
-    ETag: the clicks of a double click take turns."""
-    etag: str = await auth.turns.take(claim.claim_id.bytes, lambda: _put_password(auth, on, claim, typed))
+    ETag: the clicks of a double click take turns. `code`: of the help desk, where the claim asks for one; once
+    it was right, this claim is not asked again."""
+    turn = claim.claim_id.bytes
+    etag: str = await auth.turns.take(turn, lambda: _put_password(auth, on, claim, typed, code))
     return etag
 
 
-async def _put_password(auth: Auth, on: Occasion, claim: Claim, typed: str) -> str:
+async def _put_password(auth: Auth, on: Occasion, claim: Claim, typed: str, code: str | None) -> str:
     known = await _know(auth, on, claim)
     decider.still_open(known.state, claim, on.now)
     own = known.person.own_words(claim.username) if known.person else (claim.username,)
@@ -98,17 +101,14 @@ async def _put_password(auth: Auth, on: Occasion, claim: Claim, typed: str) -> s
     if staged["password"] and await auth.hasher.matches("password", password, staged["password"]):
         return str(staged["etag"])
     decider.stage_password(known.state, claim, staged["taken"] or 0, on.policy, on.now)
+    asked = claim.code_required and not staged["code_by"]
+    if asked:
+        await _show_code(auth, on, claim, code)
     async with auth.kit.db.connection() as conn:
         used = await find_verifiers(conn, decider.remembered(known.state, on.policy, on.now))
-
-    async def count() -> None:
-        limit = on.policy.claim_passwords
-        row = (claim.claim_id, on.district, claim.person_id, claim.generation, claim.expires_at, limit)
-        async with auth.kit.db.connection() as conn:
-            if not await conn.fetchval(_sql.count_password, *row):
-                raise Rejected("claim_passwords_used_up", passwords=limit)
-
-    verifier = await auth.hasher.make_unused(password, used, first=count)
+    verifier = await auth.hasher.make_unused(
+        password, used, first=None if asked else lambda: _count(auth, on, claim)
+    )
     if verifier is None:
         raise used_before(on.policy)
     etag = secrets.token_hex(8)
@@ -116,6 +116,27 @@ async def _put_password(auth: Auth, on: Occasion, claim: Claim, typed: str) -> s
         if not await conn.fetchval(_sql.stage, claim.claim_id, verifier, etag):
             raise Rejected("claim_sealed")
     return etag
+
+
+async def _count(auth: Auth, on: Occasion, claim: Claim) -> None:
+    """Counts a password of this claim before anything is answered by it. Raises Rejected claim_passwords_used_up."""
+    limit = on.policy.claim_passwords
+    row = (claim.claim_id, on.district, claim.person_id, claim.generation, claim.expires_at, limit)
+    async with auth.kit.db.connection() as conn:
+        if not await conn.fetchval(_sql.count_password, *row):
+            raise Rejected("claim_passwords_used_up", passwords=limit)
+
+
+async def _show_code(auth: Auth, on: Occasion, claim: Claim, code: str | None) -> None:
+    """Uses up the desk's code for this claim. A wrong one is one of the claim's passwords, which bounds the tries.
+    Raises Rejected code_required, code_wrong."""
+    if code is None:
+        raise Rejected("code_required")
+    await _count(auth, on, claim)
+    hashed = code_hash(auth, claim.person_id, code)
+    async with auth.kit.db.connection() as conn:
+        if not await conn.fetchval(_sql.claim_by_code, claim.claim_id, claim.person_id, hashed, on.now):
+            raise Rejected("code_wrong")
 
 
 async def put_answers(

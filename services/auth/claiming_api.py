@@ -20,6 +20,12 @@ ANSWER_REFUSALS = {"answers_wrong_count": 422, "answers_repeated": 422, "answer_
 CLAIM_REFUSALS = {"claim_sealed": 409, "claim_expired": 409, "claim_superseded": 409, "claim_rejected": 409}
 
 
+class ClaimPasswordBody(PasswordBody, frozen=True, kw_only=True):
+    """`code`: the help desk's, where the claim was opened with `code_required`; until it was right once."""
+
+    code: Annotated[str, Meta(max_length=64)] | None = None
+
+
 class AnswersBody(Body, frozen=True, kw_only=True):
     answers: Annotated[list[Answer], Meta(max_length=50)]
 
@@ -27,8 +33,9 @@ class AnswersBody(Body, frozen=True, kw_only=True):
 class Claiming(Feature):
     """For the holder of a claim's ticket."""
 
-    async def put_password(self, call: Call[PasswordBody]) -> Reply:
-        etag = await claiming.put_password(self.auth, occasion(call), _claim(call), call.body.password)
+    async def put_password(self, call: Call[ClaimPasswordBody]) -> Reply:
+        body = call.body
+        etag = await claiming.put_password(self.auth, occasion(call), _claim(call), body.password, body.code)
         return Reply(200, None, {"ETag": f'"{etag}"'})
 
     async def put_answers(self, call: Call[AnswersBody]) -> Reply:
@@ -49,8 +56,9 @@ class Claiming(Feature):
             Route(
                 "PUT", f"{claim}/password", self.put_password,
                 summary="A claim's password; its ETag is for the answers. Replaces the one before.",
-                caller=TICKET, body=PasswordBody, success={200: None},
-                refusals={**PASSWORD_REFUSALS, **CLAIM_REFUSALS, "claim_passwords_used_up": 409},
+                caller=TICKET, body=ClaimPasswordBody, success={200: None},
+                refusals={**PASSWORD_REFUSALS, **CLAIM_REFUSALS, "claim_passwords_used_up": 409,
+                          "code_required": 403, "code_wrong": 403},
             ),
             Route(
                 "PUT", f"{claim}/answers", self.put_answers,
@@ -82,6 +90,7 @@ def _claim(call: Call[Any]) -> Claim:
             generation=int(ticket["generation"]),
             username=str(ticket["username"]),
             expires_at=datetime.fromtimestamp(ticket["exp"], call.now.tzinfo),
+            code_required=bool(ticket.get("code_required")),
         )
     except (KeyError, ValueError):
         raise Rejected("token_invalid") from None

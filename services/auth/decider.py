@@ -75,6 +75,7 @@ class Claim(Struct, frozen=True):
     generation: int
     username: str
     expires_at: datetime
+    code_required: bool = False
 
 
 initial = State()
@@ -244,11 +245,13 @@ def change_password(
     ]
 
 
-def issue_code(state: State, actor: str, desk_ticket: str | None, expires_at: datetime) -> list[Event]:
-    """A code opens a recovery, so there must be an account to recover."""
-    if state.live is None:
+def issue_code(
+    state: State, actor: str, desk_ticket: str | None, expires_at: datetime, *, to_claim: bool
+) -> list[Event]:
+    """A code opens a recovery, so there must be an account to recover; unless it is asked for `to_claim` one."""
+    if state.live is None and not to_claim:
         raise Rejected("not_claimed")
-    generation = state.live.generation
+    generation = state.live.generation if state.live else state.generation
     return [
         RecoveryCodeIssued(generation=generation, actor=actor, desk_ticket=desk_ticket, expires_at=expires_at)
     ]

@@ -66,7 +66,7 @@ class CredentialRevoked(Event, frozen=True, kw_only=True):
 
 
 class RecoveryCodeIssued(Event, frozen=True, kw_only=True):
-    """The help desk gave out a one-time code for a new password."""
+    """The help desk gave out a one-time code: for a new password, or for a claim by staff."""
 
     generation: int
     actor: str

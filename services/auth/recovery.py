@@ -4,16 +4,15 @@ Everything looks the same for usernames that do not exist: questions chosen by a
 counted and rest, one refusal whatever was wrong. Only the reference tells, and only the desk.
 """
 
-import secrets
-import unicodedata
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
 from msgspec import Struct
 
 from services.auth import decider
+from services.auth.codes import code_hash
 from services.auth.decider import Answer, State
 from services.auth.handlers import (
     Auth,
@@ -32,11 +31,6 @@ from shared.errors import Rejected
 from shared.messages import Cause
 from shared.policy import Policy, Question
 from shared.transact import Outcome
-
-# Fifty bits, without letters that are taken for others: not to be guessed in the minutes that a code lives.
-CODE_LETTERS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-CODE_LENGTH = 10
-_MISREAD = str.maketrans("OIL", "011")
 
 _sql = queries(__package__)
 
@@ -128,7 +122,7 @@ async def enter_code(auth: Auth, on: Occasion, recovery_id: UUID, typed: str) ->
     row = await _find(auth, on, recovery_id)
     if row["opened_by"]:
         return
-    hashed = _code_hash(auth, row["person_id"], typed)
+    hashed = code_hash(auth, row["person_id"], typed)
     async with auth.kit.db.connection() as conn:
         opened = await conn.fetchval(_sql.open_by_code, recovery_id, row["person_id"], hashed, on.now)
     if opened is None:
@@ -200,36 +194,6 @@ def refused(secret: dict[str, Any]) -> Rejected:
 
 
 # What the desk can do
-
-
-async def issue_code(
-    auth: Auth, conn: Connection, on: Occasion, person_id: UUID, actor: str, desk_ticket: str | None
-) -> tuple[str, datetime]:
-    """A one-time code, in place of any before it; shown once. Raises Rejected person_unknown, not_claimed."""
-    await find_person(conn, on.district, person_id)
-    code = "".join(secrets.choice(CODE_LETTERS) for _ in range(CODE_LENGTH))
-    expires_at = on.now + timedelta(minutes=on.policy.recovery.code_minutes)
-
-    async def put(conn: Connection, outcome: Outcome[State]) -> None:
-        await conn.execute(
-            _sql.put_code, person_id, on.district, _code_hash(auth, person_id, code), actor, expires_at
-        )
-
-    await record(
-        auth,
-        on,
-        person_id,
-        lambda state, _: decider.issue_code(state, actor, desk_ticket, expires_at),
-        conn=conn,
-        then=put,
-    )
-    return f"{code[:5]}-{code[5:]}", expires_at
-
-
-def _code_hash(auth: Auth, person_id: UUID | None, typed: str) -> bytes:
-    """As it is read out: capitals or not, hyphens and blanks anywhere, O for 0, I and L for 1."""
-    letters = [c for c in unicodedata.normalize("NFKC", typed).upper() if c.isalnum()]
-    return auth.hasher.peppers.keyed("code", str(person_id), "".join(letters).translate(_MISREAD))
 
 
 async def lift_lockout(

@@ -7,7 +7,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
-from services.auth import recovery
+from services.auth import codes, recovery
 from services.auth.calls import (
     DISTRICT,
     PASSWORD_REFUSALS,
@@ -51,7 +51,7 @@ class DeskQuery(DeskBody, frozen=True, kw_only=True):
 
 
 class CodeIssued(msgspec.Struct, frozen=True):
-    """`code` is shown once; the pupil types it where the answers would go."""
+    """`code` is shown once; it is typed where the answers would go, or with the password of a claim."""
 
     code: str
     expires_at: datetime
@@ -79,7 +79,7 @@ class Recoveries(Feature):
 
     async def issue_code(self, call: Call[DeskBody]) -> Reply:
         async def work(conn: Connection) -> Reply:
-            code, expires_at = await recovery.issue_code(
+            code, expires_at = await codes.issue_code(
                 self.auth, conn, occasion(call), call.uuid("person_id"), actor(call), call.body.desk_ticket
             )
             return Reply(201, CodeIssued(code, expires_at))
@@ -117,7 +117,7 @@ class Recoveries(Feature):
             ),
             Route(
                 "POST", f"{person}/recovery-codes", self.issue_code,
-                summary="A one-time code with which a pupil opens a recovery at once.",
+                summary="A one-time code: opens a recovery at once, or lets staff claim where the policy asks for one.",
                 caller=Scope("desk"), body=DeskBody, success={201: CodeIssued},
                 refusals={"person_unknown": 404, "not_claimed": 409},
             ),

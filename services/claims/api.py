@@ -60,12 +60,14 @@ class ClaimBody(Body, frozen=True, kw_only=True):
 
 
 class ClaimTicket(msgspec.Struct, frozen=True, kw_only=True):
-    """An open claim. `ticket` is the Bearer for claims and auth until `expires_at`."""
+    """An open claim. `ticket` is the Bearer for claims and auth until `expires_at`. `code_required`: the password is
+    sent with a one-time code of the help desk."""
 
     claim_id: UUID
     username: str
     ticket: str
     expires_at: datetime
+    code_required: bool
 
 
 class ClaimView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -150,6 +152,7 @@ async def open_claim(call: Call[ClaimBody]) -> Reply:
             username=policy.username(opened.pupil.kind, opened.pupil.number),
             ticket=issue(call.kit.signer, opened, policy, call.now),
             expires_at=claim.expires_at,
+            code_required=policy.claim_needs_code(opened.pupil.kind),
         )
         return Reply(201, ticket, {"Location": f"/v1/districts/{call.district}/claims/{claim.claim_id}"})
 

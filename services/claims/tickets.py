@@ -21,6 +21,7 @@ def issue(signer: Signer, opened: Opened, policy: Policy, now: datetime) -> str:
             "district": policy.district,
             "generation": claim.generation,
             "username": policy.username(pupil.kind, pupil.number),
+            "code_required": policy.claim_needs_code(pupil.kind),
             "iat": int(now.timestamp()),
             "exp": int(claim.expires_at.timestamp()),
         },

@@ -98,7 +98,7 @@ async def unlock(who: Person, *, ticket: Ticket = None) -> None:
 
 @account.command
 async def code(who: Person, *, ticket: Ticket = None, json: AsJson = False) -> None:
-    """A one-time code with which the pupil sets a new password, in place of the three questions; shown once, here."""
+    """A one-time code, shown once, here: for a new password in place of the three questions, or for staff to claim."""
     async with connect() as homeroom:
         path = f"{await account_path(homeroom, who)}/recovery-codes"
         show((await homeroom.post("auth", path, given(desk_ticket=ticket))).body, json)

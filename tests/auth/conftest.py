@@ -171,10 +171,9 @@ class World:
 
     # Pupils
 
-    async def put_password(self, pupil: Pupil, password: str = PASSWORD) -> Answer:
-        answer = await self.ask(
-            "PUT", f"/claims/{pupil.claim_id}/password", {"password": password}, bearer=pupil.ticket
-        )
+    async def put_password(self, pupil: Pupil, password: str = PASSWORD, **code: str) -> Answer:
+        body = {"password": password} | code
+        answer = await self.ask("PUT", f"/claims/{pupil.claim_id}/password", body, bearer=pupil.ticket)
         pupil.etag = answer.headers.get("ETag", pupil.etag)
         return answer
 

@@ -7,7 +7,7 @@ import pytest
 
 from services.auth.consumer import AccountClaimed, ClaimRejected
 from services.auth.events import CredentialsSet
-from tests.auth.conftest import ANSWERS, PASSWORD, World, typed
+from tests.auth.conftest import ANSWERS, PASSWORD, Pupil, World, differing, typed
 
 
 class TestThePassword:
@@ -360,3 +360,85 @@ class TestVerdicts:
             await world.claim(pupil, f"{PASSWORD} {n}")
             world.later(days=50)
         assert len(await world.fetch("SELECT FROM vault")) == 3
+
+
+class TestTheCodeOfStaff:
+    """Where the district asks for one: the desk's one-time code goes with the password of the claim."""
+
+    async def claiming(self, world: World) -> Pupil:
+        differing(world.kit, staff_claim_code="required")
+        grace = await world.enroll("e12345")
+        world.open_claim(grace, code_required=True)
+        return grace
+
+    async def code_for(self, world: World, who: Pupil) -> str:
+        answer = await world.desk("POST", f"/accounts/{who.person_id}/recovery-codes", {"desk_ticket": "T-1"})
+        assert answer.status == 201, answer
+        return str(answer.body["code"])
+
+    async def test_without_it_no_password_is_taken(self, world: World) -> None:
+        grace = await self.claiming(world)
+        assert (await world.put_password(grace)).reason == (403, "code_required")
+        assert (await world.put_password(grace, code="AAAAA-AAAAA")).reason == (403, "code_wrong")
+        assert (await world.put_answers(grace, etag="*")).reason == (409, "password_missing")
+
+    async def test_with_it_the_claim_goes_on_and_is_asked_only_once(self, world: World) -> None:
+        grace = await self.claiming(world)
+        code = await self.code_for(world, grace)
+        assert (await world.put_password(grace, "short", code=code)).reason == (422, "password_short")
+        assert (await world.put_password(grace, code=code.lower().replace("-", " "))).status == 200
+        assert (await world.put_password(grace, "another horse")).status == 200
+        async with world.answering(grace):
+            assert (await world.put_answers(grace)).status == 200
+        assert (await world.sign_in("e12345", "another horse")).status == 201
+
+    async def test_one_code_opens_one_claim(self, world: World) -> None:
+        grace = await self.claiming(world)
+        code = await self.code_for(world, grace)
+        assert (await world.put_password(grace, code=code)).status == 200
+        world.open_claim(grace, code_required=True)
+        assert (await world.put_password(grace, code=code)).reason == (403, "code_wrong")
+
+    async def test_it_ends_after_its_minutes_and_with_the_next_one(self, world: World) -> None:
+        grace = await self.claiming(world)
+        first, second = await self.code_for(world, grace), await self.code_for(world, grace)
+        assert (await world.put_password(grace, code=first)).reason == (403, "code_wrong")
+        world.later(minutes=11)
+        assert (await world.put_password(grace, code=second)).reason == (403, "code_wrong")
+
+    async def test_another_persons_code_is_none(self, world: World) -> None:
+        grace = await self.claiming(world)
+        other = await self.code_for(world, await world.enroll("e54321"))
+        assert (await world.put_password(grace, code=other)).reason == (403, "code_wrong")
+
+    async def test_tries_are_bounded_and_the_right_code_comes_too_late_for_that_claim(
+        self, world: World
+    ) -> None:
+        differing(world.kit, claim_passwords=3)
+        grace = await self.claiming(world)
+        code = await self.code_for(world, grace)
+        for _ in range(3):
+            assert (await world.put_password(grace, code="AAAAA-AAAAA")).reason == (403, "code_wrong")
+        assert (await world.put_password(grace, code=code)).reason == (409, "claim_passwords_used_up")
+        world.open_claim(grace, code_required=True)
+        assert (await world.put_password(grace, code=code)).status == 200
+
+    async def test_tries_at_once_are_no_more_tries(self, world: World) -> None:
+        differing(world.kit, claim_passwords=3)
+        grace = await self.claiming(world)
+        tries = [world.put_password(grace, code=f"AAAAA-{n:05}") for n in range(8)]
+        reasons = [answer.body["reason"] for answer in await asyncio.gather(*tries)]
+        assert sorted(reasons) == ["claim_passwords_used_up"] * 5 + ["code_wrong"] * 3
+
+    async def test_a_pupil_is_given_none_to_claim_with(self, world: World) -> None:
+        differing(world.kit, staff_claim_code="required")
+        pupil = await world.enroll()
+        path = f"/accounts/{pupil.person_id}/recovery-codes"
+        assert (await world.desk("POST", path, {})).reason == (409, "not_claimed")
+
+    async def test_a_reset_ends_it(self, world: World) -> None:
+        grace = await self.claiming(world)
+        code = await self.code_for(world, grace)
+        await world.reset(grace)
+        world.open_claim(grace, code_required=True)
+        assert (await world.put_password(grace, code=code)).reason == (403, "code_wrong")

@@ -235,11 +235,19 @@ class TestHistory:
 class TestRecoveryRules:
     def test_a_code_is_for_an_account_that_exists(self) -> None:
         until = T0 + timedelta(minutes=10)
-        assert decider.issue_code(after(SEALED, LIVE), "desk-1", "T-7", until) == [
-            RecoveryCodeIssued(generation=0, actor="desk-1", desk_ticket="T-7", expires_at=until)
-        ]
+        for to_claim in (False, True):
+            assert decider.issue_code(after(SEALED, LIVE), "desk-1", "T-7", until, to_claim=to_claim) == [
+                RecoveryCodeIssued(generation=0, actor="desk-1", desk_ticket="T-7", expires_at=until)
+            ]
         with refused("not_claimed"):
-            decider.issue_code(after(SEALED), "desk-1", None, until)
+            decider.issue_code(after(SEALED), "desk-1", None, until, to_claim=False)
+
+    def test_or_for_claiming_one_where_the_district_asks_for_a_code(self) -> None:
+        until = T0 + timedelta(minutes=10)
+        for past, generation in ((after(), 0), (after(SEALED, LIVE, reset(1)), 1)):
+            assert decider.issue_code(past, "desk-1", None, until, to_claim=True) == [
+                RecoveryCodeIssued(generation=generation, actor="desk-1", expires_at=until)
+            ]
 
     def test_questions_rest_once_a_day(self) -> None:
         until = T0 + timedelta(hours=15)

@@ -53,7 +53,7 @@ class TestBeginning:
         expires_at = datetime.fromisoformat(claim["expires_at"])
         assert said == {
             "iss": "homeroom-claims", "aud": ["claims", "auth"], "sub": str(person_id), "jti": claim["claim_id"],
-            "district": "ccps", "generation": 0, "username": "S0123456",
+            "district": "ccps", "generation": 0, "username": "S0123456", "code_required": False,
             "iat": said["iat"], "exp": int(expires_at.timestamp()),
         }  # fmt: skip
         assert timedelta(minutes=29, seconds=58) < expires_at - clock.now() <= timedelta(minutes=30)
@@ -174,6 +174,16 @@ class TestStaff:
         await world.seal(person_id, claim)
         status, problem = await world.claim("e12345", "Okafor", "Grace")
         assert (status, problem["reason"], problem["username"]) == (409, "account_claimed", "e12345")
+
+    async def test_where_the_district_asks_staff_for_a_code_the_ticket_says_so(self, world: World) -> None:
+        differing(world.kit, staff_claim_code="required")
+        await world.employ()
+        await world.enroll()
+        _, staff = await world.claim("e12345", "Okafor", "Grace")
+        _, pupil = await world.claim()
+        for claim, required in ((staff, True), (pupil, False)):
+            said = json.loads(jws.extract_compact(claim["ticket"].encode()).payload)
+            assert claim["code_required"] is said["code_required"] is required
 
     async def test_where_staff_waits_it_is_told_the_moment(self, world: World) -> None:
         differing(world.kit, staff_claim_delay_hours=2)

@@ -2,7 +2,7 @@
 
 -- name: find_claim
 -- Always one row: what is staged for the claim ($1), and what is known of its person ($2).
-SELECT s.taken, s.etag, s.password, s.credential_id, c.state, p.kind, p.last_name, p.first_name, p.number
+SELECT s.taken, s.etag, s.password, s.credential_id, s.code_by, c.state, p.kind, p.last_name, p.first_name, p.number
 FROM (SELECT 1) AS one
 LEFT JOIN staging s ON s.claim_id = $1
 LEFT JOIN credential c ON c.person_id = $2
@@ -14,6 +14,12 @@ INSERT INTO staging (claim_id, district, person_id, generation, expires_at, take
 ON CONFLICT (claim_id) DO UPDATE SET taken = staging.taken + 1
 WHERE staging.taken < $6 AND staging.credential_id IS NULL
 RETURNING taken
+
+-- name: claim_by_code
+WITH used AS (
+    DELETE FROM recovery_code WHERE person_id = $2 AND code_hash = $3 AND expires_at > $4 RETURNING issued_by
+)
+UPDATE staging SET code_by = used.issued_by FROM used WHERE claim_id = $1 RETURNING claim_id
 
 -- name: stage
 UPDATE staging SET password = $2, etag = $3 WHERE claim_id = $1 AND credential_id IS NULL RETURNING claim_id
