@@ -63,7 +63,7 @@ class TestOfEachService:
         told = {reason for route in described(service).routes for reason in refusals_of(route)}
         explained = load_reasons(f"services.{service}")
         assert sorted(told - explained.keys()) == []
-        files = [*(PROJECT / "services" / service).rglob("*.py"), PROJECT / "shared" / "dead_letter.py"]
+        files = [*(PROJECT / "services" / service).rglob("*.py"), PROJECT / "shared" / "letter.py"]
         source = "".join(file.read_text() for file in files)
         told |= {reason for reason in explained if f'"{reason}"' in source}  # of dead letters
         assert sorted(explained.keys() - load_reasons().keys() - told) == []
