@@ -7,7 +7,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import claims, enrollments, history, memory, session_checks, sign_ins, uniform_time
+from benchmarks import claims, enrollments, history, imports, memory, session_checks, sign_ins, uniform_time
 from benchmarks.district import backing, district
 from benchmarks.measure import Figure, machine
 
@@ -21,6 +21,7 @@ ALL = {
     "uniform-time": uniform_time,
     "enrollments": enrollments,
     "history": history,
+    "imports": imports,
 }
 
 

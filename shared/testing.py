@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -109,6 +109,20 @@ class MemoryStore(EventStore):
             row = projection.fold(self._row(transaction, projection, stream_id), known)
             transaction.rows[projection.name, stream_id] = row
         return True
+
+    async def load_many(
+        self, conn: Connection, stream_ids: Sequence[UUID]
+    ) -> dict[UUID, list[Recorded[Event]]]:
+        return {stream_id: found for stream_id in stream_ids if (found := await self.load(conn, stream_id))}
+
+    async def _write_many(
+        self,
+        conn: Connection,
+        streams: Mapping[UUID, Sequence[Recorded[Event]]],
+        data: Mapping[UUID, Sequence[bytes]],
+    ) -> set[UUID]:
+        """As the real one: locks in the order of the ids."""
+        return {i for i in sorted(streams) if await self._write(conn, streams[i], data[i])}
 
     def row(self, conn: Connection, projection: Projection[Any], person_id: UUID) -> Any:
         """An inline projection's row, or None: what `projection.load` is for the real store."""

@@ -1,8 +1,8 @@
 """What the roster does with what a district says: many statements in one transaction, each judged by itself.
 
-A first load brings tens of thousands of pupils, so statements are taken in batches that cost a few round trips and one
-for each pupil that changes. The rows of `identity` are locked first, in order, so nobody else decides about these
-persons meanwhile, whichever way their statements come.
+A first load brings tens of thousands of pupils, so statements are taken in batches that cost a few round trips: the
+histories are loaded together, and what was decided is appended together. The rows of `identity` are locked first, in
+order, so nobody else decides about these persons meanwhile, whichever way their statements come.
 """
 
 from collections import Counter
@@ -48,20 +48,13 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Person:
-    """One person while a batch is decided. The history is loaded when a decision needs it, and never of the newborn."""
+    """One person while a batch is decided."""
 
     def __init__(self, person_id: UUID, said: Said, *, born: bool) -> None:
-        self.person_id = person_id
+        self.person_id, self.born = person_id, born
         self.said = self.said_before = said
         self.state = decider.initial
         self.version = 0
-        self._loaded = born
-
-    async def load(self, store: EventStore, conn: Connection) -> None:
-        if not self._loaded:
-            for event in await store.load(conn, self.person_id):
-                self.advance(event)
-            self._loaded = True
 
     def advance(self, event: Recorded[Event]) -> None:
         self.state, self.version = decider.evolve(self.state, event), event.version
@@ -86,18 +79,22 @@ async def take(
     persons = await _lock_persons(conn, district, statements)
     rows = await conn.fetch(_sql.earlier_outcomes, district, [s.event_id for s in statements])
     earlier = {row["event_id"]: (bytes(row["digest"]), _outcome(row)) for row in rows}
+    await _load(store, conn, persons, [s for s in statements if _settled(earlier.get(s.event_id), s) is None])
     fresh: dict[str, tuple[Statement, Outcome]] = {}
     outcomes = []
+    recorded: list[Recorded[Event]] = []
     for statement in statements:
         before = earlier.get(statement.event_id)
         outcome = _settled(before, statement)
         if outcome is None:
             person = persons.get(statement.command.source_id) or _Person(uuid4(), Said(), born=True)
-            outcome = await _record(store, conn, district, policy, person, statement, now)
+            events, outcome = _decide(store, district, policy, person, statement, now)
+            recorded += events
             if before is None or before[1].state == "refused" or outcome.state == "accepted":
                 fresh[statement.event_id] = statement, outcome
             earlier[statement.event_id] = statement.digest, outcome
         outcomes.append(outcome)
+    await store.append_many(conn, recorded)
     await _remember(conn, district, persons, list(fresh.values()), now)
     log.info("statements_taken", district=district, outcomes=dict(Counter(o.state for o in outcomes)))
     return outcomes
@@ -165,28 +162,33 @@ def _settled(earlier: tuple[bytes, Outcome] | None, statement: Statement) -> Out
     return msgspec.structs.replace(outcome, state="unchanged")
 
 
-async def _record(
-    store: EventStore,
-    conn: Connection,
-    district: str,
-    policy: Policy,
-    person: _Person,
-    statement: Statement,
-    now: datetime,
-) -> Outcome:
-    await person.load(store, conn)
+async def _load(
+    store: EventStore, conn: Connection, persons: Mapping[str, _Person], statements: Sequence[Statement]
+) -> None:
+    """The histories of those who are decided about; the newborn have none."""
+    spoken_of = {s.command.source_id for s in statements}
+    known = {p.person_id: p for i, p in persons.items() if i in spoken_of and not p.born}
+    for person_id, history in (await store.load_many(conn, list(known))).items():
+        for event in history:
+            known[person_id].advance(event)
+
+
+def _decide(
+    store: EventStore, district: str, policy: Policy, person: _Person, statement: Statement, now: datetime
+) -> tuple[list[Recorded[Event]], Outcome]:
+    """What is to be appended, and what became of the statement."""
     try:
         events = decider.decide(person.state, person.said, statement.command, policy)
     except Rejected as refusal:
-        return refused(statement.event_id, refusal)
+        return [], refused(statement.event_id, refusal)
     person.said = decider.hear(person.said, statement.command)
-    recorded = await store.append(
-        conn, district, person.person_id, person.version, events, now=now, cause=statement.cause
+    recorded = store.record(
+        district, person.person_id, person.version, events, now=now, cause=statement.cause
     )
     for event in recorded:
         person.advance(event)
     state: OutcomeState = "accepted" if recorded else "unchanged"
-    return Outcome(event_id=statement.event_id, state=state, person_id=person.person_id)
+    return recorded, Outcome(event_id=statement.event_id, state=state, person_id=person.person_id)
 
 
 async def _remember(

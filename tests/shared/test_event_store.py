@@ -11,7 +11,12 @@ import pytest
 
 from shared.database import Connection, Database
 from shared.errors import EventTooLarge, UnknownEventType, VersionConflict
-from shared.event_store import MAX_EVENT_BYTES, MAX_EVENTS_PER_APPEND, EventStore
+from shared.event_store import (
+    MAX_EVENT_BYTES,
+    MAX_EVENTS_PER_APPEND,
+    MAX_STREAMS_PER_APPEND,
+    EventStore,
+)
 from shared.messages import Cause, Event, Recorded, partition_of
 from shared.testing import NOON, MemoryStore
 from tests.shared.kit import CODEC, COUNTS, Cleared, Count, Counted, Removed, migrated
@@ -55,6 +60,18 @@ class Bench:
     async def load(self, person: UUID) -> list[Recorded[Event]]:
         async with self.store.db.connection() as conn:
             return await self.store.load(conn, person)
+
+
+async def append_many(
+    store: EventStore, conn: Connection, given: dict[UUID, tuple[int, list[Event]]], district: str = "ccps"
+) -> list[Recorded[Event]]:
+    recorded = [
+        each
+        for person, (expected, events) in given.items()
+        for each in store.record(district, person, expected, events, now=NOON, cause=CAUSE)
+    ]
+    await store.append_many(conn, recorded)
+    return recorded
 
 
 async def append(
@@ -273,3 +290,85 @@ async def test_events_lie_in_the_partition_of_their_person(database: str, tmp_pa
         parts = {r["stream_id"]: r["part"] for r in await conn.fetch("SELECT stream_id, part FROM outbox")}
     assert parts == {person: partition_of(person, 12) for person in persons}
     await db.close()
+
+
+async def test_many_streams_are_appended_at_once(bench: Bench) -> None:
+    known, *new = uuid4(), uuid4(), uuid4()
+    before = await bench.append(known, 0, Counted(by=1))
+    async with bench.store.db.transaction() as conn:
+        given: dict[UUID, tuple[int, list[Event]]] = {
+            known: (1, [Counted(by=2), Cleared()]),
+            new[0]: (0, [Counted(by=3)]),
+            new[1]: (0, [Counted(by=4), Counted(by=5)]),
+        }
+        recorded = await append_many(bench.store, conn, given)
+    async with bench.store.db.connection() as conn:
+        loaded = await bench.store.load_many(conn, [known, *new, uuid4()])
+    assert loaded == {
+        known: before + recorded[:2],
+        new[0]: recorded[2:3],
+        new[1]: recorded[3:],
+    }
+    assert await bench.load(new[1]) == recorded[3:]
+    rows = [await bench.row(person) for person in (known, *new)]
+    assert [row and (row.total, row.version) for row in rows] == [(0, 3), (3, 1), (9, 2)]
+    queued = await bench.outbox()
+    assert sorted(queued) == sorted(
+        [(known, n) for n in (1, 2, 3)] + [(e.stream_id, e.version) for e in recorded[2:]]
+    )
+    for person in (known, *new):
+        versions = [version for stream, version in queued if stream == person]
+        assert versions == sorted(versions)
+
+
+async def test_nothing_of_many_is_appended_when_one_stream_has_moved_on(bench: Bench) -> None:
+    known, new = uuid4(), uuid4()
+    await bench.append(known, 0, Counted(by=1), Counted(by=1))
+    for expected in (0, 1, 3):
+        with pytest.raises(VersionConflict) as caught:
+            async with bench.store.db.transaction() as conn:
+                await append_many(
+                    bench.store, conn, {new: (0, [Counted(by=1)]), known: (expected, [Counted(by=1)])}
+                )
+        assert (caught.value.stream_id, caught.value.expected_version) == (known, expected)
+    with pytest.raises(VersionConflict):
+        async with bench.store.db.transaction() as conn:
+            await append_many(bench.store, conn, {known: (2, [Counted(by=1)])}, district="other")
+    assert await bench.load(new) == []
+    assert len(await bench.load(known)) == len(await bench.outbox()) == 2
+
+
+async def test_what_is_too_large_is_refused_among_many_as_well(bench: Bench) -> None:
+    async with bench.store.db.transaction() as conn:
+        await bench.store.append_many(conn, [])
+    too_many: list[Event] = [Counted(by=1)] * (MAX_EVENTS_PER_APPEND + 1)
+    crowd: dict[UUID, tuple[int, list[Event]]] = {
+        uuid4(): (0, [Counted(by=1)]) for _ in range(MAX_STREAMS_PER_APPEND + 1)
+    }
+    for given in ({uuid4(): (0, too_many)}, crowd):
+        with pytest.raises(EventTooLarge):
+            async with bench.store.db.transaction() as conn:
+                await append_many(bench.store, conn, given)
+    assert await bench.outbox() == []
+
+
+async def test_of_two_appends_of_the_same_many_one_wins(bench: Bench) -> None:
+    """In opposite orders: they wait for each other, never in a circle."""
+    people = [uuid4() for _ in range(20)]
+    for person in people[::2]:
+        await bench.append(person, 0, Counted(by=1))
+
+    async def all_of(order: list[UUID]) -> bool:
+        given: dict[UUID, tuple[int, list[Event]]] = {
+            person: (1 if person in people[::2] else 0, [Counted(by=1)]) for person in order
+        }
+        try:
+            async with bench.store.db.transaction() as conn:
+                await append_many(bench.store, conn, given)
+        except VersionConflict:
+            return False
+        return True
+
+    won = await asyncio.gather(all_of(people), all_of(people[::-1]), all_of(people))
+    assert sorted(won) == [False, False, True]
+    assert [len(await bench.load(person)) for person in people] == [2, 1] * 10
