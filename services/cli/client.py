@@ -312,7 +312,7 @@ def table(rows: Sequence[Json], columns: Sequence[str] = ()) -> None:
     for line in zip(*cells.values(), strict=True):
         drawn.add_row(*line)
     if Measurement.get(out, out.options.update(width=UNBOUNDED), drawn).minimum <= out.width:
-        _print(drawn)
+        printed(drawn)
         return
     for row in rows:
         sheet({column: row.get(column) for column in columns})
@@ -324,10 +324,10 @@ def sheet(data: Json) -> None:
     drawn = Table.grid(padding=(0, 2))
     for key, value in data.items():
         drawn.add_row(f"[bold]{key}[/bold]", plain(value))
-    _print(drawn)
+    printed(drawn)
 
 
-def _print(drawn: Table) -> None:
+def printed(drawn: Table) -> None:
     """Without the blanks that fill its last column."""
     with out.capture() as captured:
         out.print(drawn)

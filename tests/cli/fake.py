@@ -17,6 +17,7 @@ class Asked(NamedTuple):
     path: str
     body: str
     headers: dict[str, str]
+    query: dict[str, str]
 
 
 class FakeServices:
@@ -67,7 +68,8 @@ class FakeServices:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         path = request.path.removeprefix("/v1/districts/ccps")
-        self.asked.append(Asked(request.method, path, await request.text(), dict(request.headers)))
+        body = (await request.read()).decode(errors="replace")
+        self.asked.append(Asked(request.method, path, body, dict(request.headers), dict(request.query)))
         replies = self.answers.get(
             f"{request.method} {path}", [(404, {"reason": "not_found", "title": "Not found"})]
         )
