@@ -256,6 +256,8 @@ class Policy(_Part, frozen=True, kw_only=True):
     claims_a_day: Positive
     claim_passwords: Positive
     suspension_grace_hours: Natural
+    graduation_grace_days: Natural
+    graduation_reasons: Annotated[list[Line], Meta(max_length=50)]
 
     approval_above: Natural
     refusal_days: Positive
@@ -277,6 +279,18 @@ class Policy(_Part, frozen=True, kw_only=True):
     @property
     def ticket_life(self) -> timedelta:
         return timedelta(minutes=self.ticket_minutes)
+
+    @property
+    def suspension_grace(self) -> timedelta:
+        return timedelta(hours=self.suspension_grace_hours)
+
+    @property
+    def graduation_grace(self) -> timedelta:
+        return timedelta(days=self.graduation_grace_days)
+
+    def is_graduation(self, reason: str | None) -> bool:
+        """Whether a withdrawal for this reason, in the district's own words, is a graduation."""
+        return reason is not None and text.folded(reason) in map(text.folded, self.graduation_reasons)
 
     @property
     def zone(self) -> ZoneInfo:

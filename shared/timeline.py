@@ -58,11 +58,11 @@ class TimelineEvent(msgspec.Struct, frozen=True):
 class _Acted(msgspec.Struct):
     """Whatever else an event says."""
 
-    actor: str = ""
+    actor: str | None = None
 
     @property
     def client_id(self) -> str:
-        return self.actor.rpartition(":")[2]  # before a colon stands how: "code:…"
+        return (self.actor or "").rpartition(":")[2]  # before a colon stands how: "code:…"
 
 
 class Timeline(msgspec.Struct, frozen=True):

@@ -11,7 +11,8 @@ Routes, under /v1/districts/{district}:
     POST /recoveries, /recoveries/{recovery_id}/answers, PUT /recoveries/{recovery_id}/password
     POST /accounts/{person_id}/recovery-codes, DELETE /accounts/{person_id}/lockout          the help desk
     POST /token, /introspect, /revoke, GET /jwks                                             machines, as the RFCs say
-and /v1/district-codes/{code}, /v1/operations/clients, /v1/operations/clients/{client_id}[/rotate].
+and /v1/district-codes/{code}, /v1/operations/clients, /v1/operations/clients/{client_id},
+/v1/operations/clients/{client_id}/rotate.
 
 Topics in: roster's (projection `person`), claims' (reaction `verdicts`). Topic out: auth's.
 """

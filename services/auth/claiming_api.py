@@ -17,7 +17,10 @@ from shared.errors import Rejected
 from shared.web import Body, Call, Reply, Route
 
 ANSWER_REFUSALS = {"answers_wrong_count": 422, "answers_repeated": 422, "answer_invalid": 422}
-CLAIM_REFUSALS = {"claim_sealed": 409, "claim_expired": 409, "claim_superseded": 409, "claim_rejected": 409}
+CLAIM_REFUSALS = {
+    "claim_sealed": 409, "claim_expired": 409, "claim_superseded": 409, "claim_rejected": 409,
+    "account_suspended": 403,
+}  # fmt: skip
 
 
 class ClaimPasswordBody(PasswordBody, frozen=True, kw_only=True):

@@ -22,7 +22,8 @@ _sql = queries(__package__)
 async def issue_code(
     auth: Auth, conn: Connection, on: Occasion, person_id: UUID, actor: str, desk_ticket: str | None
 ) -> tuple[str, datetime]:
-    """A one-time code, in place of any before it; shown once. Raises Rejected person_unknown, not_claimed."""
+    """A one-time code, in place of any before it; shown once. Raises Rejected person_unknown, not_claimed,
+    account_suspended."""
     person, _ = await find_person(conn, on.district, person_id)
     code = "".join(secrets.choice(CODE_LETTERS) for _ in range(CODE_LENGTH))
     expires_at = on.now + timedelta(minutes=on.policy.recovery.code_minutes)

@@ -1,12 +1,14 @@
 """What claims decides, turned into own commands at the border.
 
-`AccountClaimed` makes a sealed credential live, `ClaimRejected` discards it, `AccountReset` revokes what came before.
+`AccountClaimed` makes a sealed credential live, `ClaimRejected` discards it, `AccountReset` revokes what came before,
+`AccountSuspended` closes the account to everybody until `AccountRestored`.
 Gate, checkpoint and effect are one transaction; the call of the claim's last step is woken after it.
 """
 
 from uuid import UUID
 
 from services.auth import handlers
+from services.auth.events import SuspensionCause
 from services.auth.handlers import Auth, Occasion
 from shared import clock
 from shared.consumer import Reaction
@@ -30,7 +32,19 @@ class AccountReset(Event, frozen=True, kw_only=True):
     generation: int
 
 
-CLAIMS = EventCodec("claims", [AccountClaimed, ClaimRejected, AccountReset])
+class AccountSuspended(Event, frozen=True, kw_only=True):
+    cause: SuspensionCause
+    generation: int
+
+
+class AccountRestored(Event, frozen=True, kw_only=True):
+    cause: SuspensionCause
+    generation: int
+
+
+CLAIMS = EventCodec(
+    "claims", [AccountClaimed, ClaimRejected, AccountReset, AccountSuspended, AccountRestored]
+)
 
 
 def reactions(auth: Auth) -> list[Reaction]:
@@ -46,6 +60,10 @@ def reactions(auth: Auth) -> list[Reaction]:
                 await handlers.discard(auth, conn, on, person_id, claim, credential, reason)
             case AccountReset(generation=generation):
                 await handlers.revoke(auth, conn, on, person_id, generation)
+            case AccountSuspended(cause=cause, generation=generation):
+                await handlers.suspend(auth, conn, on, person_id, cause, generation)
+            case AccountRestored(cause=cause, generation=generation):
+                await handlers.restore(auth, conn, on, person_id, cause, generation)
 
     def after(recorded: Recorded[Event]) -> None:
         if isinstance(recorded.data, AccountClaimed | ClaimRejected):

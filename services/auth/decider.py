@@ -21,12 +21,15 @@ from services.auth.events import (
     CredentialActivated,
     CredentialDiscarded,
     CredentialLost,
+    CredentialRestored,
     CredentialRevoked,
     CredentialsSet,
+    CredentialSuspended,
     LockoutLifted,
     PasswordChanged,
     RecoveryCodeIssued,
     RecoveryRested,
+    SuspensionCause,
 )
 from shared import text
 from shared.errors import Rejected
@@ -65,6 +68,7 @@ class State(Struct, frozen=True):
     used: tuple[Used, ...] = ()  # newest first
     verdicts: dict[UUID, str] = msgspec.field(default_factory=dict)  # claim: why it was rejected
     rested_until: datetime | None = None
+    suspended: tuple[SuspensionCause, ...] = ()  # the causes that stand; none: the account is open
 
 
 class Claim(Struct, frozen=True):
@@ -108,6 +112,10 @@ def evolve(state: State, recorded: Recorded[Event]) -> State:
             return replace(state, rested_until=until)
         case LockoutLifted():
             return replace(state, rested_until=None)
+        case CredentialSuspended(cause=cause):
+            return replace(state, suspended=(*state.suspended, cause))
+        case CredentialRestored(cause=cause):
+            return replace(state, suspended=tuple(c for c in state.suspended if c != cause))
         case _:
             return state
 
@@ -176,6 +184,7 @@ def still_open(state: State, claim: Claim, now: datetime) -> None:
             raise Rejected("claim_sealed")
     if state.live and state.live.generation == claim.generation:  # claims will say so too, only later
         raise Rejected("claim_rejected", cause="account_claimed")
+    refuse_suspended(state)
     if claim.generation < state.generation:
         raise Rejected("claim_superseded")
     if now >= claim.expires_at:
@@ -224,6 +233,26 @@ def revoke(state: State, generation: int, sessions_ended: int) -> list[Event]:
     ]
 
 
+def suspend(state: State, cause: SuspensionCause, generation: int, sessions_ended: int) -> list[Event]:
+    """claims suspended the account, for a cause that may stand beside others. A reset leaves it suspended."""
+    if cause in state.suspended:
+        return []
+    return [CredentialSuspended(cause=cause, generation=generation, sessions_ended=sessions_ended)]
+
+
+def restore(state: State, cause: SuspensionCause, generation: int) -> list[Event]:
+    """claims says that a cause is gone."""
+    if cause not in state.suspended:
+        return []
+    return [CredentialRestored(cause=cause, generation=generation)]
+
+
+def refuse_suspended(state: State) -> None:
+    """For whoever has shown what only the account's own person knows, and for the help desk."""
+    if state.suspended:
+        raise Rejected("account_suspended", secret={"causes": state.suspended})
+
+
 # A person with a live credential
 
 
@@ -234,6 +263,7 @@ def change_password(
     more, nothing was shown."""
     if state.live is None or state.live.credential_id != verified:
         raise Rejected("credential_replaced")
+    refuse_suspended(state)
     return [
         PasswordChanged(
             credential_id=credential_id,
@@ -251,6 +281,7 @@ def issue_code(
     """A code opens a recovery, so there must be an account to recover; unless it is asked for `to_claim` one."""
     if state.live is None and not to_claim:
         raise Rejected("not_claimed")
+    refuse_suspended(state)
     generation = state.live.generation if state.live else state.generation
     return [
         RecoveryCodeIssued(generation=generation, actor=actor, desk_ticket=desk_ticket, expires_at=expires_at)

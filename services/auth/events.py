@@ -11,6 +11,8 @@ from uuid import UUID
 
 from shared.messages import Event, EventCodec
 
+SuspensionCause = Literal["withdrawn", "desk", "merged"]
+
 
 class CredentialsSet(Event, frozen=True, kw_only=True):
     """A password and three answers are sealed for a claim; claims decides by this event's time."""
@@ -89,6 +91,21 @@ class LockoutLifted(Event, frozen=True, kw_only=True):
     desk_ticket: str | None = None
 
 
+class CredentialSuspended(Event, frozen=True, kw_only=True):
+    """claims suspended the account, claimed or not: nothing opens it while any cause stands."""
+
+    cause: SuspensionCause
+    generation: int
+    sessions_ended: int
+
+
+class CredentialRestored(Event, frozen=True, kw_only=True):
+    """One cause is gone; with the last one the same password signs in again."""
+
+    cause: SuspensionCause
+    generation: int
+
+
 CODEC = EventCodec(
     "auth",
     [
@@ -101,5 +118,7 @@ CODEC = EventCodec(
         RecoveryCodeIssued,
         RecoveryRested,
         LockoutLifted,
+        CredentialSuspended,
+        CredentialRestored,
     ],
 )

@@ -16,6 +16,7 @@ import msgspec
 
 from services.auth import decider
 from services.auth.decider import State
+from services.auth.events import SuspensionCause
 from services.auth.passwords import First, Hasher, common_passwords
 from services.auth.projections import PERSON, Person
 from shared import text
@@ -207,6 +208,36 @@ async def revoke(auth: Auth, conn: Connection, on: Occasion, person_id: UUID, ge
         load=sessions,
         then=void,
     )
+
+
+async def suspend(
+    auth: Auth, conn: Connection, on: Occasion, person_id: UUID, cause: SuspensionCause, generation: int
+) -> None:
+    """claims suspended the account: its sessions, recoveries and codes end."""
+
+    async def sessions(conn: Connection) -> Any:
+        return await conn.fetchval(_sql.count_sessions, person_id, on.now)
+
+    async def close(conn: Connection, outcome: Outcome[State]) -> None:
+        if outcome.events:
+            await conn.execute(_sql.close_account, person_id)
+
+    await record(
+        auth,
+        on,
+        person_id,
+        lambda state, open_sessions: decider.suspend(state, cause, generation, open_sessions),
+        conn=conn,
+        load=sessions,
+        then=close,
+    )
+
+
+async def restore(
+    auth: Auth, conn: Connection, on: Occasion, person_id: UUID, cause: SuspensionCause, generation: int
+) -> None:
+    """claims says that a cause of the suspension is gone."""
+    await record(auth, on, person_id, lambda state, _: decider.restore(state, cause, generation), conn=conn)
 
 
 async def forget(conn: Connection, on: Occasion, person_id: UUID, outcome: Outcome[State]) -> None:

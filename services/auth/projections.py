@@ -1,6 +1,7 @@
 """What auth reads: `person`, who is who, from the roster's topic; `credential`, its own state, within the
 append."""
 
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -9,7 +10,7 @@ from msgspec.structs import replace
 
 from services.auth import decider
 from services.auth.decider import State
-from services.auth.events import CODEC
+from services.auth.events import CODEC, CredentialRestored
 from shared.messages import Event, EventCodec, Recorded
 from shared.policy import Kind
 from shared.projection import Projection
@@ -69,6 +70,7 @@ class Person(Struct, frozen=True, kw_only=True):
     last_name: str
     first_name: str
     status: str  # enrolled, withdrawn
+    number_since: datetime | None = None  # when the roster gave them this number
     version: int = 0
 
     def own_words(self, username: str) -> tuple[str, ...]:
@@ -82,6 +84,7 @@ def evolve_person(row: Person | None, recorded: Recorded[Any]) -> Person | None:
             return replace(row, status="withdrawn") if row else None
         case StudentEnrolled() | StaffEmployed() | NameCorrected() | NumberChanged() as told:
             returned = isinstance(told, StudentEnrolled | StaffEmployed) and told.current
+            same = row is not None and row.number == told.identity.number
             return Person(
                 person_id=recorded.stream_id,
                 district=recorded.district,
@@ -90,6 +93,7 @@ def evolve_person(row: Person | None, recorded: Recorded[Any]) -> Person | None:
                 last_name=told.identity.last_name,
                 first_name=told.identity.first_name,
                 status="enrolled" if returned or row is None else row.status,
+                number_since=row.number_since if row and same else recorded.time,
             )
     return row
 
@@ -109,9 +113,10 @@ class Credential(Struct, frozen=True, kw_only=True):
     person_id: UUID
     district: str
     generation: int
-    status: str  # none, pending, live, revoked
+    status: str  # none, pending, live, suspended (live, but for that), revoked
     credential_id: UUID | None
     claim_id: UUID | None
+    restored_at: datetime | None = None  # when a suspension ended last: older sessions are worth nothing
     state: State
     version: int = 0
 
@@ -120,9 +125,10 @@ def evolve_credential(row: Credential | None, recorded: Recorded[Any]) -> Creden
     state = decider.evolve(row.state if row else decider.initial, recorded)
     shown = state.live or (state.sealed[-1] if state.sealed else None)
     if shown:
-        status = "live" if state.live else "pending"
+        status = "pending" if state.live is None else "suspended" if state.suspended else "live"
     else:
         status = "revoked" if state.used else "none"
+    restored_at = row.restored_at if row else None
     return Credential(
         person_id=recorded.stream_id,
         district=recorded.district,
@@ -130,6 +136,7 @@ def evolve_credential(row: Credential | None, recorded: Recorded[Any]) -> Creden
         status=status,
         credential_id=shown.credential_id if shown else None,
         claim_id=shown.claim_id if shown else None,
+        restored_at=recorded.time if isinstance(recorded.data, CredentialRestored) else restored_at,
         state=state,
     )
 

@@ -161,6 +161,8 @@ async def put_password(auth: Auth, on: Occasion, recovery_id: UUID, typed: str) 
             count,
         )
     except Rejected as refusal:
+        if refusal.reason == "account_suspended":
+            raise refused({"cause": "account_suspended", "person_id": row["person_id"]}) from None
         if refusal.reason != "credential_replaced":
             raise
         await _check_repeat(auth, await _find(auth, on, recovery_id), typed, count)
@@ -185,6 +187,8 @@ async def _find(auth: Auth, on: Occasion, recovery_id: UUID) -> Row:
 def _why(row: Row, wrong: str) -> str:
     if row["person_id"] is None:
         return "no_account"
+    if row["suspended"]:
+        return "account_suspended"
     return wrong if row["answers"] else "credential_replaced"
 
 

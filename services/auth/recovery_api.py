@@ -119,7 +119,7 @@ class Recoveries(Feature):
                 "POST", f"{person}/recovery-codes", self.issue_code,
                 summary="A one-time code: opens a recovery at once, or lets staff claim where the policy asks for one.",
                 caller=Scope("desk"), body=DeskBody, success={201: CodeIssued},
-                refusals={"person_unknown": 404, "not_claimed": 409},
+                refusals={"person_unknown": 404, "not_claimed": 409, "account_suspended": 403},
             ),
             Route(
                 "DELETE", f"{person}/lockout", self.lift_lockout,

@@ -30,13 +30,14 @@ log = structlog.get_logger(__name__)
 
 
 class Account(Struct, frozen=True):
-    """The one person whom a username means, with their live credential."""
+    """The one person whom a username means, with their live credential, suspended or not."""
 
     person_id: UUID
     username: str
     credential_id: UUID
     verifier: str
     questions: tuple[str, ...]
+    suspended: bool
 
 
 class Found(Struct, frozen=True):
@@ -70,7 +71,7 @@ class Session(Struct, frozen=True):
 
 
 async def find_account(auth: Auth, on: Occasion, username: str) -> Found:
-    """Whom a username means: exactly one person with a live credential."""
+    """Whom a username means: one person with a live credential."""
     named = on.policy.read_username(username)
     number = named[1] if named else ""
     async with auth.kit.db.connection() as conn:
@@ -80,10 +81,12 @@ async def find_account(auth: Auth, on: Occasion, username: str) -> Found:
     able = [row for row in persons if row["password"]]
     if len(able) > 1:  # a number that was given to somebody else: who has left makes room
         able = [row for row in able if row["status"] == "enrolled"] or able
-    if len(able) == 1:
-        return Found(_account(able[0], on.policy), failures, {"person_id": able[0]["person_id"]})
+    # Two numbers are being swapped, perhaps: who had this one first keeps signing in, until the other event comes.
     if able:
-        return Found(None, failures, {"cause": "number_conflict"})
+        secret = {"person_id": able[0]["person_id"]}
+        if len(able) > 1:
+            secret["same_number"] = [row["person_id"] for row in able[1:]]
+        return Found(_account(able[0], on.policy), failures, secret)
     if len(persons) == 1:
         return Found(None, failures, {"cause": "not_claimed", "person_id": persons[0]["person_id"]})
     return Found(None, failures, {"cause": "not_claimed" if persons else "username_unknown"})
@@ -96,12 +99,13 @@ def _account(row: Row, policy: Policy) -> Account:
         row["credential_id"],
         row["password"],
         tuple(row["questions"] or ()),
+        row["suspended"],
     )
 
 
 async def sign_in(auth: Auth, on: Occasion, username: str, password: str) -> SessionOpened:
     """Opens a session. Raises Rejected `authentication_failed`, one for every wrong credential;
-    `sign_in_paused`."""
+    `account_suspended`, to whoever knows the password; `sign_in_paused`."""
     key = auth.account(on.policy, username)
 
     async def one_try() -> SessionOpened:
@@ -111,6 +115,9 @@ async def sign_in(auth: Auth, on: Occasion, username: str, password: str) -> Ses
         if not right or found.account is None:
             await _count_wrong(auth, on, key, found.failures)
             raise Rejected("authentication_failed", secret={"cause": "wrong_password"} | found.secret)
+        if found.account.suspended:
+            await _forgive(auth, key, found.failures)
+            raise Rejected("account_suspended", secret=found.secret)
         opened = await _open(auth, on, found.account, key)
         await _upgrade(auth, found.account, password)
         return opened
@@ -148,6 +155,12 @@ async def _count(auth: Auth, on: Occasion, key: bytes, after: int | None) -> boo
     row = (key, on.now, on.now - decider.FORGOTTEN_AFTER, after)
     async with auth.kit.db.connection() as conn:
         return bool(await conn.fetchval(_sql.count_wrong_password, *row))
+
+
+async def _forgive(auth: Auth, key: bytes, failures: Failures | None) -> None:
+    if failures:
+        async with auth.kit.db.connection() as conn:
+            await conn.execute(_sql.forgive, key)
 
 
 async def _open(auth: Auth, on: Occasion, account: Account, key: bytes) -> SessionOpened:
@@ -243,9 +256,7 @@ async def change_password(
         if not right and not done:
             await _count_wrong(auth, on, key, failures)
             raise _failed("wrong_password", session.person_id)
-        if failures:
-            async with auth.kit.db.connection() as conn:
-                await conn.execute(_sql.forgive, key)
+        await _forgive(auth, key, failures)
         if right:
             await _replace(auth, on, session.person_id, row["credential_id"], token, new)
 

@@ -73,7 +73,8 @@ class Sessions(Feature):
                 "POST", f"{DISTRICT}/sessions", self.sign_in,
                 summary="Sign in with username and password.",
                 caller=PUBLIC, body=SignInBody, success={201: SessionOpened},
-                refusals={"authentication_failed": 401, "sign_in_paused": 429}, uniform_s=wrong,
+                refusals={"authentication_failed": 401, "account_suspended": 403, "sign_in_paused": 429},
+                uniform_s=wrong,
             ),
             Route(
                 "GET", f"{DISTRICT}/sessions/current", self.show_session,
@@ -94,7 +95,11 @@ class Sessions(Feature):
                 "PUT", f"{DISTRICT}/password", self.change_password,
                 summary="A new password for who is signed in; other sessions end.",
                 caller=SESSION, body=ChangeBody, success={204: None},
-                refusals={**PASSWORD_REFUSALS, "authentication_failed": 403, "sign_in_paused": 429}, uniform_s=wrong,
+                refusals={
+                    **PASSWORD_REFUSALS,
+                    "authentication_failed": 403, "account_suspended": 403, "sign_in_paused": 429,
+                },
+                uniform_s=wrong,
             ),
         ]  # fmt: skip
 

@@ -8,8 +8,10 @@ Routes, under /v1/districts/{district}:
     POST /claims, GET /claims/{claim_id}          begin to claim; how a claim stands
     GET  /accounts?username=, /accounts/{person_id}            what the help desk sees
     PUT, DELETE /accounts/{person_id}/waiver                   the wait of one pupil
+    PUT, DELETE /accounts/{person_id}/suspension               an account that the desk closes, and opens again
     POST /accounts/{person_id}/resets                          one reset, a batch of one
     POST /reset-batches, GET, DELETE /reset-batches/{batch_id}, POST /reset-batches/{batch_id}/approval
 
-Topics in: roster's (projection `admission`), auth's (reaction `credentials`). Topic out: claims'.
+Topics in: roster's (projection `admission`, reaction `departures`), auth's (reaction `credentials`). Topic out:
+claims'.
 """

@@ -197,6 +197,18 @@ async def revoke_waiver(call: Call[None]) -> Reply:
     return Reply(204)
 
 
+async def suspend(call: Call[ResetBody]) -> Reply:
+    asked = _asked(call, call.body.desk_ticket)
+    await handlers.suspend(call.kit.store, call.uuid("person_id"), call.district, asked)
+    return Reply(204)
+
+
+async def restore(call: Call[None]) -> Reply:
+    asked = _asked(call, call.query.desk_ticket)
+    await handlers.restore(call.kit.store, call.uuid("person_id"), call.district, asked)
+    return Reply(204)
+
+
 async def reset_account(call: Call[ResetBody]) -> Reply:
     person_id, asked = call.uuid("person_id"), _asked(call, call.body.desk_ticket)
 
@@ -273,6 +285,7 @@ def routes(kit: Kit) -> list[Route]:
                 "number_malformed": 422,
                 "name_missing": 422, "name_long": 422,
                 "claim_refused": 403, "waiting_period": 403, "account_claimed": 409, "claims_exhausted": 429,
+                "account_suspended": 403,
             },
             uniform_s={"claim_refused": UNIFORM_S},
         ),
@@ -299,6 +312,16 @@ def routes(kit: Kit) -> list[Route]:
         Route(
             "DELETE", f"{person}/waiver", revoke_waiver,
             summary="Let the waiting period count again.",
+            caller=desk_only, query=RevokeQuery, success={204: None}, refusals={"person_unknown": 404},
+        ),
+        Route(
+            "PUT", f"{person}/suspension", suspend,
+            summary="Close this account: sessions end, nobody signs in or claims it.",
+            caller=desk_only, body=ResetBody, success={204: None}, refusals={"person_unknown": 404},
+        ),
+        Route(
+            "DELETE", f"{person}/suspension", restore,
+            summary="Take the help desk's suspension back; one because the pupil left ends by itself on return.",
             caller=desk_only, query=RevokeQuery, success={204: None}, refusals={"person_unknown": 404},
         ),
         Route(

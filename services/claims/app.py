@@ -4,6 +4,7 @@ from aiohttp import web
 
 from services.claims import api, consumer, desk
 from services.claims.batches import ResetWorker
+from services.claims.departures import SuspensionWorker
 from services.claims.events import CODEC
 from services.claims.projections import ACCOUNT, ADMISSION
 from shared.service import Kit, ServiceSpec
@@ -13,7 +14,10 @@ from shared.supervisor import Worker
 
 
 def workers(kit: Kit) -> list[Worker]:
-    return [Worker("resets", "projector", ResetWorker(kit.store).run)]
+    return [
+        Worker("resets", "projector", ResetWorker(kit.store).run),
+        Worker("suspensions", "projector", SuspensionWorker(kit.store, kit.policies).run),
+    ]
 
 
 SPEC = ServiceSpec(

@@ -1,13 +1,23 @@
-"""What auth tells, turned into own commands at the border.
+"""What auth and the roster tell, turned into own commands at the border.
 
 `CredentialsSet` asks whether the claim is good, `CredentialRevoked` confirms a reset, `CredentialLost` leads to one.
+`StudentWithdrawn`, `StaffLeft` and `EnrollmentVoided` begin the grace of who left; `StudentEnrolled` and
+`StaffEmployed` open the account again.
 All of one record (gate, checkpoint, the event that it leads to) is one transaction: dying before it commits leaves the
 record to be read again, dying after it leaves a repeat that the gate drops.
 """
 
 from uuid import UUID
 
-from services.claims import batches, handlers
+from services.claims import batches, departures, handlers
+from services.claims.projections import (
+    ROSTER,
+    EnrollmentVoided,
+    StaffEmployed,
+    StaffLeft,
+    StudentEnrolled,
+    StudentWithdrawn,
+)
 from shared import clock
 from shared.consumer import Reaction
 from shared.database import Connection
@@ -34,9 +44,36 @@ class CredentialRevoked(Event, frozen=True, kw_only=True):
 AUTH = EventCodec("auth", [CredentialsSet, CredentialLost, CredentialRevoked])
 
 
-def reactions(kit: Kit) -> list[Reaction]:
-    """One reader of auth's topic, so that what concerns one person is taken in the order in which auth recorded it."""
+# Of a first load nearly all is passed over, and costs one look at the gates of so many.
+DEPARTURES_BATCH = 500
 
+
+def reactions(kit: Kit) -> list[Reaction]:
+    """One reader of each topic, so that what concerns one person is taken in the order in which it was recorded."""
+    return [_credentials(kit), _departures(kit)]
+
+
+def _departures(kit: Kit) -> Reaction:
+    async def react(conn: Connection, recorded: Recorded[Event]) -> None:
+        match recorded.data:
+            case StudentWithdrawn(reason=reason):
+                graduated = kit.policies.get(recorded.district).is_graduation(reason)
+                await departures.left(conn, recorded, graduated=graduated)
+            case StaffLeft():
+                await departures.left(conn, recorded)
+            case EnrollmentVoided():
+                await departures.left(conn, recorded, withdrawn=False)
+            # The first event of a person is no return.
+            case StudentEnrolled(current=True) | StaffEmployed(current=True) if recorded.version > 1:
+                await departures.came_back(
+                    kit.store, conn, recorded.stream_id, recorded.district,
+                    now=clock.now(), cause=Cause.of(recorded),
+                )  # fmt: skip
+
+    return Reaction("departures", "roster", ROSTER, react, batch=DEPARTURES_BATCH)
+
+
+def _credentials(kit: Kit) -> Reaction:
     async def react(conn: Connection, recorded: Recorded[Event]) -> None:
         person_id, now, cause = recorded.stream_id, clock.now(), Cause.of(recorded)
         match recorded.data:
@@ -56,4 +93,4 @@ def reactions(kit: Kit) -> list[Reaction]:
                     conn, person_id, generation=told.generation, sessions_ended=told.sessions_ended, now=now
                 )
 
-    return [Reaction(name="credentials", source="auth", codec=AUTH, react=react)]
+    return Reaction("credentials", "auth", AUTH, react)

@@ -20,9 +20,12 @@ import msgspec
 from services.claims.events import (
     AccountClaimed,
     AccountReset,
+    AccountRestored,
+    AccountSuspended,
     ClaimOpened,
     ClaimRejected,
     RejectionReason,
+    SuspensionCause,
     WaitingPeriodWaived,
     WaiverRevoked,
 )
@@ -56,6 +59,15 @@ class Waiver(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None = None
 
 
+class Suspension(msgspec.Struct, frozen=True, kw_only=True):
+    """Why an account is closed and since when; who closed it, if that was a person."""
+
+    cause: SuspensionCause
+    at: datetime
+    actor: str | None = None
+    desk_ticket: str | None = None
+
+
 class Account(msgspec.Struct, frozen=True, kw_only=True):
     """One person's account: the fold of its stream, and the row of the read model `account`."""
 
@@ -68,11 +80,19 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     reset_at: datetime | None = None
     waiver: Waiver | None = None
     claims: list[Claim] = msgspec.field(default_factory=list)
+    suspensions: list[Suspension] = msgspec.field(default_factory=list)  # one for each cause that stands
     version: int = 0
 
     @property
     def claimed(self) -> bool:
         return self.claim_id is not None
+
+    @property
+    def suspended(self) -> bool:
+        return bool(self.suspensions)
+
+    def suspended_for(self, cause: SuspensionCause) -> bool:
+        return any(suspension.cause == cause for suspension in self.suspensions)
 
     def claim(self, claim_id: UUID) -> Claim | None:
         return next((c for c in self.claims if c.claim_id == claim_id), None)
@@ -91,6 +111,11 @@ class Pupil(msgspec.Struct, frozen=True, kw_only=True):
     baseline: bool  # known to the district before Homeroom
     parked: bool  # events of this person could not be applied: nothing about them is certain
     namesakes: int = 0  # other enrolled persons under the same number
+
+    @property
+    def attends(self) -> bool:
+        """Enrolled, by an enrollment that counts."""
+        return self.enrolled and self.basis is not None
 
 
 class Typed(msgspec.Struct, frozen=True):
@@ -147,6 +172,14 @@ def evolve(account: Account, recorded: Recorded[Any]) -> Account:
             return _replace(account, waiver=waiver)
         case WaiverRevoked():
             return _replace(account, waiver=None)
+        case AccountSuspended() as told:
+            suspension = Suspension(
+                cause=told.cause, at=recorded.time, actor=told.actor, desk_ticket=told.desk_ticket
+            )
+            return _replace(account, suspensions=[*account.suspensions, suspension])
+        case AccountRestored(cause=cause):
+            standing = [suspension for suspension in account.suspensions if suspension.cause != cause]
+            return _replace(account, suspensions=standing)
     return account
 
 
@@ -183,7 +216,11 @@ def identify(typed: Typed, found: Sequence[Pupil], policy: Policy) -> Pupil:
 
 
 def admit(account: Account, pupil: Pupil, policy: Policy, now: datetime) -> None:
-    """An identified pupil may claim: an account that is free, after the wait, and not for ever anew in one day."""
+    """An identified pupil may claim: an account that is open and free, after the wait, and not for ever anew in one
+    day."""
+    if account.suspended:
+        causes = [suspension.cause for suspension in account.suspensions]
+        raise matched(policy, pupil, "account_suspended", {}, {"causes": causes})
     if account.claimed_at:
         told: dict[str, Any] = {"username": policy.username(pupil.kind, pupil.number)}
         raise matched(policy, pupil, "account_claimed", told, {"claimed_at": rfc3339(account.claimed_at)})
@@ -270,8 +307,10 @@ def _why_rejected(
         return "account_claimed"
     if sealed_at > claim.expires_at:
         return "claim_expired"
-    if pupil is None or pupil.parked or not pupil.enrolled or pupil.basis is None:
+    if pupil is None or pupil.parked or not pupil.attends:
         return "not_enrolled"
+    if account.suspended:
+        return "claim_superseded"
     if pupil.namesakes:
         return "number_conflict"
     return None if may_claim_at(sealed_at, account, pupil, policy) else "waiting_period"
@@ -285,6 +324,8 @@ def claim_state(account: Account, claim: Claim, now: datetime) -> tuple[str, str
         return "rejected", "claim_superseded"
     if account.claimed:
         return ("completed", None) if account.claim_id == claim.claim_id else ("rejected", "account_claimed")
+    if account.suspended:
+        return "rejected", "account_suspended"
     return ("expired", None) if now > claim.expires_at else ("open", None)
 
 
@@ -364,6 +405,54 @@ def revoke_waiver(account: Account, *, actor: str, desk_ticket: str | None) -> l
     if not account.waiver:
         return []
     return [WaiverRevoked(generation=account.generation, actor=actor, desk_ticket=desk_ticket)]
+
+
+# Suspension: an account is closed while any cause stands, and each cause ends by itself
+
+
+def suspend(account: Account, *, actor: str, desk_ticket: str | None) -> list[Event]:
+    """The help desk closes an account, claimed or not; said twice, it is recorded once."""
+    return _suspended(account, "desk", actor, desk_ticket)
+
+
+def restore(account: Account, *, actor: str, desk_ticket: str | None) -> list[Event]:
+    """The help desk takes back its own suspension. Whoever has left stays out, by the other cause."""
+    return _restored(account, "desk", actor, desk_ticket)
+
+
+def open_until(left_at: datetime, policy: Policy, *, graduated: bool) -> datetime:
+    """Until when the account of somebody who left stays open: a transfer may tell the withdrawal before the new
+    enrollment, and graduates have letters to write. `left_at`: when the roster heard of it. The day on which a pupil is
+    said to have left is often told afterwards, when the grace would be over before it began."""
+    return left_at + (policy.graduation_grace if graduated else policy.suspension_grace)
+
+
+def suspend_departed(account: Account, pupil: Pupil | None) -> list[Event]:
+    """The grace of somebody who left is over: the account is suspended, unless they are back."""
+    return [] if pupil and pupil.attends else _suspended(account, "withdrawn")
+
+
+def restore_returned(account: Account) -> list[Event]:
+    """Somebody who left is back: the account opens as it was. What the help desk closed stays closed."""
+    return _restored(account, "withdrawn")
+
+
+def _suspended(
+    account: Account, cause: SuspensionCause, actor: str | None = None, desk_ticket: str | None = None
+) -> list[Event]:
+    if account.suspended_for(cause):
+        return []
+    generation = account.generation
+    return [AccountSuspended(cause=cause, generation=generation, actor=actor, desk_ticket=desk_ticket)]
+
+
+def _restored(
+    account: Account, cause: SuspensionCause, actor: str | None = None, desk_ticket: str | None = None
+) -> list[Event]:
+    if not account.suspended_for(cause):
+        return []
+    generation = account.generation
+    return [AccountRestored(cause=cause, generation=generation, actor=actor, desk_ticket=desk_ticket)]
 
 
 # What a refusal tells, and moments

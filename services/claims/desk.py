@@ -7,7 +7,7 @@ from uuid import UUID
 import msgspec
 
 from services.claims import decider
-from services.claims.decider import Account, Claim, Pupil, Waiver
+from services.claims.decider import Account, Claim, Pupil, Suspension, Waiver
 from services.claims.handlers import sql
 from services.claims.projections import ACCOUNT, ADMISSION, Admission, Enrollment
 from shared.actors import names_of
@@ -52,6 +52,12 @@ class WaiverSeen(Waiver, frozen=True, kw_only=True):
     actor_name: str | None
 
 
+class SuspensionSeen(Suspension, frozen=True, kw_only=True):
+    """Why an account is closed, since when, and who closed it, also by name."""
+
+    actor_name: str | None
+
+
 class RefusalSeen(msgspec.Struct, frozen=True, kw_only=True):
     """`reason` is what the pupil was told, `detail` the truth: which field differed."""
 
@@ -73,7 +79,9 @@ class AccountSeen(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that the help desk asks about one pupil's account.
 
     `eligible_at` is the moment from which the pupil can claim, None if every enrollment was voided; `may_claim_now`
-    also counts a waiver, and says no for whoever is withdrawn, claimed, parked or not alone under the number.
+    also counts a waiver, and says no for whoever is withdrawn, suspended, claimed, parked or not alone under the
+    number.
+    `open_until`: the pupil has left, and the account is suspended at that moment unless they return.
     """
 
     person_id: UUID
@@ -96,6 +104,10 @@ class AccountSeen(msgspec.Struct, frozen=True, kw_only=True):
     time_zone: str
     may_claim_now: bool
     waiver: WaiverSeen | None
+    suspended: bool
+    suspensions: list[SuspensionSeen]
+    open_until: datetime | None
+    open_until_local: str | None
     enrollments: list[Enrollment]
     same_number: list[UUID]
     parked: ParkedSeen | None
@@ -127,6 +139,7 @@ async def show_account(conn: Connection, person_id: UUID, policy: Policy, now: d
     refusals = await conn.fetch(sql.recent_refusals, person_id, policy.district, RECENT)
     pupil = _pupil(row, parked is not None, len(others))
     opens = decider.eligible_at(pupil, policy)
+    closes = None if pupil.attends else await _open_until(conn, person_id, policy)
     return AccountSeen(
         person_id=person_id,
         kind=row.kind,
@@ -144,10 +157,14 @@ async def show_account(conn: Connection, person_id: UUID, policy: Policy, now: d
         baseline=row.baseline,
         basis=row.basis,
         eligible_at=opens,
-        eligible_at_local=opens.astimezone(policy.zone).isoformat() if opens else None,
+        eligible_at_local=_local(opens, policy),
         time_zone=policy.time_zone,
         may_claim_now=_may_claim(account, pupil, policy, now),
         waiver=await _waiver(conn, account.waiver),
+        suspended=account.suspended,
+        suspensions=await _suspensions(conn, account.suspensions),
+        open_until=closes,
+        open_until_local=_local(closes, policy),
         enrollments=row.enrollments,
         same_number=[other["person_id"] for other in others],
         parked=ParkedSeen(**dict(parked)) if parked else None,
@@ -179,6 +196,23 @@ def _pupil(row: Admission, parked: bool, namesakes: int) -> Pupil:
         parked=parked,
         namesakes=namesakes,
     )
+
+
+async def _open_until(conn: Connection, person_id: UUID, policy: Policy) -> datetime | None:
+    row = await conn.fetchrow(sql.departure_of, person_id)
+    return decider.open_until(row["left_at"], policy, graduated=row["graduated"]) if row else None
+
+
+def _local(at: datetime | None, policy: Policy) -> str | None:
+    return at.astimezone(policy.zone).isoformat() if at else None
+
+
+async def _suspensions(conn: Connection, standing: list[Suspension]) -> list[SuspensionSeen]:
+    names = await names_of(conn, [each.actor for each in standing if each.actor])
+    return [
+        SuspensionSeen(**msgspec.structs.asdict(each), actor_name=names.get(each.actor or ""))
+        for each in standing
+    ]
 
 
 async def _waiver(conn: Connection, waiver: Waiver | None) -> WaiverSeen | None:

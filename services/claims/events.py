@@ -10,6 +10,7 @@ RejectionReason = Literal[
     "claim_expired", "claim_superseded", "account_claimed", "not_enrolled", "waiting_period", "claim_unknown",
     "number_conflict",
 ]  # fmt: skip
+SuspensionCause = Literal["withdrawn", "desk", "merged"]
 
 
 class ClaimOpened(Event, frozen=True, kw_only=True):
@@ -65,7 +66,34 @@ class WaiverRevoked(Event, frozen=True, kw_only=True):
     desk_ticket: str | None = None
 
 
+class AccountSuspended(Event, frozen=True, kw_only=True):
+    """Nobody signs in to the account, or claims it, while any cause stands."""
+
+    cause: SuspensionCause
+    generation: int
+    actor: str | None = None
+    desk_ticket: str | None = None
+
+
+class AccountRestored(Event, frozen=True, kw_only=True):
+    """This cause of a suspension is gone; with the last one the account is as it was."""
+
+    cause: SuspensionCause
+    generation: int
+    actor: str | None = None
+    desk_ticket: str | None = None
+
+
 CODEC = EventCodec(
     "claims",
-    [ClaimOpened, AccountClaimed, ClaimRejected, AccountReset, WaitingPeriodWaived, WaiverRevoked],
+    [
+        ClaimOpened,
+        AccountClaimed,
+        ClaimRejected,
+        AccountReset,
+        WaitingPeriodWaived,
+        WaiverRevoked,
+        AccountSuspended,
+        AccountRestored,
+    ],
 )

@@ -4,7 +4,7 @@ Each runs inside its caller's transaction (`conn`), so that what else must chang
 the commit leaves nothing behind; dying after it loses only the answer, and asking again is safe.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4, uuid5
@@ -100,10 +100,6 @@ async def complete_claim(
 ) -> None:
     """Decides whether a sealed credential claims the account, with the person's admission held meanwhile."""
 
-    async def hold(conn: Connection) -> Pupil | None:
-        row = await conn.fetchrow(sql.pupil_locked, person_id, policy.district)
-        return None if row is None else Pupil(**dict(row))
-
     def decide(account: Account, pupil: Pupil | None) -> Sequence[Event]:
         return decider.decide_claim(
             account, pupil, policy,
@@ -111,8 +107,19 @@ async def complete_claim(
         )  # fmt: skip
 
     await transact(
-        store, DECIDER, policy.district, person_id, decide, now=now, cause=cause, conn=conn, load=hold
-    )
+        store, DECIDER, policy.district, person_id, decide,
+        now=now, cause=cause, conn=conn, load=hold_pupil(person_id, policy.district),
+    )  # fmt: skip
+
+
+def hold_pupil(person_id: UUID, district: str) -> Callable[[Connection], Awaitable[Pupil | None]]:
+    """Reads a person's admission, held against the projector until the decision is committed."""
+
+    async def hold(conn: Connection) -> Pupil | None:
+        row = await conn.fetchrow(sql.pupil_locked, person_id, district)
+        return None if row is None else Pupil(**dict(row))
+
+    return hold
 
 
 async def waive(
@@ -131,6 +138,24 @@ async def revoke_waiver(store: EventStore, person_id: UUID, district: str, asked
 
     def decide(account: Account, _: Any) -> Sequence[Event]:
         return decider.revoke_waiver(account, actor=asked.actor, desk_ticket=asked.desk_ticket)
+
+    await _for_known(store, person_id, district, asked, decide)
+
+
+async def suspend(store: EventStore, person_id: UUID, district: str, asked: Asked) -> None:
+    """Closes an account for the help desk. Raises Rejected `person_unknown`."""
+
+    def decide(account: Account, _: Any) -> Sequence[Event]:
+        return decider.suspend(account, actor=asked.actor, desk_ticket=asked.desk_ticket)
+
+    await _for_known(store, person_id, district, asked, decide)
+
+
+async def restore(store: EventStore, person_id: UUID, district: str, asked: Asked) -> None:
+    """Takes the help desk's suspension back. Raises Rejected `person_unknown`."""
+
+    def decide(account: Account, _: Any) -> Sequence[Event]:
+        return decider.restore(account, actor=asked.actor, desk_ticket=asked.desk_ticket)
 
     await _for_known(store, person_id, district, asked, decide)
 

@@ -76,7 +76,7 @@ class PlacementChanged(Event, frozen=True, kw_only=True):
 
 
 class StudentWithdrawn(Event, frozen=True, kw_only=True):
-    pass
+    reason: str | None = None
 
 
 class StaffLeft(Event, frozen=True, kw_only=True):

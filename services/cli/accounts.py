@@ -88,6 +88,24 @@ async def waive(
 
 
 @account.command
+async def suspend(who: Person, *, ticket: Ticket = None) -> None:
+    """Close this account: sessions end, nobody signs in to it or claims it until it is restored."""
+    async with connect() as homeroom:
+        path = await account_path(homeroom, who)
+        await homeroom.call("desk", "PUT", "claims", f"{path}/suspension", given(desk_ticket=ticket))
+        show(await homeroom.get("claims", path), as_json=False)
+
+
+@account.command
+async def restore(who: Person, *, ticket: Ticket = None) -> None:
+    """Open an account that the desk closed. Who was suspended because they left is let in again by their return."""
+    async with connect() as homeroom:
+        path = await account_path(homeroom, who)
+        await homeroom.call("desk", "DELETE", "claims", f"{path}/suspension", query={"desk_ticket": ticket})
+        show(await homeroom.get("claims", path), as_json=False)
+
+
+@account.command
 async def unlock(who: Person, *, ticket: Ticket = None) -> None:
     """Lift the pauses after wrong passwords and wrong answers at once; by themselves they end the next day."""
     async with connect() as homeroom:

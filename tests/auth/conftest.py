@@ -17,8 +17,14 @@ from aiohttp.test_utils import TestClient
 
 from services.auth import consumer
 from services.auth.app import SPEC
-from services.auth.consumer import AccountClaimed, AccountReset, ClaimRejected
-from services.auth.events import CredentialsSet
+from services.auth.consumer import (
+    AccountClaimed,
+    AccountReset,
+    AccountRestored,
+    AccountSuspended,
+    ClaimRejected,
+)
+from services.auth.events import CredentialsSet, SuspensionCause
 from services.auth.handlers import Auth
 from services.auth.passwords import Hasher, HashPool, Peppers, Strength
 from services.auth.projections import (
@@ -135,6 +141,12 @@ class World:
     async def reset(self, pupil: Pupil) -> None:
         pupil.generation += 1
         await self.decide(AccountReset(generation=pupil.generation), pupil.person_id)
+
+    async def suspend(self, pupil: Pupil, cause: SuspensionCause = "withdrawn") -> None:
+        await self.decide(AccountSuspended(cause=cause, generation=pupil.generation), pupil.person_id)
+
+    async def restore(self, pupil: Pupil, cause: SuspensionCause = "withdrawn") -> None:
+        await self.decide(AccountRestored(cause=cause, generation=pupil.generation), pupil.person_id)
 
     @contextlib.asynccontextmanager
     async def answering(self, pupil: Pupil, reject: str = "", after_s: float = 0) -> AsyncIterator[None]:

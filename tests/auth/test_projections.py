@@ -1,5 +1,6 @@
 """The rows that sign-in joins: who is who, and whose credential is live."""
 
+from datetime import timedelta
 from uuid import UUID
 
 import msgspec
@@ -22,7 +23,7 @@ from services.auth.projections import (
     StudentWithdrawn,
 )
 from shared.messages import Event
-from shared.testing import DISTRICT, history
+from shared.testing import DISTRICT, NOON, history
 from shared.testing import PERSON as SOMEBODY
 
 ANN = Identity("0123456", "O'Neil", "Mary-Ann")
@@ -49,7 +50,7 @@ class TestPerson:
     def test_a_first_enrollment_makes_a_person(self) -> None:
         row = Person(
             person_id=SOMEBODY, district=DISTRICT, kind="student", number="0123456", last_name="O'Neil",
-            first_name="Mary-Ann", status="enrolled", version=1,
+            first_name="Mary-Ann", status="enrolled", number_since=NOON, version=1,
         )  # fmt: skip
         assert person(enrolled()) == row
 
@@ -65,6 +66,16 @@ class TestPerson:
             row = person(enrolled(), told)
             assert row is not None
             assert (row.number, row.last_name, row.first_name) == ("0999999", "Neil", "Ann")
+
+    def test_a_number_is_held_since_it_was_given(self) -> None:
+        """A name that changes changes nothing about it; a number that comes back is held anew."""
+        other = Identity("0999999", "O'Neil", "Mary-Ann")
+        facts = (
+            enrolled(), NumberChanged(identity=other), NameCorrected(identity=other), NumberChanged(identity=ANN),
+        )  # fmt: skip
+        told = history(*((NOON + timedelta(hours=n), fact) for n, fact in enumerate(facts)), service="roster")
+        since = [PERSON.fold(None, told[:n]).number_since for n in range(1, 5)]  # type: ignore[union-attr]
+        assert since == [told[0].time, told[1].time, told[1].time, told[3].time]
 
     def test_only_a_present_enrollment_brings_somebody_back(self) -> None:
         assert person(enrolled(), StudentWithdrawn(), enrolled(current=False)).status == "withdrawn"  # type: ignore[union-attr]

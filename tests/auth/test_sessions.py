@@ -78,13 +78,23 @@ class TestSigningIn:
         shown = await world.ask("GET", "/sessions/current", bearer=session)
         assert (shown.status, shown.body["username"]) == (200, "S0999999")
 
-    async def test_two_live_accounts_under_one_number_open_neither(self, world: World) -> None:
+    async def test_of_two_live_accounts_under_one_number_the_first_keeps_signing_in(
+        self, world: World
+    ) -> None:
+        """Two numbers are swapped, and only one of the events has come: the newcomer waits for the other."""
         one, two = await world.claimed(), await world.claimed("0123457", "another horse")
+        session = await world.session(two, "another horse")
         await world.renumber(two, one.number)
-        for password in (PASSWORD, "another horse"):
-            answer = await world.sign_in(one.username, password)
-            assert answer.reason == (401, "authentication_failed")
-            assert (await world.truth(answer))["detail"]["cause"] == "number_conflict"
+        assert (await world.sign_in(one.username)).status == 201
+        refused = await world.sign_in(one.username, "another horse")
+        assert refused.reason == (401, "authentication_failed")
+        truth = await world.truth(refused)
+        assert truth["person_id"] == str(one.person_id)
+        assert truth["detail"]["same_number"] == [str(two.person_id)]
+        assert await world.alive(session)
+        await world.renumber(one, "0123457")
+        assert (await world.sign_in(one.username)).status == 201
+        assert (await world.sign_in(two.username, "another horse")).status == 201
 
     async def test_who_has_left_makes_room_for_who_was_given_the_number(self, world: World) -> None:
         one, two = await world.claimed(), await world.claimed("0123457", "another horse")

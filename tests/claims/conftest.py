@@ -13,6 +13,7 @@ from aiohttp.test_utils import TestClient
 from services.claims import consumer
 from services.claims.app import SPEC
 from services.claims.batches import ResetWorker
+from services.claims.departures import SuspensionWorker
 from services.claims.projections import (
     ADMISSION,
     Identity,
@@ -28,6 +29,10 @@ from shared.service import Kit, build_app
 from tests.support.service import ISSUER, migrated_database, quiet_kit
 
 D = "/v1/districts/ccps"
+GATE = (
+    "INSERT INTO gate VALUES ('admission', $1, $2, $3) ON CONFLICT (consumer, stream_id)"
+    " DO UPDATE SET version = $2, event_id = $3"
+)
 Answer = tuple[int, Any]
 
 
@@ -39,7 +44,7 @@ class World:
         self._auth = Signer(keys / "auth", "auth")
         self._auth.refresh()
         self._versions: defaultdict[tuple[str, UUID], int] = defaultdict(int)
-        (self._reaction,) = consumer.reactions(kit)
+        self._reaction, self._departures = consumer.reactions(kit)
 
     # The SIS, through roster
 
@@ -67,17 +72,33 @@ class World:
     async def leave(self, person_id: UUID) -> None:
         await self.roster(person_id, StaffLeft())
 
-    async def withdraw(self, person_id: UUID) -> None:
-        await self.roster(person_id, StudentWithdrawn())
+    async def withdraw(self, person_id: UUID, *, hours_ago: float = 0, reason: str | None = None) -> None:
+        at = clock.now() - timedelta(hours=hours_ago)
+        await self.roster(person_id, StudentWithdrawn(reason=reason), at)
 
-    async def roster(self, person_id: UUID, fact: Event) -> None:
+    async def come_back(self, person_id: UUID, number: str = "0123456") -> None:
+        now, identity = clock.now(), Identity(f"sis-{number}", number, "O'Neil", "Mary-Ann")
+        fact = StudentEnrolled(
+            enrollment_id="e2", identity=identity, received_at=now, basis=now, baseline=False, current=True
+        )
+        await self.roster(person_id, fact)
+
+    async def roster(
+        self, person_id: UUID, fact: Event, at: datetime | None = None, *, read: bool = True
+    ) -> None:
+        """The roster's word reaches the consumer, and (`read`) the read model."""
+        told = self._told("roster", person_id, fact, at)
         async with self.kit.db.transaction() as conn:
-            await ADMISSION.apply(conn, [self._told("roster", person_id, fact)])
+            await self._departures.react(conn, told)
+            if read:
+                await ADMISSION.apply(conn, [told])
+                await conn.execute(GATE, person_id, told.version, told.id)
 
     async def park(self, person_id: UUID) -> None:
         async with self.kit.db.connection() as conn:
             await conn.execute(
-                "INSERT INTO gate (consumer, stream_id, version, parked_at) VALUES ('admission', $1, 0, $2)",
+                "INSERT INTO gate (consumer, stream_id, version, parked_at) VALUES ('admission', $1, 0, $2)"
+                " ON CONFLICT (consumer, stream_id) DO UPDATE SET parked_at = $2",
                 person_id, clock.now(),
             )  # fmt: skip
 
@@ -158,6 +179,13 @@ class World:
             "district": "ccps", "scope": scope, "human": human, "name": f"{sub} by name",
         }  # fmt: skip
         return self._auth.sign("at+jwt", claims)
+
+    async def pass_by(self, **time: float) -> int:
+        """Lets the worker suspend whoever is due once so much time has passed; how many departures it settled."""
+        worker, took = SuspensionWorker(self.kit.store, self.kit.policies), 0
+        while await worker.suspend_next(clock.now() + timedelta(**time)):
+            took += 1
+        return took
 
     async def work(self) -> int:
         """Lets the worker reset whatever is planned; how many it took."""

@@ -9,7 +9,14 @@ import msgspec
 
 from services.claims import decider
 from services.claims.decider import Account, Pupil
-from services.claims.events import AccountClaimed, AccountReset, ClaimOpened, WaitingPeriodWaived
+from services.claims.events import (
+    AccountClaimed,
+    AccountReset,
+    AccountSuspended,
+    ClaimOpened,
+    SuspensionCause,
+    WaitingPeriodWaived,
+)
 from shared import testing
 from shared.messages import Event, Recorded
 from shared.policy import Policy, load_policy
@@ -77,3 +84,7 @@ def was_reset(generation: int = 1) -> AccountReset:
 
 def waived() -> WaitingPeriodWaived:
     return WaitingPeriodWaived(generation=0, actor="desk-1", desk_ticket="T-1", reason="moved in today")
+
+
+def suspended(cause: SuspensionCause = "withdrawn", actor: str | None = None) -> AccountSuspended:
+    return AccountSuspended(cause=cause, generation=0, actor=actor)

@@ -7,7 +7,14 @@ import pytest
 
 from services.claims import decider
 from services.claims.decider import Account, Pupil
-from services.claims.events import AccountClaimed, AccountReset, ClaimOpened, ClaimRejected, WaiverRevoked
+from services.claims.events import (
+    AccountClaimed,
+    AccountReset,
+    AccountRestored,
+    ClaimOpened,
+    ClaimRejected,
+    WaiverRevoked,
+)
 from shared.errors import Rejected
 from shared.messages import Event
 from shared.policy import Kind, Policy
@@ -25,6 +32,7 @@ from tests.claims.given import (
     pupil,
     recorded,
     some,
+    suspended,
     waived,
     was_reset,
 )
@@ -453,6 +461,71 @@ class TestWaivers:
         assert decider.revoke_waiver(account(waived()), **asked) == [
             WaiverRevoked(generation=0, actor="desk-1")
         ]
+
+
+class TestSuspension:
+    """Each cause stands and ends by itself; an account is open when none stands."""
+
+    GONE = pupil(enrolled=False)
+
+    def test_who_left_is_suspended_when_the_grace_is_over(self) -> None:
+        assert decider.suspend_departed(account(), self.GONE) == [suspended()]
+        assert decider.suspend_departed(account(opened(), claimed()), self.GONE) == [suspended()]
+
+    @pytest.mark.parametrize("who", [pupil(enrolled=False), pupil(basis=None), None])
+    def test_so_is_whoever_has_no_enrollment_that_counts(self, who: Pupil | None) -> None:
+        assert decider.suspend_departed(account(), who) == [suspended()]
+
+    def test_who_is_back_is_not(self) -> None:
+        assert decider.suspend_departed(account(), pupil()) == []
+
+    def test_said_twice_it_is_recorded_once(self) -> None:
+        both = account(suspended(), suspended("desk"))
+        assert decider.suspend_departed(both, self.GONE) == []
+        assert decider.suspend(both, actor="desk-2", desk_ticket=None) == []
+        assert decider.restore_returned(account(suspended("desk"))) == []
+        assert decider.restore(account(suspended()), actor="desk-1", desk_ticket=None) == []
+
+    def test_a_return_does_not_lift_what_the_desk_closed(self) -> None:
+        both = account(suspended(), suspended("desk"))
+        returned = decider.restore_returned(both)
+        assert returned == [AccountRestored(cause="withdrawn", generation=0)]
+        left = account(suspended(), suspended("desk"), *returned)
+        assert [each.cause for each in left.suspensions] == ["desk"]
+
+    def test_the_desk_does_not_open_the_account_of_who_left(self) -> None:
+        both = account(suspended(), suspended("desk"))
+        restored = decider.restore(both, actor="desk-2", desk_ticket="T-2")
+        assert restored == [AccountRestored(cause="desk", generation=0, actor="desk-2", desk_ticket="T-2")]
+        left = account(suspended(), suspended("desk"), *restored)
+        assert [each.cause for each in left.suspensions] == ["withdrawn"]
+
+    def test_a_claimed_account_opens_again_as_it_was(self) -> None:
+        state = account(opened(), claimed(), suspended(), AccountRestored(cause="withdrawn", generation=0))
+        assert (state.claimed, state.suspended) == (True, False)
+
+    def test_a_reset_account_stays_suspended(self) -> None:
+        assert account(opened(), claimed(), suspended("desk"), was_reset()).suspended
+
+    def test_a_suspended_account_cannot_be_claimed_and_says_so_to_its_own_pupil(self) -> None:
+        with pytest.raises(Rejected) as caught:
+            decider.admit(account(suspended("desk")), pupil(), CCPS, NOON)
+        assert (caught.value.reason, caught.value.details) == ("account_suspended", {})
+        assert caught.value.secret["causes"] == ["desk"]
+        with pytest.raises(Rejected) as caught:
+            decider.admit(account(suspended("desk")), pupil(), UNIFORM, NOON)
+        assert (caught.value.reason, caught.value.secret["reason"]) == ("claim_refused", "account_suspended")
+
+    def test_an_open_claim_ends_with_it(self) -> None:
+        state = account(opened(), suspended("desk"))
+        (claim,) = state.claims
+        assert decider.claim_state(state, claim, NOON) == ("rejected", "account_suspended")
+        assert reason(seal(state)) == "claim_superseded"
+
+    def test_a_graduate_stays_longer(self) -> None:
+        """From the moment at which the roster heard of it, whatever day the district says it was."""
+        assert decider.open_until(NOON, CCPS, graduated=False) == NOON + 72 * HOUR
+        assert decider.open_until(NOON, CCPS, graduated=True) == NOON + 90 * 24 * HOUR
 
 
 def test_claims_remembered_are_bounded() -> None:

@@ -237,5 +237,6 @@ def test_the_codec_of_the_own_events_knows_them_all() -> None:
     assert CODEC.decode("AccountClaimed", 1, CODEC.encode(event)) == event
     assert set(CODEC.types) == {
         "ClaimOpened", "AccountClaimed", "ClaimRejected", "AccountReset", "WaitingPeriodWaived", "WaiverRevoked",
+        "AccountSuspended", "AccountRestored",
     }  # fmt: skip
     assert isinstance(event, AccountClaimed)

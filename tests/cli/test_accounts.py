@@ -174,3 +174,14 @@ def test_a_waiver_is_given_and_taken_back(services: FakeServices, run: Run) -> N
     assert json.loads(given.body) == {"desk_ticket": "T-1", "reason": "starts today"}
     assert run("account", "waive", PERSON, "--revoke") == 0
     assert len(services.requests(f"DELETE /accounts/{PERSON}/waiver")) == 1
+
+
+def test_an_account_is_closed_and_opened_again(services: FakeServices, run: Run) -> None:
+    services.answers[f"GET /accounts/{PERSON}"] = [(200, ACCOUNT)]
+    services.answers[f"PUT /accounts/{PERSON}/suspension"] = [(204, None)]
+    services.answers[f"DELETE /accounts/{PERSON}/suspension"] = [(204, None)]
+    assert run("account", "suspend", PERSON, "--ticket", "T-1") == 0
+    [given] = services.requests(f"PUT /accounts/{PERSON}/suspension")
+    assert json.loads(given.body) == {"desk_ticket": "T-1"}
+    assert run("account", "restore", PERSON, "--ticket", "T-2") == 0
+    assert len(services.requests(f"DELETE /accounts/{PERSON}/suspension")) == 1

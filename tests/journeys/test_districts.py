@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from services.cli.client import Client, Failed, Homeroom, Site
-from tests.journeys.town import Town, claim
+from services.cli.client import Failed
+from tests.journeys.town import Town, claim, district_beside
 
 pytestmark = [
     pytest.mark.stack,
@@ -26,25 +26,8 @@ SCOPES = {"sis": ["roster:write"], "desk": ["desk"], "colleague": ["desk"], "mac
 @pytest_asyncio.fixture(loop_scope="session")
 async def strict(town: Town) -> AsyncIterator[Town]:
     """A district in which every reset takes a second person, with an SIS, and at its desk two people and a machine."""
-    (town.fleet.folder / "policies/strict.toml").write_text(STRICT)
-
-    async def served() -> bool:
-        paths = {"roster": "/persons?number=1", "claims": "/policy", "auth": "/jwks"}
-        answers = [
-            await town.homeroom.ask("GET", service, f"/v1/districts/strict{path}")
-            for service, path in paths.items()
-        ]
-        return all(answer.status != 404 for answer in answers)
-
-    await town.until(served, "the district to be served")
-    clients = {}
-    for name, scopes in SCOPES.items():
-        human = name in ("desk", "colleague")
-        body = {"name": f"Strict {name}", "scopes": scopes, "districts": ["strict"], "human": human}
-        made = (await town.homeroom.post("auth", "/v1/operations/clients", body, role="operator")).body
-        clients[name] = Client(made["id"], made["secret"])
-    site = Site("strict", town.fleet.urls, clients, town.fleet.kafka)
-    async with Town(town.fleet, Homeroom(site, town.homeroom.http)) as strict:
+    people = ("desk", "colleague")
+    async with district_beside(town, "strict", STRICT, SCOPES, people) as strict:
         yield strict
 
 

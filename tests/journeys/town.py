@@ -3,15 +3,18 @@
 import asyncio
 import secrets
 import time
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any, Literal, Self
 from uuid import UUID
 
 from aiokafka import AIOKafkaProducer
 
-from services.cli.client import Answer, Failed, Homeroom, Json
+from services.cli.client import Answer, Client, Failed, Homeroom, Json, Site
 from services.cli.pupil import Pupil, cloud_event, enrollment, kafka_record
 from shared import clock
+from shared.messages import ingress_topic
 from tests.journeys.fleet import Fleet
 
 HEARD_WITHIN_S = 30
@@ -48,8 +51,8 @@ class Town:
         return event
 
     async def publish(self, event: Json, way: Way) -> None:
-        record = kafka_record(event, structured=way == "structured")
-        await self.producer.send_and_wait(self.fleet.ingress, **record)
+        topic = ingress_topic(self.fleet.prefix, self.homeroom.site.district)
+        await self.producer.send_and_wait(topic, **kafka_record(event, structured=way == "structured"))
 
     async def taken(self, event_id: str) -> Json:
         """What became of an event, as its publisher asks."""
@@ -128,6 +131,32 @@ class Town:
             event["type"]
             for event in (await self.homeroom.get(service, f"/persons/{person}/timeline"))["events"]
         ]
+
+
+@asynccontextmanager
+async def district_beside(
+    town: Town, slug: str, policy: str, scopes: Mapping[str, Sequence[str]], people: Collection[str]
+) -> AsyncIterator[Town]:
+    """Another district on the same services, with clients of its own; those of `people` are one human's."""
+    (town.fleet.folder / f"policies/{slug}.toml").write_text(policy)
+
+    async def served() -> bool:
+        paths = {"roster": "/persons?number=1", "claims": "/policy", "auth": "/jwks"}
+        answers = [
+            await town.homeroom.ask("GET", service, f"/v1/districts/{slug}{path}")
+            for service, path in paths.items()
+        ]
+        return all(answer.status != 404 for answer in answers)
+
+    await town.until(served, "the district to be served")
+    clients = {}
+    for name, allowed in scopes.items():
+        body = {"name": f"{slug} {name}", "scopes": allowed, "districts": [slug], "human": name in people}
+        made = (await town.homeroom.post("auth", "/v1/operations/clients", body, role="operator")).body
+        clients[name] = Client(made["id"], made["secret"])
+    site = Site(slug, town.fleet.urls, clients, town.fleet.kafka)
+    async with Town(town.fleet, Homeroom(site, town.homeroom.http)) as beside:
+        yield beside
 
 
 async def claim(pupil: Pupil, password: str | None = None) -> str:

@@ -76,8 +76,18 @@ WITH ended AS (
 )
 DELETE FROM staging WHERE person_id = $1 AND generation < $2
 
+-- name: close_account
+-- What a suspension ends. A recovery that is begun meanwhile opens nothing.
+WITH ended AS (
+    DELETE FROM session WHERE person_id = $1
+), abandoned AS (
+    DELETE FROM recovery WHERE person_id = $1
+)
+DELETE FROM recovery_code WHERE person_id = $1
+
 -- name: find_person
-SELECT p.person_id, p.district, p.kind, p.number, p.last_name, p.first_name, p.status, p.version, c.state
+SELECT p.person_id, p.district, p.kind, p.number, p.last_name, p.first_name, p.status, p.number_since, p.version,
+       c.state
 FROM person p LEFT JOIN credential c USING (person_id)
 WHERE p.person_id = $1 AND p.district = $2
 
@@ -85,12 +95,14 @@ WHERE p.person_id = $1 AND p.district = $2
 
 -- name: find_account
 -- Always a row: the wrong passwords of the username ($3), and each person of its number with a live credential or without.
-SELECT w.count, w.last_at, p.person_id, p.status, p.kind, p.number, c.credential_id, v.password, v.questions
+SELECT w.count, w.last_at, p.person_id, p.status, p.kind, p.number, c.credential_id,
+       c.status = 'suspended' AS suspended, v.password, v.questions
 FROM (SELECT 1) AS one
 LEFT JOIN wrong_password w ON w.account = $3
 LEFT JOIN person p ON p.district = $1 AND p.number = $2
-LEFT JOIN credential c ON c.person_id = p.person_id AND c.status = 'live'
+LEFT JOIN credential c ON c.person_id = p.person_id AND c.status IN ('live', 'suspended')
 LEFT JOIN vault v ON v.credential_id = c.credential_id
+ORDER BY p.number_since NULLS FIRST, p.person_id
 LIMIT 20
 
 -- name: open_session
@@ -117,7 +129,7 @@ SELECT s.person_id, s.credential_id, s.district, s.created_at, s.last_seen_at, s
 FROM session s
 JOIN credential c ON c.person_id = s.person_id AND c.credential_id = s.credential_id AND c.status = 'live'
 JOIN person p ON p.person_id = s.person_id
-WHERE s.token_hash = $1
+WHERE s.token_hash = $1 AND (c.restored_at IS NULL OR s.created_at > c.restored_at)
 
 -- name: touch_session
 UPDATE session SET last_seen_at = $2 WHERE token_hash = $1 AND last_seen_at < $2
@@ -154,11 +166,12 @@ INSERT INTO recovery (recovery_id, district, account, person_id, credential_id, 
 VALUES ($1, $2, $3, $4, $5, $6, $7)
 
 -- name: find_recovery
--- With the answers, while the credential that it was opened for is the live one.
-SELECT r.account, r.person_id, r.credential_id, r.questions, r.opened_by, r.new_credential_id, v.answers
+-- With the answers, while the credential that it was opened for is the live one and not suspended.
+SELECT r.account, r.person_id, r.credential_id, r.questions, r.opened_by, r.new_credential_id, v.answers,
+       c.status = 'suspended' AS suspended
 FROM recovery r
-LEFT JOIN credential c ON c.person_id = r.person_id AND c.credential_id = r.credential_id AND c.status = 'live'
-LEFT JOIN vault v ON v.credential_id = c.credential_id
+LEFT JOIN credential c ON c.person_id = r.person_id AND c.credential_id = r.credential_id
+LEFT JOIN vault v ON v.credential_id = c.credential_id AND c.status = 'live'
 WHERE r.recovery_id = $1 AND r.district = $2 AND r.expires_at > $3
 
 -- name: count_try

@@ -109,3 +109,37 @@ UPDATE reset_item SET state = $3, reason = $4, changed_at = $5 WHERE batch_id = 
 -- auth has revoked everything below a generation: what was reset into it, or before, is done.
 UPDATE reset_item SET state = 'done', sessions_ended = $3, changed_at = $4
 WHERE person_id = $1 AND state = 'reset' AND generation < $2
+
+-- name: note_departure
+-- Told twice, the grace counts from the first withdrawal.
+INSERT INTO departure (person_id, district, version, left_at, withdrawn, graduated) VALUES ($1, $2, $3, $4, $5, $6)
+ON CONFLICT (person_id) DO UPDATE
+SET version = EXCLUDED.version,
+    left_at = CASE WHEN EXCLUDED.withdrawn AND NOT departure.withdrawn THEN EXCLUDED.left_at ELSE departure.left_at END,
+    withdrawn = departure.withdrawn OR EXCLUDED.withdrawn,
+    graduated = departure.graduated OR EXCLUDED.graduated
+
+-- name: end_departure
+DELETE FROM departure WHERE person_id = $1
+
+-- name: put_off_departure
+UPDATE departure SET tried_at = $2 WHERE person_id = $1
+
+-- name: take_departure
+-- The next whose grace is over, once `admission` has read what the departure was noted from; no other worker gets it
+-- meanwhile. Who is parked waits: nothing about them is certain.
+SELECT d.person_id
+FROM departure d
+JOIN gate g ON g.consumer = 'admission' AND g.stream_id = d.person_id
+     AND g.version >= d.version AND g.parked_at IS NULL
+WHERE d.district = $1 AND d.left_at <= CASE WHEN d.graduated THEN $3::timestamptz ELSE $2::timestamptz END
+  AND (d.tried_at IS NULL OR d.tried_at <= $4)
+ORDER BY d.left_at
+LIMIT 1
+FOR UPDATE OF d SKIP LOCKED
+
+-- name: departure_of
+SELECT left_at, graduated FROM departure WHERE person_id = $1
+
+-- name: is_suspended
+SELECT suspensions <> '[]' FROM account WHERE person_id = $1
