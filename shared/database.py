@@ -27,6 +27,7 @@ CONNECT_TIMEOUT_S = 5.0
 ACQUIRE_TIMEOUT_S = 5.0
 COMMAND_TIMEOUT_S = 10.0
 MIGRATION_TIMEOUT_S = 300.0
+TAKES_AWAY = "_drop_"  # in a migration's name: programs from before it cannot go on (docs/how-to/operate.md, "Upgrade")
 
 # Given when a connection is made, never afterwards: a pooled connection is not reset between its users. The server
 # gives up before we do; and a process that hangs in a transaction must not hold a person's stream for long.
@@ -208,11 +209,17 @@ class MigrationChanged(HomeroomError):
     """A migration that has been applied reads differently now. Write a new one; applied files are history."""
 
 
+class SchemaNewer(HomeroomError):
+    """The database knows a migration that this program does not, and that took away what it may read."""
+
+
 async def migrate(dsn: str, service_sql_dir: Path) -> list[str]:
-    """Bring a database to the present shape; answers what was applied. Raises Unavailable, MigrationChanged.
+    """Bring a database to the present shape; answers what was applied. Raises Unavailable, MigrationChanged,
+    SchemaNewer.
 
     The kit's files (shared/sql) come first, then the service's, `[0-9]*.sql` in order, each in its own
-    transaction. An advisory lock makes processes that start together take turns.
+    transaction. An advisory lock makes processes that start together take turns. Migrations of a later program are
+    passed over, but for those that take something away.
     """
     found = [("kit", path) for path in sorted(Path(__file__).parent.glob("sql/[0-9]*.sql"))]
     found += [(service_sql_dir.parent.name, path) for path in sorted(service_sql_dir.glob("[0-9]*.sql"))]
@@ -249,6 +256,8 @@ async def _apply(connection: Connection, migrations: dict[str, str]) -> list[str
     done = {
         row["name"]: row["sha256"] for row in await connection.fetch("SELECT name, sha256 FROM migration")
     }
+    if taken_away := sorted(name for name in done.keys() - migrations if TAKES_AWAY in name):
+        raise SchemaNewer(f"the database is newer than this program, which does not know {taken_away[-1]}")
     for name, sql in migrations.items():
         digest = hashlib.sha256(sql.encode()).hexdigest()
         if done.get(name, digest) != digest:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import asyncpg
 import pytest
 
 from shared import database as module
-from shared.database import Database, MigrationChanged, connect, migrate, queries
+from shared.database import TAKES_AWAY, Database, MigrationChanged, SchemaNewer, connect, migrate, queries
 from shared.errors import Unavailable
 from shared.testing import NOON
 from tests.shared.kit import Step
@@ -224,6 +225,26 @@ class TestTransactions:
         assert await value(db, "SELECT NULL::jsonb") is None
 
 
+PROJECT = Path(__file__).parents[2]
+# From before the first release, when nobody had to run on beside them.
+BEFORE_RELEASES = {"auth/0002_previous_secrets.sql"}
+MIGRATIONS = sorted(
+    file for folder in ("shared", "services") for file in (PROJECT / folder).rglob("sql/[0-9]*.sql")
+)
+
+
+@pytest.mark.parametrize("file", MIGRATIONS, ids=lambda file: f"{file.parts[-3]}/{file.name}")
+def test_only_a_migration_that_says_so_takes_something_away(file: Path) -> None:
+    """Processes of the release before read on; see docs/how-to/operate.md, "Upgrade"."""
+    taking = re.search(
+        r"\b(DROP\s+(COLUMN|TABLE|VIEW|FUNCTION)|RENAME|SET\s+NOT\s+NULL|ALTER\s+COLUMN\s+\w+\s+(SET\s+DATA\s+)?TYPE)\b",
+        file.read_text(),
+        re.IGNORECASE,
+    )
+    said = TAKES_AWAY in file.name or f"{file.parts[-3]}/{file.name}" in BEFORE_RELEASES
+    assert bool(taking) == said, taking
+
+
 class TestMigrations:
     @pytest.fixture
     def folder(self, tmp_path: Path) -> Path:
@@ -257,6 +278,24 @@ class TestMigrations:
             with pytest.raises(asyncpg.DivisionByZeroError):
                 await migrate(database, folder)
         assert await value(db, "SELECT array_agg(n) FROM first") == [2]
+
+    async def test_a_program_goes_on_beside_a_later_one(
+        self, database: str, db: Database, folder: Path
+    ) -> None:
+        """Until something is taken away that it may read: then it says what it does not know, and stays out."""
+        later = folder / "0003_add_third.sql"
+        later.write_text("ALTER TABLE first ADD COLUMN third integer")
+        await migrate(database, folder)
+        later.unlink()
+        assert await migrate(database, folder) == []
+        last = folder / "0004_drop_n.sql"
+        last.write_text("ALTER TABLE first DROP COLUMN n")
+        await migrate(database, folder)
+        last.unlink()
+        (folder / "0005_fifth.sql").write_text("CREATE TABLE fifth ()")
+        with pytest.raises(SchemaNewer, match=r"does not know counter/0004_drop_n\.sql"):
+            await migrate(database, folder)
+        assert await value(db, "SELECT to_regclass('fifth') IS NULL"), "nor does it change anything"
 
     async def test_an_applied_file_must_not_change(self, database: str, folder: Path) -> None:
         await migrate(database, folder)

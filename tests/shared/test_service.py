@@ -114,6 +114,26 @@ class TestOnRealOnes:
             await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
             await admin.close()
 
+    async def test_on_a_database_that_is_newer_it_says_so_and_serves_nothing(
+        self, client: Client, real: Settings, aiohttp_client: Serve, token: Sign
+    ) -> None:
+        """One that was forgotten in an upgrade would else fail in the middle, on what is there no more."""
+        await client.close()
+        conn = await asyncpg.connect(real.postgres)
+        await conn.execute("INSERT INTO migration (name, sha256) VALUES ('toy/0009_drop_note.sql', '')")
+        await conn.close()
+        older = await aiohttp_client(create_app(SPEC, real))
+        async with asyncio.timeout(15):
+            while True:
+                missing = (await (await older.get("/health/ready")).json())["missing"]
+                if "newer" in missing.get("migrations", ""):
+                    break
+                await asyncio.sleep(0.05)
+        assert "toy/0009_drop_note.sql" in missing["migrations"]
+        assert (await older.get("/health/serving")).status == 503
+        response = await older.post(f"{D}/notes", json={"text": "x"}, headers=desk(token))
+        assert (response.status, (await response.json(content_type=None))["reason"]) == (503, "unavailable")
+
     async def test_a_topic_that_knows_more_than_the_store_stops_the_service(
         self, client: Client, real: Settings, aiohttp_client: Serve, token: Sign
     ) -> None:
