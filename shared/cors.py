@@ -2,7 +2,7 @@
 
 from aiohttp import hdrs, web
 
-from shared.policy import Policies
+from shared.policies import Policies
 
 _ALLOWED = "Authorization, Content-Type, If-Match, Idempotency-Key, Homeroom-Client, traceparent"
 _EXPOSED = "ETag, Location, Retry-After, Homeroom-Correlation-Id, Idempotency-Replayed"

@@ -18,6 +18,7 @@ from joserfc import jwt
 from joserfc.jwk import OKPKey
 
 from shared.errors import Unavailable
+from shared.folder import fingerprints
 
 ALGORITHM = "Ed25519"
 _LOOK_AGAIN_AFTER_S = 1.0
@@ -32,16 +33,10 @@ class _Folder:
         self.folder, self.ending = folder, ending
         self.keys: dict[str, OKPKey] = {}  # by file name without its ending: "claims-20261122T081500Z-3f9a"
         self.generation = 0
-        self._seen: dict[str, tuple[int, int, int, int]] | None = None
+        self._seen: dict[str, tuple[int, ...]] | None = None
 
     def refresh(self) -> bool:
-        seen = {}
-        for file in self.folder.glob(f"*{self.ending}"):
-            try:
-                stat = file.stat()
-            except OSError:
-                continue
-            seen[file.name] = (stat.st_mtime_ns, stat.st_size, stat.st_ino, stat.st_mode)
+        seen = fingerprints(self.folder, f"*{self.ending}")
         if seen == self._seen:
             return False
         keys = {}

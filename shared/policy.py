@@ -1,17 +1,13 @@
-"""A district's rules as data: what a policy file may say, how it is checked, and how what pupils type is read by it.
+"""A district's rules as data: what a policy may say, and how what pupils type is read by it.
 
-Everything but `Policies` (the folder's reader) is pure, so deciders may use all of it. The files are in
-`policies/`; `policies/ccps.toml` explains each key and shows how a second district is added.
+All of it is pure, so deciders may use it. The files are read by `shared.policies`.
 """
 
 import re
-import tomllib
 import unicodedata
-from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Annotated, Any, Literal
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 import msgspec
 from msgspec import Meta
@@ -20,8 +16,7 @@ from shared import text
 from shared.errors import HomeroomError, Rejected, Unavailable
 
 NAME_MAX_LENGTH = 255
-_SLUG = re.compile(r"[a-z][a-z0-9-]{1,31}")
-_OWN_KEYS = ("names", "code", "time_zone", "origins")
+SLUG = re.compile(r"[a-z][a-z0-9-]{1,31}")
 
 Kind = Literal["student", "staff"]  # what a person of the roster is
 
@@ -39,14 +34,6 @@ class NeverHeld(Unavailable):
 
     def __init__(self, district: str) -> None:
         super().__init__(f"policy:{district}", retry_after_s=30)
-
-
-class PolicyInvalid(HomeroomError):
-    """A policy file does not hold; `problems` says why, one line each, fit to be shown to who wrote it."""
-
-    def __init__(self, file: Path, problems: list[str]) -> None:
-        super().__init__(f"{file.name}: " + "; ".join(problems))
-        self.file, self.problems = file, problems
 
 
 class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -346,165 +333,6 @@ class Policy(_Part, frozen=True, kw_only=True):
 
     def same_name(self, typed: str, on_file: str) -> bool:
         return text.same_name(typed, on_file, fold_case=self.name_case == "folded")
-
-
-def load_policy(file: Path) -> Policy:
-    """The policy in a file. Raises PolicyInvalid with everything that is wrong about it, as far as one look
-    can tell."""
-    stated = _stated(file, depth=0)
-    try:
-        policy = msgspec.convert({"district": file.stem} | stated, Policy)
-    except msgspec.ValidationError as error:
-        raise PolicyInvalid(file, [str(error)]) from None
-    if problems := list(_inconsistencies(policy)):
-        raise PolicyInvalid(file, problems)
-    return policy
-
-
-def validate(file: Path) -> list[str]:
-    """What is wrong with a policy file, one line each; nothing when it can be used."""
-    try:
-        load_policy(file)
-    except PolicyInvalid as error:
-        return error.problems
-    return []
-
-
-def _stated(file: Path, depth: int) -> dict[str, Any]:
-    """A file's content laid over the one that it extends. Tables are merged key by key, lists are replaced."""
-    try:
-        own = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise PolicyInvalid(file, [f"cannot be read: {error}"]) from None
-    if "district" in own:
-        raise PolicyInvalid(file, ["`district` is the file's name and is not stated in it"])
-    base_name = own.pop("extends", None)
-    if base_name is None:
-        return own
-    if not isinstance(base_name, str) or not _SLUG.fullmatch(base_name):
-        raise PolicyInvalid(file, ["`extends` names another policy file of this folder, without its ending"])
-    if depth >= 4:
-        raise PolicyInvalid(file, [f"`extends` goes too deep or in a circle at {base_name!r}"])
-    base = {
-        k: v for k, v in _stated(file.with_name(f"{base_name}.toml"), depth + 1).items() if k not in _OWN_KEYS
-    }
-    return _overlay(base, own)
-
-
-def _overlay(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in own.items():
-        below = merged.get(key)
-        merged[key] = _overlay(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
-    return merged
-
-
-def _inconsistencies(policy: Policy) -> Iterator[str]:
-    """What each value alone cannot show."""
-    if not _SLUG.fullmatch(policy.district):
-        yield f"the file's name {policy.district!r} is the district's slug: lower case letters, digits, hyphens"
-    if policy.time_zone not in available_timezones():
-        yield f"`time_zone`: {policy.time_zone!r} is no IANA time zone"
-    for key, rule in (("number", policy.number), ("employee_number", policy.employee_number)):
-        try:
-            re.compile(rule.pattern)
-        except re.error as error:
-            yield f"`{key}.pattern` is no regular expression: {error}"
-    if policy.employee_number.digits == policy.number.digits:
-        prefix = policy.employee_number.prefix.casefold()
-        if prefix in ("", policy.username_prefix.casefold()):
-            yield "`employee_number`: such a number could be a student's number or username as well"
-    for origin in policy.origins:
-        if not re.fullmatch(r"https?://[a-z0-9.-]+(:\d+)?", origin):
-            yield f"`origins`: {origin!r} is no web origin such as https://portal.example.org"
-    ids = [q.id for q in policy.questions]
-    for repeated in sorted({i for i in ids if ids.count(i) > 1}):
-        yield f"`questions`: the id {repeated!r} is used twice"
-    if len(ids) < policy.questions_required:
-        yield f"`questions_required` is {policy.questions_required}, but there are only {len(ids)} questions"
-    for question in policy.questions:
-        yield from _answer_inconsistencies(question)
-
-
-def _answer_inconsistencies(question: Question) -> Iterator[str]:
-    where, answer = f"`questions` {question.id!r}", question.answer
-    if isinstance(answer, TextAnswer) and answer.min_length > answer.max_length:
-        yield f"{where}: `min_length` is above `max_length`"
-    if isinstance(answer, ChoiceAnswer):
-        if len(answer.choices) != len(answer.choices_es):
-            yield f"{where}: `choices` and `choices_es` differ in length"
-        for words in (answer.choices, answer.choices_es):
-            if len({text.folded(w) for w in words}) != len(words):
-                yield f"{where}: two choices are the same without case and accents"
-
-
-def read_folder(folder: Path) -> tuple[dict[str, Policy], dict[str, list[str]]]:
-    """The districts of a folder whose files hold, and what is wrong with the files of the others."""
-    policies: dict[str, Policy] = {}
-    problems: dict[str, list[str]] = {}
-    for file in sorted(folder.glob("*.toml")):
-        try:
-            policy = load_policy(file)
-        except PolicyInvalid as error:
-            problems[file.stem] = error.problems
-            continue
-        if other := next((p.district for p in policies.values() if p.code == policy.code), None):
-            problems[file.stem] = [f"`code` {policy.code!r} is already the code of {other!r}"]
-        else:
-            policies[file.stem] = policy
-    return policies, problems
-
-
-class Policies:
-    """The policies of a folder, one for each district. `refresh` reads again what changed; `get` only looks up."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.problems: dict[str, list[str]] = {}  # district: why its present file is not the one in force
-        self._policies: dict[str, Policy] = {}
-        self._seen: dict[str, tuple[int, int, int]] | None = None
-
-    def refresh(self) -> bool:
-        """Reads the folder again if a file in it changed; True if it did. A file that does not hold changes
-        nothing but `problems`; neither does a folder that has become empty or cannot be read."""
-        seen = self._fingerprints()
-        if seen == self._seen or (not seen and self._policies):
-            return False
-        policies, problems = read_folder(self.folder)
-        kept = {d: self._policies[d] for d in problems if d in self._policies}
-        self._seen, self._policies, self.problems = seen, policies | kept, problems
-        return True
-
-    def get(self, district: str) -> Policy:
-        """Raises UnknownDistrict; NeverHeld when there is a file."""
-        if policy := self._policies.get(district):
-            return policy
-        if district in self.problems:
-            raise NeverHeld(district)
-        raise UnknownDistrict(district)
-
-    def find(self, district: str) -> Policy | None:
-        """The same without an error, for who only wants to know."""
-        return self._policies.get(district)
-
-    def by_code(self, code: str) -> Policy | None:
-        """The district with this code, in whatever case it was typed."""
-        wanted = text.plain(code).upper()
-        return next((p for p in self._policies.values() if p.code == wanted), None)
-
-    @property
-    def districts(self) -> list[str]:
-        return sorted(self._policies)
-
-    def _fingerprints(self) -> dict[str, tuple[int, int, int]]:
-        found = {}
-        for file in self.folder.glob("*.toml"):
-            try:
-                stat = file.stat()
-            except OSError:
-                continue  # renamed in between: the next look sees it
-            found[file.stem] = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
-        return found
 
 
 def _typed(given: str) -> str:

@@ -26,7 +26,7 @@ from shared.keys import KeyRing, Signer
 from shared.life import live
 from shared.log import configure_logging
 from shared.messages import EventCodec
-from shared.policy import Policies
+from shared.policies import Policies
 from shared.projection import Projection
 from shared.relay import Relay
 from shared.server import listening

@@ -65,6 +65,17 @@ def named(setting: str, folder: Path, probe: str, account: Account) -> Path:
 def make_postgres(choice: Choice, files: Files, port: int, password: str) -> postgres.Postgres:
     """A cluster of the stack's own, prepared. NotUsable: its binaries are not, or initdb failed."""
     account = choice.own_account()
+    install = find_postgres(choice, files, account)
+    try:
+        made = postgres.Postgres(install, files.postgres, files.logs / "postgres", port, password, account)
+        made.prepare()
+    except (OSError, ValueError) as error:
+        raise NotUsable(f"PostgreSQL: {error}") from error
+    return made
+
+
+def find_postgres(choice: Choice, files: Files, account: Account) -> Path:
+    """The installation that holds bin/postgres. NotUsable: too old, or it does not run."""
     try:
         if choice.postgres:
             install = named("HOMEROOM_LOCAL_POSTGRES", Path(choice.postgres), "bin/postgres", account)
@@ -74,11 +85,9 @@ def make_postgres(choice: Choice, files: Files, port: int, password: str) -> pos
             raise NotUsable(
                 f"PostgreSQL {found} in {install} is too old: {postgres.MINIMUM_VERSION} is needed"
             )
-        made = postgres.Postgres(install, files.postgres, files.logs / "postgres", port, password, account)
-        made.prepare()
     except (OSError, ValueError) as error:
         raise NotUsable(f"PostgreSQL: {error}") from error
-    return made
+    return install
 
 
 def find_java(choice: Choice, files: Files, account: Account) -> Path:

@@ -21,7 +21,8 @@ from shared.database import LOST_RACE, Connection
 from shared.errors import HomeroomError, Unavailable, VersionConflict
 from shared.event_store import EventStore
 from shared.messages import Cause, Event, Recorded
-from shared.policy import Policies, Policy
+from shared.policies import Policies
+from shared.policy import Policy
 from shared.transact import transact
 
 # A school that closes is suspended one account after the other, so that live claims find the database free.

@@ -89,8 +89,8 @@ def _older(stamp: Path, source: Path) -> bool:
 
 def programs(choice: "Choice", files: "Files") -> Iterator[Finding]:
     """PostgreSQL, Java and Kafka: whether what would be started can be."""
-    from deploy.local import kafka, postgres
-    from deploy.local.backing import NotUsable, find_java
+    from deploy.local import kafka
+    from deploy.local.backing import NotUsable, find_java, find_postgres
 
     try:
         account = choice.own_account()
@@ -99,14 +99,10 @@ def programs(choice: "Choice", files: "Files") -> Iterator[Finding]:
         return
     if choice.postgres_dsn is None:
         try:
-            install = Path(choice.postgres) if choice.postgres else postgres.bundled_binaries()
-            found = postgres.version(install)
-            old = f"{postgres.MINIMUM_VERSION} or newer is needed: see HOMEROOM_LOCAL_POSTGRES"
-            yield Finding("postgres", found >= postgres.MINIMUM_VERSION, f"{found} in {install}", old)
-        except (OSError, ValueError) as error:
-            yield Finding(
-                "postgres", False, str(error), "name a folder with bin/postgres in HOMEROOM_LOCAL_POSTGRES"
-            )
+            yield Finding("postgres", True, str(find_postgres(choice, files, account)))
+        except NotUsable as error:
+            advice = "name a folder with bin/postgres in HOMEROOM_LOCAL_POSTGRES"
+            yield Finding("postgres", False, str(error), advice)
     if choice.kafka_bootstrap is None:
         try:
             yield Finding("java", True, str(find_java(choice, files, account)))

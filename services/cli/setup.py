@@ -28,8 +28,7 @@ from services.cli.client import (
 )
 from services.cli.operations import OPERATIONS, Service
 from shared import history as histories
-from shared import kafka
-from shared import policy as policies
+from shared import kafka, policies
 from shared.database import connect as connect_database
 from shared.database import migrate as migrate_database
 from shared.errors import HomeroomError, Unavailable

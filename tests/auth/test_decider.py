@@ -27,7 +27,8 @@ from services.auth.events import (
 )
 from shared.errors import Rejected
 from shared.messages import Cause, Event, Recorded
-from shared.policy import Policy, load_policy
+from shared.policies import load_policy
+from shared.policy import Policy
 
 POLICY = load_policy(Path(__file__).parents[2] / "policies" / "ccps.toml")
 T0 = datetime(2026, 8, 3, 13, 0, tzinfo=UTC)

@@ -19,7 +19,8 @@ from services.claims.events import (
 )
 from shared import testing
 from shared.messages import Event, Recorded
-from shared.policy import Policy, load_policy
+from shared.policies import load_policy
+from shared.policy import Policy
 from shared.testing import NOON, PERSON
 
 CCPS = load_policy(Path(__file__).parents[2] / "policies" / "ccps.toml")

@@ -52,7 +52,7 @@ def test_a_folder_that_the_user_names_is_used_or_refused_but_never_copied(tmp_pa
 
 def test_an_incomplete_environment_is_said(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="complete"):
-        Account(uid=65534, gid=65534).reachable(tmp_path, "bin/postgres", tmp_path / "copies")
+        Account().reachable(tmp_path, "bin/postgres", tmp_path / "copies")
 
 
 def test_the_packaged_postgres_is_new_enough() -> None:

@@ -18,7 +18,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from services.cli.client import Answer, Failed, Homeroom, Json
-from services.cli.pupil import Pupil, cloud_event, enrollment
+from services.cli.pupil import Pupil, cloud_event, enrollment, kafka_record
 from shared import clock
 from tests.journeys.fleet import Fleet
 
@@ -131,17 +131,14 @@ class Walker:
         self.life.events.append(event["id"])
 
     async def enroll_binary(self) -> None:
-        event = self.event()
-        headers = [
-            (f"ce_{name}", event[name].encode()) for name in ("specversion", "id", "type", "source", "time")
-        ]
-        await self.crowd.publish(self.life.enrolled["source_id"], msgspec.json.encode(event["data"]), headers)
-        self.life.events.append(event["id"])
+        await self._publish(structured=False)
 
     async def enroll_structured(self) -> None:
+        await self._publish(structured=True)
+
+    async def _publish(self, *, structured: bool) -> None:
         event = self.event()
-        headers = [("content-type", b"application/cloudevents+json")]
-        await self.crowd.publish(self.life.enrolled["source_id"], msgspec.json.encode(event), headers)
+        await self.crowd.publish(kafka_record(event, structured=structured))
         self.life.events.append(event["id"])
 
     async def dawdle(self) -> None:
@@ -281,15 +278,12 @@ class Crowd:
                 raise Impatient(f"nothing but 503 for {PATIENCE_S} s: {answer.body}")
             await asyncio.sleep(float(answer.headers.get("Retry-After", "0.5")))
 
-    async def publish(self, key: str, value: bytes, headers: list[tuple[str, bytes]]) -> None:
+    async def publish(self, record: Json) -> None:
         """Until the broker has acknowledged it; a repeat carries the same event id."""
         deadline = time.monotonic() + PATIENCE_S
         while True:
             try:
-                await asyncio.wait_for(
-                    self.producer.send_and_wait(self.fleet.ingress, value, key=key.encode(), headers=headers),
-                    20,
-                )
+                await asyncio.wait_for(self.producer.send_and_wait(self.fleet.ingress, **record), 20)
                 return
             except (KafkaError, TimeoutError, OSError):
                 if time.monotonic() > deadline:

@@ -9,7 +9,7 @@ import msgspec
 from aiokafka import ConsumerRecord
 
 from shared.messages import CloudEvent, rfc3339
-from shared.policy import load_policy
+from shared.policies import load_policy
 
 POLICY_FOLDER = Path(__file__).parents[2] / "policies"
 POLICY = load_policy(POLICY_FOLDER / "ccps.toml")
