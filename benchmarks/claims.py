@@ -25,7 +25,7 @@ async def figures(district: District) -> list[Figure]:
         mine = pupils[2 * n * CLAIMS : 2 * (n + 1) * CLAIMS]
         hashing += [await _timed(hasher.make("answers", "may\0witty mouse\0 2011")) for _ in range(CLAIMS)]
         for pupil in mine[:CLAIMS]:
-            alone.append(await _last_call(pupil))
+            alone.append(await last_call(pupil))
         together += await asyncio.gather(
             *(_later(i / A_SECOND, pupil) for i, pupil in enumerate(mine[CLAIMS:]))
         )
@@ -40,7 +40,8 @@ async def figures(district: District) -> list[Figure]:
     ]
 
 
-async def _last_call(pupil: Pupil) -> float:
+async def last_call(pupil: Pupil) -> float:
+    """Walks a pupil through a claim; milliseconds of the call that completes it."""
     for _ in range(100):
         if (await pupil.open_claim()).status == 201:
             break
@@ -55,7 +56,7 @@ async def _last_call(pupil: Pupil) -> float:
 
 async def _later(seconds: float, pupil: Pupil) -> float:
     await asyncio.sleep(seconds)
-    return await _last_call(pupil)
+    return await last_call(pupil)
 
 
 async def _timed(work: Awaitable[object]) -> float:

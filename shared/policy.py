@@ -247,6 +247,7 @@ class Policy(_Part, frozen=True, kw_only=True):
     graduation_reasons: Annotated[list[Line], Meta(max_length=50)]
 
     approval_above: Natural
+    resets_alone_a_day: Natural
     refusal_days: Positive
 
     recovery_refusals: Literal["uniform", "guided"]

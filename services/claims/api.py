@@ -1,18 +1,16 @@
 """The routes of claims: an HTTP request becomes a command or a question, and what comes of it a reply."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 import msgspec
 from msgspec import Meta
 
-from services.claims import batches, decider, desk, handlers
-from services.claims.batches import Batch
+from services.claims import batches_api, decider, desk, handlers
+from services.claims.calls import DISTRICT, DeskBody, DeskTicket, asked_of
 from services.claims.desk import AccountSeen
-from services.claims.handlers import Asked
 from services.claims.projections import ACCOUNT
-from services.claims.reset_lines import Finding
 from services.claims.tickets import issue
 from shared.auth import PUBLIC, TICKET, Scope
 from shared.database import Connection
@@ -22,14 +20,8 @@ from shared.policy import EmployeeNumberRule, NumberRule, Question, Texts
 from shared.service import Kit
 from shared.web import Body, Call, Reply, Route
 
-DeskTicket = Annotated[
-    str, Meta(min_length=1, max_length=64, description="The help desk's own ticket number.")
-]
-LINES_LIMIT_BYTES = 2 * 1024 * 1024
 # Well above what a refusal costs: the longest of them must not come out at the next multiple.
 UNIFORM_S = 0.15
-
-DISTRICT = "/v1/districts/{district}"
 
 
 class PasswordBounds(msgspec.Struct, frozen=True):
@@ -41,6 +33,7 @@ class PolicyView(msgspec.Struct, frozen=True, kw_only=True):
     """What a front end must know of a district's rules to guide a pupil."""
 
     district: str
+    code: str
     names: Texts
     time_zone: str
     username_prefix: str
@@ -88,34 +81,12 @@ class AccountsView(msgspec.Struct, frozen=True):
     accounts: list[AccountSeen]
 
 
-class ResetBody(Body, frozen=True, kw_only=True):
-    desk_ticket: DeskTicket | None = None
-
-
-class WaiverBody(ResetBody, frozen=True, kw_only=True):
+class WaiverBody(DeskBody, frozen=True, kw_only=True):
     reason: Annotated[str, Meta(max_length=500, description="Why; no personal data.")] | None = None
-
-
-class LinesBody(ResetBody, frozen=True, kw_only=True):
-    """Ticket lines, `Firstname Lastname 0123456` each, as a list or as one text."""
-
-    lines: list[str] | str
-
-
-class BatchQuery(Body, frozen=True, kw_only=True):
-    dry_run: bool = False
 
 
 class RevokeQuery(Body, frozen=True, kw_only=True):
     desk_ticket: DeskTicket | None = None
-
-
-class Preview(msgspec.Struct, frozen=True):
-    """What the lines would come to: `total` accounts reset, a second person needed or not."""
-
-    total: int
-    approval_required: bool
-    lines: list[Finding]
 
 
 async def show_policy(call: Call[None]) -> Reply:
@@ -124,6 +95,7 @@ async def show_policy(call: Call[None]) -> Reply:
         200,
         PolicyView(
             district=policy.district,
+            code=policy.code,
             names=policy.names,
             time_zone=policy.time_zone,
             username_prefix=policy.username_prefix,
@@ -186,89 +158,32 @@ async def show_account(call: Call[None]) -> Reply:
 
 
 async def waive(call: Call[WaiverBody]) -> Reply:
-    person_id, asked = call.uuid("person_id"), _asked(call, call.body.desk_ticket)
+    person_id, asked = call.uuid("person_id"), asked_of(call, call.body.desk_ticket)
     await handlers.waive(call.kit.store, person_id, call.district, asked, reason=call.body.reason)
     return Reply(204)
 
 
 async def revoke_waiver(call: Call[None]) -> Reply:
-    asked = _asked(call, call.query.desk_ticket)
+    asked = asked_of(call, call.query.desk_ticket)
     await handlers.revoke_waiver(call.kit.store, call.uuid("person_id"), call.district, asked)
     return Reply(204)
 
 
-async def suspend(call: Call[ResetBody]) -> Reply:
-    asked = _asked(call, call.body.desk_ticket)
+async def suspend(call: Call[DeskBody]) -> Reply:
+    asked = asked_of(call, call.body.desk_ticket)
     await handlers.suspend(call.kit.store, call.uuid("person_id"), call.district, asked)
     return Reply(204)
 
 
 async def restore(call: Call[None]) -> Reply:
-    asked = _asked(call, call.query.desk_ticket)
+    asked = asked_of(call, call.query.desk_ticket)
     await handlers.restore(call.kit.store, call.uuid("person_id"), call.district, asked)
     return Reply(204)
 
 
-async def reset_account(call: Call[ResetBody]) -> Reply:
-    person_id, asked = call.uuid("person_id"), _asked(call, call.body.desk_ticket)
-
-    async def work(conn: Connection) -> Reply:
-        batch_id = await batches.reset_one(call.kit.store, conn, person_id, call.policy, asked)
-        return await _accepted(call, conn, batch_id)
-
-    return await once(call, call.kit.db, work)
-
-
-async def start_batch(call: Call[LinesBody]) -> Reply:
-    policy = call.policy
-    if call.query.dry_run:
-        async with call.kit.db.connection() as conn:
-            plan = await batches.plan(conn, call.body.lines, policy)
-        needed = decider.needs_second_person(plan.kinds, policy)
-        return Reply(200, Preview(len(plan.matched), needed, plan.findings))
-
-    async def work(conn: Connection) -> Reply:
-        plan = await batches.plan(conn, call.body.lines, policy)
-        batch_id = await batches.start(conn, plan, policy, _asked(call, call.body.desk_ticket))
-        return await _accepted(call, conn, batch_id)
-
-    return await once(call, call.kit.db, work)
-
-
-async def show_batch(call: Call[None]) -> Reply:
-    async with call.kit.db.connection() as conn:
-        return Reply(200, await batches.show(conn, call.policy, call.uuid("batch_id")))
-
-
-async def approve_batch(call: Call[None]) -> Reply:
-    batch_id = call.uuid("batch_id")
-
-    async def work(conn: Connection) -> Reply:
-        await batches.approve(conn, batch_id, call.policy, _asked(call))
-        return await _accepted(call, conn, batch_id)
-
-    return await once(call, call.kit.db, work)
-
-
-async def cancel_batch(call: Call[None]) -> Reply:
-    async with call.kit.db.transaction() as conn:
-        await batches.cancel(conn, call.district, call.uuid("batch_id"), now=call.now)
-    return Reply(204)
-
-
-async def _accepted(call: Call[Any], conn: Connection, batch_id: UUID) -> Reply:
-    where = {"Location": f"/v1/districts/{call.district}/reset-batches/{batch_id}"}
-    return Reply(202, await batches.show(conn, call.policy, batch_id), where)
-
-
-def _asked(call: Call[Any], desk_ticket: str | None = None) -> Asked:
-    assert call.caller is not None
-    return Asked(call.caller.subject, call.caller.human, desk_ticket, call.now, call.cause)
-
-
 def routes(kit: Kit) -> list[Route]:
-    desk_only, desk_or_operator = Scope("desk"), Scope("desk", "operator")
-    person, batch = f"{DISTRICT}/accounts/{{person_id}}", f"{DISTRICT}/reset-batches/{{batch_id}}"
+    desk_only = Scope("desk")
+    person = f"{DISTRICT}/accounts/{{person_id}}"
     return [
         Route(
             "GET", f"{DISTRICT}/policy", show_policy,
@@ -317,42 +232,12 @@ def routes(kit: Kit) -> list[Route]:
         Route(
             "PUT", f"{person}/suspension", suspend,
             summary="Close this account: sessions end, nobody signs in or claims it.",
-            caller=desk_only, body=ResetBody, success={204: None}, refusals={"person_unknown": 404},
+            caller=desk_only, body=DeskBody, success={204: None}, refusals={"person_unknown": 404},
         ),
         Route(
             "DELETE", f"{person}/suspension", restore,
             summary="Take the help desk's suspension back; one because the pupil left ends by itself on return.",
             caller=desk_only, query=RevokeQuery, success={204: None}, refusals={"person_unknown": 404},
         ),
-        Route(
-            "POST", f"{person}/resets", reset_account,
-            summary="Reset one account, claimed or not: a batch of one.",
-            caller=desk_only, body=ResetBody, success={202: Batch},
-            refusals={"person_unknown": 404, "approval_required": 403},
-        ),
-        Route(
-            "POST", f"{DISTRICT}/reset-batches", start_batch,
-            summary="Reset the claimed accounts that ticket lines name; `dry_run` only reports.",
-            caller=desk_or_operator, body=LinesBody, query=BatchQuery, success={200: Preview, 202: Batch},
-            refusals={"lines_missing": 422, "lines_too_many": 422, "person_required": 403},
-            body_limit=LINES_LIMIT_BYTES,
-        ),
-        Route(
-            "GET", batch, show_batch,
-            summary="How far a reset is, line by line.",
-            caller=desk_or_operator, success={200: Batch}, refusals={"batch_unknown": 404},
-        ),
-        Route(
-            "DELETE", batch, cancel_batch,
-            summary="Take back what has not begun.",
-            caller=desk_or_operator, success={204: None}, refusals={"batch_unknown": 404},
-        ),
-        Route(
-            "POST", f"{batch}/approval", approve_batch,
-            summary="Let a long list begin, as a second person.",
-            caller=desk_or_operator, success={202: Batch},
-            refusals={
-                "batch_unknown": 404, "person_required": 403, "approver_is_author": 403, "batch_cancelled": 409,
-            },
-        ),
+        *batches_api.routes(),
     ]  # fmt: skip

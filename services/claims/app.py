@@ -3,10 +3,10 @@
 from aiohttp import web
 
 from services.claims import api, consumer, desk
-from services.claims.batches import ResetWorker
 from services.claims.departures import SuspensionWorker
 from services.claims.events import CODEC
 from services.claims.projections import ACCOUNT, ADMISSION
+from services.claims.reset_worker import ResetWorker
 from shared.service import Kit, ServiceSpec
 from shared.service import create_app as create
 from shared.settings import Settings

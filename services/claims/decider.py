@@ -12,7 +12,7 @@ file.
 import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import msgspec
@@ -37,6 +37,9 @@ from shared.policy import NAME_MAX_LENGTH, Kind, Policy
 CLAIMS_KEPT = 100
 NAMES = ("last_name", "first_name")
 NOBODY = UUID(int=0)
+
+# What one reset covers.
+Extent = Literal["account", "lines", "school", "all_students"]
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,6 +119,16 @@ class Pupil(msgspec.Struct, frozen=True, kw_only=True):
     def attends(self) -> bool:
         """Enrolled, by an enrollment that counts."""
         return self.enrolled and self.basis is not None
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """How much a reset would do: so many accounts, `staff` among them or not; `alone`: what whoever asks has reset
+    within a day without a second person."""
+
+    accounts: int
+    extent: Extent
+    staff: bool = False
+    alone: int = 0
 
 
 class Typed(msgspec.Struct, frozen=True):
@@ -359,18 +372,41 @@ def reset_listed(
     return reset(account, batch_id=batch_id, actor=actor, desk_ticket=desk_ticket)
 
 
-def needs_second_person(accounts: Sequence[Kind], policy: Policy) -> bool:
-    """Whether somebody else approves the reset of these accounts first: they are many, or staff is among them."""
-    return len(accounts) > policy.approval_above or "staff" in accounts
+def needs_second_person(wanted: Wanted, policy: Policy) -> bool:
+    """Whether somebody else approves a reset first: of many, of all students however few they are, of staff, or of more
+    than one may reset alone within a day."""
+    return _is_great(wanted, policy) or _is_too_much_alone(wanted, policy)
 
 
-def list_waits(accounts: Sequence[Kind], policy: Policy, *, human: bool) -> bool:
-    """Whether a list of these accounts waits for a second person. Two people answer for such a list, who asks and who
-    approves: a machine does neither."""
-    waits = needs_second_person(accounts, policy)
+def list_waits(wanted: Wanted, policy: Policy, *, human: bool) -> bool:
+    """Whether a list waits for a second person. Two people answer for such a list, who asks and who approves: a machine
+    does neither."""
+    waits = needs_second_person(wanted, policy)
     if waits and not human:
-        raise Rejected("person_required", approval_above=policy.approval_above)
+        if _is_great(wanted, policy):
+            raise Rejected("person_required", approval_above=policy.approval_above)
+        raise _exhausted(policy)
     return waits
+
+
+def allow_single(wanted: Wanted, policy: Policy) -> None:
+    """One account is reset at once, if nobody else has to approve it."""
+    if _is_great(wanted, policy):
+        raise Rejected("approval_required")
+    if _is_too_much_alone(wanted, policy):
+        raise _exhausted(policy)
+
+
+def _is_great(wanted: Wanted, policy: Policy) -> bool:
+    return wanted.extent == "all_students" or wanted.staff or wanted.accounts > policy.approval_above
+
+
+def _is_too_much_alone(wanted: Wanted, policy: Policy) -> bool:
+    return wanted.alone + wanted.accounts > policy.resets_alone_a_day
+
+
+def _exhausted(policy: Policy) -> Rejected:
+    return Rejected("resets_exhausted", resets_alone_a_day=policy.resets_alone_a_day)
 
 
 def approve_list(author: str, approver: str, policy: Policy, *, human: bool) -> None:

@@ -1,13 +1,10 @@
-"""What the help desk does at a command line: look a pupil up, waive the wait, reset, see why a claim was refused."""
+"""What the help desk does at a command line: look a pupil up, waive the wait, see why a claim was refused."""
 
 import asyncio
-import sys
-from pathlib import Path
 from typing import Annotated
 from uuid import UUID
 
 from cyclopts import App, Parameter
-from rich.progress import Progress
 
 from services.cli import app
 from services.cli.client import (
@@ -16,20 +13,15 @@ from services.cli.client import (
     Failed,
     Homeroom,
     Json,
-    Yes,
-    confirm,
     connect,
     out,
     show,
-    table,
 )
 
 account = App(name="account", help="One pupil's account, as the help desk sees it.")
 person = App(name="person", help="Who is on file.")
-reset = App(name="reset", help="Put accounts back to unclaimed: one, or the lines of a ticket.")
 app.command(account)
 app.command(person)
-app.command(reset)
 
 Person = Annotated[str, Parameter(help="A person's id, username (S0123456) or number (0123456).")]
 Ticket = Annotated[
@@ -137,106 +129,6 @@ async def show_person(who: Person, *, json: AsJson = False) -> None:
             raise Failed("person_unknown", f"nobody has the number {who}")
         for each in [persons] if json else persons:
             show(each, json)
-
-
-@reset.default
-async def reset_accounts(
-    who: Annotated[
-        str | None, Parameter(help="A person's id, username (S0123456) or number (0123456).")
-    ] = None,
-    *,
-    lines: Annotated[
-        Path | None,
-        Parameter(
-            allow_leading_hyphen=True,
-            help="A file of ticket lines, `Firstname Lastname 0123456` each; - reads them from stdin.",
-        ),
-    ] = None,
-    ticket: Ticket = None,
-    dry_run: Annotated[
-        bool, Parameter(negative="", help="Only show what would be done, line by line.")
-    ] = False,
-    yes: Yes = False,
-    json: AsJson = False,
-) -> None:
-    """Reset one account, or a ticket's lines: sessions end, the password is dead, the pupil claims again."""
-    if (who is None) == (lines is None):
-        raise Failed("wrong_usage", "name either one person, or a file with --lines: homeroom reset --help")
-    async with connect() as homeroom:
-        if lines is not None:
-            await _reset_lines(homeroom, lines, ticket, dry_run, yes, json)
-            return
-        found = await find_account(homeroom, str(who))
-        if dry_run:
-            show(found, json)
-            return
-        path = f"/accounts/{found['person_id']}/resets"
-        answer = await homeroom.post("claims", path, given(desk_ticket=ticket))
-        await _follow(homeroom, answer.body["batch_id"], json)
-
-
-async def _reset_lines(
-    homeroom: Homeroom, lines: Path, ticket: str | None, dry_run: bool, yes: bool, as_json: bool
-) -> None:
-    try:
-        text = sys.stdin.read() if str(lines) == "-" else lines.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "this is no text in UTF-8"
-        raise Failed("file_unreadable", f"{lines}: {why}") from error
-    body: Json = {"lines": [line for line in text.splitlines() if line.strip()]} | given(desk_ticket=ticket)
-    preview = (await homeroom.post("claims", "/reset-batches", body, dry_run="true")).body
-    if not as_json:
-        table([line | {"as pasted": body["lines"][line["line"] - 1]} for line in preview["lines"]])
-    if dry_run:
-        if as_json:
-            show(preview, as_json)
-        return
-    matched = [line for line in preview["lines"] if line["state"] == "matched"]
-    if not matched:
-        raise Failed("nothing_matched", "no line names an account that can be reset")
-    confirm(f"Reset {len(matched)} of {len(preview['lines'])} lines' accounts?", yes)
-    answer = await homeroom.post("claims", "/reset-batches", body)
-    if answer.body["state"] == "awaiting_approval":
-        show(answer.body, as_json)
-        out.print(f"A second person approves it: homeroom reset approve {answer.body['batch_id']}")
-        return
-    await _follow(homeroom, answer.body["batch_id"], as_json)
-
-
-async def _follow(homeroom: Homeroom, batch_id: str, as_json: bool) -> None:
-    """Wait until every session has really ended; an interruption stops only the waiting."""
-    path = f"/reset-batches/{batch_id}"
-    with Progress(console=out, transient=True, disable=as_json or not out.is_terminal) as progress:
-        task = progress.add_task(f"reset {batch_id}", total=None)
-        while (batch := await homeroom.get("claims", path))["state"] == "running":
-            progress.update(task, total=batch["total"], completed=batch["done"])
-            await asyncio.sleep(0.2)
-    show(batch, as_json)
-
-
-@reset.command
-async def status(batch: UUID, *, json: AsJson = False) -> None:
-    """How far a reset is: each account of the list, and whether auth has confirmed that its sessions ended."""
-    async with connect() as homeroom:
-        show(await homeroom.get("claims", f"/reset-batches/{batch}"), json)
-
-
-@reset.command
-async def approve(
-    batch: UUID, *, client: Annotated[str, Parameter(help="The local stack's client that approves.")] = "desk"
-) -> None:
-    """Approve a reset that somebody else asked for."""
-    async with connect() as homeroom:
-        approved = await homeroom.post("claims", f"/reset-batches/{batch}/approval", role=client)
-        show(approved.body, as_json=False)
-
-
-@reset.command
-async def cancel(batch: UUID) -> None:
-    """Stop a reset; what is done stays done."""
-    async with connect() as homeroom:
-        await homeroom.call("desk", "DELETE", "claims", f"/reset-batches/{batch}")
-        out.print("cancelled")
 
 
 @app.command

@@ -350,6 +350,16 @@ def plain(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value).replace("[", "\\[")
 
 
+def confirm_by_word(warning: str, word: str, yes: bool, *, ask: Callable[[str], str] = input) -> None:
+    """As `confirm`, where a y comes too easily: the word itself has to be typed."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise Failed("not_confirmed", f"{warning} Say --yes to do it without being asked.")
+    if ask(f"{warning} Type {word} to go on: ").strip() != word:
+        raise Failed("not_confirmed", "nothing was done")
+
+
 def confirm(question: str, yes: bool, *, ask: Callable[[str], str] = input) -> None:
     """Go on only after a yes; without a terminal to ask on, `--yes` must say it."""
     if yes:

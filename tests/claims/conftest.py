@@ -12,7 +12,6 @@ from aiohttp.test_utils import TestClient
 
 from services.claims import consumer
 from services.claims.app import SPEC
-from services.claims.batches import ResetWorker
 from services.claims.departures import SuspensionWorker
 from services.claims.projections import (
     ADMISSION,
@@ -22,6 +21,7 @@ from services.claims.projections import (
     StudentEnrolled,
     StudentWithdrawn,
 )
+from services.claims.reset_worker import ResetWorker
 from shared import clock, testing
 from shared.keys import Signer
 from shared.messages import Event
@@ -62,11 +62,13 @@ class World:
         await self.roster(person_id, StudentEnrolled(**(usual | differing)))
         return person_id
 
-    async def employ(self, number: str = "e12345", last: str = "Okafor", first: str = "Grace") -> UUID:
+    async def employ(
+        self, number: str = "e12345", last: str = "Okafor", first: str = "Grace", **differing: Any
+    ) -> UUID:
         """Somebody of the staff, entered a moment ago."""
         person_id = uuid4()
         usual = _enrollment(Identity(f"hr-{number}", number, last, first), 0)
-        await self.roster(person_id, StaffEmployed(**usual))
+        await self.roster(person_id, StaffEmployed(**(usual | differing)))
         return person_id
 
     async def leave(self, person_id: UUID) -> None:
@@ -139,10 +141,12 @@ class World:
         path = f"/claims/{differing.get('claim_id', claim['claim_id'])}"
         return await self._ask("GET", path, headers={"Authorization": f"Bearer {claim['ticket']}"})
 
-    async def claimed(self, number: str = "0123456", last: str = "O'Neil", first: str = "Mary-Ann") -> UUID:
+    async def claimed(
+        self, number: str = "0123456", last: str = "O'Neil", first: str = "Mary-Ann", **differing: Any
+    ) -> UUID:
         """A pupil, or by the number a member of the staff, who has claimed."""
         enter = self.employ if number.startswith("e") else self.enroll
-        person_id = await enter(number, last, first)
+        person_id = await enter(number, last, first, **differing)
         status, claim = await self.claim(number, last, first)
         assert status == 201
         await self.seal(person_id, claim)
@@ -187,11 +191,11 @@ class World:
             took += 1
         return took
 
-    async def work(self) -> int:
-        """Lets the worker reset whatever is planned; how many it took."""
+    async def work(self, at_most: int = 1_000) -> int:
+        """Lets the worker reset whatever is planned, or so many of it; how many it took."""
         worker, took = ResetWorker(self.kit.store), 0
-        while await worker.reset_next(clock.now()):
-            took += 1
+        while items := await worker.reset_next(clock.now(), min(2, at_most - took)):
+            took += len(items)
         return took
 
     # What there is

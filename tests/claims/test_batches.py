@@ -7,11 +7,11 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from services.claims import batches
-from services.claims.batches import ResetWorker
+from services.claims import batches, reset_worker
 from services.claims.consumer import CredentialLost, CredentialRevoked
 from services.claims.events import AccountReset
 from services.claims.projections import Identity, NumberChanged
+from services.claims.reset_worker import ResetWorker
 from shared import clock
 from shared.errors import VersionConflict
 from tests.claims.conftest import World
@@ -346,7 +346,7 @@ class TestTheWorker:
         persons = await three_claimed(world)
         batch = await start(world, lines())
         worker = ResetWorker(world.kit.store)
-        await worker.reset_next(clock.now())
+        await worker.reset_next(clock.now(), 1)
         assert await world.desk("DELETE", f"/reset-batches/{batch['batch_id']}") == (204, None)
         assert await world.work() == 0
         found = await seen(world, batch)
@@ -368,9 +368,9 @@ class TestTheWorker:
         persons = await three_claimed(world)
         await start(world, lines())
         with monkeypatch.context() as dying:
-            dying.setattr(batches.sql, "mark_item", "SELECT a_statement_that_fails")
+            dying.setattr(batches.sql, "mark_items", "SELECT a_statement_that_fails")
             with pytest.raises(Exception, match="a_statement_that_fails"):
-                await ResetWorker(world.kit.store).reset_next(clock.now())
+                await ResetWorker(world.kit.store).reset_next(clock.now(), 8)
         assert await generations(world, *persons) == [0, 0, 0]
         assert await world.work() == 3
         assert await generations(world, *persons) == [1, 1, 1]
@@ -386,14 +386,14 @@ class TestTheWorker:
     ) -> None:
         await three_claimed(world)
         batch = await start(world, lines(0))
-        transact = batches.transact
+        transact = reset_worker.transact
 
         async def beaten(*args: Any, **named: Any) -> Any:
-            monkeypatch.setattr(batches, "transact", transact)
+            monkeypatch.setattr(reset_worker, "transact", transact)
             raise VersionConflict(UUID(int=0), 1)
 
-        monkeypatch.setattr(batches, "transact", beaten)
-        monkeypatch.setattr(batches, "POLL_S", 0.01)
+        monkeypatch.setattr(reset_worker, "transact", beaten)
+        monkeypatch.setattr(reset_worker, "POLL_S", 0.01)
         running = asyncio.create_task(ResetWorker(world.kit.store).run())
         while states(await seen(world, batch)) != ["reset"]:
             await asyncio.sleep(0.01)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from services.claims import decider
-from services.claims.decider import Account, Pupil
+from services.claims.decider import Account, Pupil, Wanted
 from services.claims.events import (
     AccountClaimed,
     AccountReset,
@@ -17,7 +17,7 @@ from services.claims.events import (
 )
 from shared.errors import Rejected
 from shared.messages import Event
-from shared.policy import Kind, Policy
+from shared.policy import Policy
 from tests.claims.given import (
     CCPS,
     HOUR,
@@ -413,24 +413,50 @@ class TestResets:
         assert decider.reset_lost(account(*past), **asked) == []
 
 
+def wanted(accounts: int, **differing: Any) -> Wanted:
+    return Wanted(**({"accounts": accounts, "extent": "lines"} | differing))
+
+
 class TestASecondPerson:
     @pytest.mark.parametrize("human", [True, False])
     def test_a_short_list_waits_for_nobody_whoever_asks(self, human: bool) -> None:
-        pupils: list[Kind] = ["student"] * CCPS.approval_above
-        assert decider.list_waits(pupils, CCPS, human=human) is False
+        for extent in ("lines", "school"):
+            assert decider.list_waits(wanted(CCPS.approval_above, extent=extent), CCPS, human=human) is False
 
     def test_a_long_list_waits_and_is_a_persons(self) -> None:
-        pupils: list[Kind] = ["student"] * (CCPS.approval_above + 1)
-        assert decider.list_waits(pupils, CCPS, human=True) is True
+        long = wanted(CCPS.approval_above + 1)
+        assert decider.list_waits(long, CCPS, human=True) is True
         with pytest.raises(Rejected) as caught:
-            decider.list_waits(pupils, CCPS, human=False)
+            decider.list_waits(long, CCPS, human=False)
         assert (caught.value.reason, caught.value.details) == ("person_required", {"approval_above": 25})
 
-    def test_one_member_of_the_staff_makes_any_list_wait(self) -> None:
-        assert decider.list_waits(["student", "staff"], CCPS, human=True) is True
+    @pytest.mark.parametrize("how", [{"staff": True}, {"extent": "all_students"}])
+    def test_staff_and_all_students_wait_however_few_they_are(self, how: Any) -> None:
+        assert decider.list_waits(wanted(1, **how), CCPS, human=True) is True
+        with pytest.raises(Rejected, match="person_required"):
+            decider.list_waits(wanted(1, **how), CCPS, human=False)
+
+    def test_who_has_reset_many_alone_needs_somebody_for_the_next_list(self) -> None:
+        bound = CCPS.resets_alone_a_day
+        for human in (True, False):
+            assert decider.list_waits(wanted(3, alone=bound - 3), CCPS, human=human) is False
+        beyond = wanted(3, alone=bound - 2)
+        assert decider.list_waits(beyond, CCPS, human=True) is True
         with pytest.raises(Rejected) as caught:
-            decider.list_waits(["staff"], CCPS, human=False)
-        assert caught.value.reason == "person_required"
+            decider.list_waits(beyond, CCPS, human=False)
+        assert caught.value.reason == "resets_exhausted"
+        assert caught.value.details == {"resets_alone_a_day": bound}
+
+    def test_who_has_reset_many_alone_resets_no_single_account_more(self) -> None:
+        bound = CCPS.resets_alone_a_day
+        decider.allow_single(wanted(1, alone=bound - 1), CCPS)
+        with pytest.raises(Rejected, match="resets_exhausted"):
+            decider.allow_single(wanted(1, alone=bound), CCPS)
+
+    def test_a_single_account_that_needs_a_second_person_is_not_reset_at_once(self) -> None:
+        for of, rules in ((wanted(1, staff=True), CCPS), (wanted(1), policy(approval_above=0))):
+            with pytest.raises(Rejected, match="approval_required"):
+                decider.allow_single(of, rules)
 
     def test_somebody_else_approves_it(self) -> None:
         decider.approve_list("desk-1", "desk-2", CCPS, human=True)

@@ -1,8 +1,6 @@
-"""The help desk's commands: who is meant, what is asked before many are reset, what a report shows."""
+"""The help desk's commands: who is meant, and what is shown of them."""
 
-import io
 import json
-from pathlib import Path
 
 import pytest
 
@@ -10,105 +8,13 @@ from tests.cli.conftest import Run
 from tests.cli.fake import FakeServices
 
 PERSON = "2b6f0a52-0d0e-4b0a-9e0f-3f1d7a9c0001"
-BATCH = "7d2a4c1e-5b7e-4f0e-8a34-5d3f2f6f0002"
 ACCOUNT = {"person_id": PERSON, "username": "S0123456", "claimed": True}
-LINE = {"line": 1, "text": "Mary Ann De La Cruz 0123456", "state": "matched", "person_id": PERSON}
-WRONG = {"line": 2, "text": "Nobody 9999999", "state": "unmatched", "reason": "number_unknown"}
-PREVIEW = {"total": 1, "approval_required": False, "lines": [LINE, WRONG]}
-RUNNING = {"batch_id": BATCH, "state": "running", "total": 1, "done": 0, "lines": [LINE]}
-DONE = {"batch_id": BATCH, "state": "done", "total": 1, "done": 1, "lines": [LINE | {"state": "done"}]}
 
 
 @pytest.mark.parametrize("who", ["S0123456", "0123456", "s0123456"])
 def test_a_pupil_is_named_by_username_or_number(services: FakeServices, run: Run, who: str) -> None:
     services.answers["GET /accounts"] = [(200, {"accounts": [ACCOUNT]})]
     assert run("account", "show", who) == 0
-
-
-def test_two_pupils_under_one_number_are_never_guessed_between(
-    services: FakeServices, run: Run, capsys: pytest.CaptureFixture[str]
-) -> None:
-    services.answers["GET /accounts"] = [(200, {"accounts": [ACCOUNT, ACCOUNT]})]
-    assert run("reset", "0123456") == 1
-    assert "person_ambiguous" in capsys.readouterr().err
-    assert [asked.method for asked in services.asked] == ["POST", "GET"], "only the token and the look-up"
-
-
-def test_one_pupil_is_reset_until_auth_has_confirmed(services: FakeServices, run: Run) -> None:
-    services.answers["GET /accounts"] = [(200, {"accounts": [ACCOUNT]})]
-    services.answers[f"POST /accounts/{PERSON}/resets"] = [(202, RUNNING)]
-    services.answers[f"GET /reset-batches/{BATCH}"] = [(200, RUNNING), (200, DONE)]
-    assert run("reset", "0123456", "--ticket", "T-1") == 0
-    assert json.loads(services.requests(f"POST /accounts/{PERSON}/resets")[0].body) == {"desk_ticket": "T-1"}
-    assert len(services.requests(f"GET /reset-batches/{BATCH}")) == 2
-
-
-@pytest.fixture
-def ticket(tmp_path: Path) -> str:
-    file = tmp_path / "ticket.txt"
-    file.write_text("\ufeffMary Ann De La Cruz 0123456\r\n\r\nNobody 9999999\n", encoding="utf-8")
-    return str(file)
-
-
-def test_a_dry_run_reports_each_line_and_does_nothing(
-    services: FakeServices, run: Run, ticket: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    services.answers["POST /reset-batches"] = [(200, PREVIEW)]
-    assert run("reset", "--lines", ticket, "--dry-run") == 0
-    shown = capsys.readouterr().out
-    assert "matched" in shown
-    assert "number_unknown" in shown
-    [asked] = services.requests("POST /reset-batches")
-    assert json.loads(asked.body) == {"lines": ["Mary Ann De La Cruz 0123456", "Nobody 9999999"]}
-
-
-def test_many_are_not_reset_without_a_yes(
-    services: FakeServices, run: Run, ticket: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Without a terminal to ask on, nothing happens; --yes says it beforehand."""
-    services.answers["POST /reset-batches"] = [(200, PREVIEW), (202, RUNNING)]
-    services.answers[f"GET /reset-batches/{BATCH}"] = [(200, DONE)]
-    assert run("reset", "--lines", ticket) == 1
-    assert "--yes" in capsys.readouterr().err
-    assert len(services.requests("POST /reset-batches")) == 1
-    services.answers["POST /reset-batches"] = [(200, PREVIEW), (202, RUNNING)]
-    assert run("reset", "--lines", ticket, "--yes") == 0
-    assert len(services.requests("POST /reset-batches")) == 3
-
-
-def test_a_long_list_waits_for_a_second_person(
-    services: FakeServices, run: Run, ticket: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    services.answers["POST /reset-batches"] = [
-        (200, PREVIEW),
-        (202, RUNNING | {"state": "awaiting_approval"}),
-    ]
-    assert run("reset", "--lines", ticket, "--yes") == 0
-    assert f"homeroom reset approve {BATCH}" in capsys.readouterr().out
-
-
-def test_lines_that_name_nobody_reset_nobody(services: FakeServices, run: Run, ticket: str) -> None:
-    services.answers["POST /reset-batches"] = [(200, PREVIEW | {"total": 0, "lines": [WRONG]})]
-    assert run("reset", "--lines", ticket, "--yes") == 1
-    assert len(services.requests("POST /reset-batches")) == 1
-
-
-def test_ticket_lines_can_be_piped_and_stand_beside_what_became_of_them(
-    services: FakeServices, run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("sys.stdin", io.StringIO("\nMary Ann De La Cruz 0123456\nNobody 9999999\n"))
-    services.answers["POST /reset-batches"] = [(200, PREVIEW)]
-    assert run("reset", "--lines", "-", "--dry-run") == 0
-    shown = capsys.readouterr().out
-    assert "Mary Ann De La Cruz 0123456" in shown
-    assert "Nobody 9999999" in shown
-
-
-def test_a_file_that_is_not_there(
-    services: FakeServices, run: Run, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run("reset", "--lines", "/nowhere/ticket.txt") == 1
-    assert "file_unreadable" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

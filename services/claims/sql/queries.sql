@@ -25,9 +25,6 @@ FOR SHARE OF a
 -- name: person_of
 SELECT kind FROM admission WHERE person_id = $1 AND district = $2 AND number <> ''
 
--- name: numbers_of
-SELECT person_id, kind, number FROM admission WHERE person_id = ANY($1::uuid[]) AND district = $2 AND number <> ''
-
 -- name: persons_under
 SELECT person_id FROM admission WHERE district = $1 AND number = $2 ORDER BY status, person_id LIMIT $3
 
@@ -56,59 +53,6 @@ FROM reset_item i JOIN reset_batch b USING (batch_id)
 LEFT JOIN actor a ON a.client_id = b.author
 LEFT JOIN actor p ON p.client_id = b.approved_by
 WHERE i.person_id = $1 AND b.district = $2 ORDER BY i.changed_at DESC LIMIT $3
-
--- name: insert_batch
-INSERT INTO reset_batch
-    (batch_id, district, cause, state, author, desk_ticket, as_of, report, correlation_id, changed_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $7)
-
--- name: insert_items
-INSERT INTO reset_item (batch_id, person_id, line, generation, state, changed_at)
-SELECT $1, person_id, line, generation, $5, $6
-FROM unnest($2::uuid[], $3::integer[], $4::bigint[]) AS listed (person_id, line, generation)
-
--- name: find_batch
-SELECT cause, state, author, a.name AS author_name, approved_by, p.name AS approved_by_name, desk_ticket, as_of, report
-FROM reset_batch b
-LEFT JOIN actor a ON a.client_id = b.author
-LEFT JOIN actor p ON p.client_id = b.approved_by
-WHERE batch_id = $1 AND district = $2
-
--- name: find_batch_locked
-SELECT state, author FROM reset_batch WHERE batch_id = $1 AND district = $2 FOR UPDATE
-
--- name: items_of
-SELECT person_id, line, state, reason, sessions_ended FROM reset_item WHERE batch_id = $1 ORDER BY line
-
--- name: approve_batch
-UPDATE reset_batch SET state = 'approved', approved_by = $2, changed_at = $3 WHERE batch_id = $1
-
--- name: plan_items
-UPDATE reset_item SET state = 'planned', changed_at = $2 WHERE batch_id = $1 AND state = 'listed'
-
--- name: cancel_batch
-UPDATE reset_batch SET state = 'cancelled', changed_at = $2 WHERE batch_id = $1
-
--- name: cancel_items
--- An item that is being reset at this moment is waited for, and then left alone.
-UPDATE reset_item SET state = 'cancelled', changed_at = $2 WHERE batch_id = $1 AND state IN ('listed', 'planned')
-
--- name: take_item
--- The next account to reset; no other worker gets it meanwhile.
-SELECT i.batch_id, i.person_id, i.generation, b.district, b.author, b.desk_ticket, b.as_of, b.correlation_id
-FROM reset_item i JOIN reset_batch b USING (batch_id)
-WHERE i.state = 'planned'
-ORDER BY i.changed_at, i.batch_id, i.line
-LIMIT 1
-FOR UPDATE OF i SKIP LOCKED
-
--- name: mark_item
-UPDATE reset_item SET state = $3, reason = $4, changed_at = $5 WHERE batch_id = $1 AND person_id = $2 AND state = 'planned'
-
--- name: confirm_items
--- auth has revoked everything below a generation: what was reset into it, or before, is done.
-UPDATE reset_item SET state = 'done', sessions_ended = $3, changed_at = $4
-WHERE person_id = $1 AND state = 'reset' AND generation < $2
 
 -- name: note_departure
 -- Told twice, the grace counts from the first withdrawal.
