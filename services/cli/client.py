@@ -11,6 +11,7 @@ Where Homeroom is comes from the environment, or else from the local stack of th
 import asyncio
 import os
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -218,11 +219,13 @@ class Homeroom:
         self, method: str, service: str, path: str, body: object = None, *, form: Mapping[str, str] | None = None,
         query: Mapping[str, object] | None = None, headers: Mapping[str, str] | None = None,
     ) -> Answer:  # fmt: skip
-        """One request; a 503 and a connection that was never made are tried again, a few times."""
+        """One request; a 503 and a connection that was never made are tried again, a few times, as long as that is
+        answered soon."""
         url = self.site.services[service] + (
             path if path.startswith(("/v1/", "/health")) else f"/v1/districts/{self.site.district}{path}"
         )
         params = {key: str(value) for key, value in (query or {}).items() if value is not None}
+        deadline = time.monotonic() + PATIENCE_S
         for attempt in range(TRIES):
             last = attempt == TRIES - 1
             try:
@@ -231,11 +234,13 @@ class Homeroom:
                 ) as response:
                     answer = Answer(response.status, response.headers, decoded(await response.read()))
             except (aiohttp.ClientError, TimeoutError) as error:
+                last = last or time.monotonic() > deadline
                 if last or (method == "POST" and not form and "Idempotency-Key" not in (headers or {})):
-                    raise Failed("unreachable", f"{service} does not answer at {url} ({error})") from error
+                    why = str(error) or f"nothing within {PATIENCE_S} s"
+                    raise Failed("unreachable", f"{service} does not answer at {url} ({why})") from error
                 await asyncio.sleep(0.2 * 2**attempt)
                 continue
-            if answer.status != 503 or last:
+            if answer.status != 503 or last or time.monotonic() > deadline:
                 return answer
             await asyncio.sleep(min(2.0, float(answer.headers.get("Retry-After", "1"))))
         raise AssertionError("the last attempt returns or raises")

@@ -1,7 +1,8 @@
 """What an operator does at a command line: watch the lag, mend dead letters, rebuild and replay read models."""
 
 import asyncio
-from typing import Annotated, Literal
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -28,11 +29,9 @@ LETTERS_A_PAGE = 500
 async def lag(*, json: AsJson = False) -> None:
     """How far every relay, projection and consumer is behind, in records, and how long it has not moved."""
     async with connect() as homeroom:
-        asked = (homeroom.get(name, f"{OPERATIONS}/lag", role="operator") for name in SERVICES)
-        found = dict(zip(SERVICES, await asyncio.gather(*asked), strict=True))
-    if json:
-        show(found, json)
-        return
+        found, away = await _each(
+            SERVICES, lambda name: homeroom.get(name, f"{OPERATIONS}/lag", role="operator")
+        )
     relay = [
         {
             "service": name,
@@ -43,7 +42,27 @@ async def lag(*, json: AsJson = False) -> None:
         for name, lags in found.items()
     ]
     readers = [{"service": name, **reader} for name, lags in found.items() for reader in lags["consumers"]]
-    show([*relay, *readers], json, "service", "consumer", "lag", "still_s", "state", "alarm")
+    columns = "service", "consumer", "lag", "still_s", "state", "alarm"
+    show(found if json else [*relay, *readers], json, *columns)
+    if away:
+        raise away[0]
+
+
+async def _each(
+    services: Sequence[str], ask: Callable[[str], Awaitable[Any]]
+) -> tuple[dict[str, Any], list[Failed]]:
+    """What each service answers, and the failures of those that do not: an operator asks most when one is away.
+    Raises the first of them when nobody answers."""
+    answers = dict(
+        zip(services, await asyncio.gather(*map(ask, services), return_exceptions=True), strict=True)
+    )
+    away = [answer for answer in answers.values() if isinstance(answer, BaseException)]
+    if strange := [error for error in away if not isinstance(error, Failed)]:
+        raise strange[0]
+    if len(away) == len(services):
+        raise away[0]
+    found = {name: answer for name, answer in answers.items() if not isinstance(answer, BaseException)}
+    return found, [error for error in away if isinstance(error, Failed)]
 
 
 # ------------------------------------------------------------------ dead letters
@@ -60,13 +79,16 @@ async def list_dead_letters(
 ) -> None:
     """What could not be taken, oldest first, and why."""
     async with connect() as homeroom:
-        asked = (
-            homeroom.pages(name, LETTERS, "dead_letters", role="operator", state=state, limit=LETTERS_A_PAGE)
-            for name in ([service] if service else SERVICES)
+        found, away = await _each(
+            [service] if service else SERVICES,
+            lambda name: homeroom.pages(
+                name, LETTERS, "dead_letters", role="operator", state=state, limit=LETTERS_A_PAGE
+            ),
         )
-        found = await asyncio.gather(*asked)
-    rows = [letter for part in found for letter in part]
+    rows = [letter for part in found.values() for letter in part]
     show(rows, json, "service", "id", "consumer", "state", "key", "reason", "detail", "first_at")
+    if away:
+        raise away[0]
 
 
 @dead_letters.command(name="show")

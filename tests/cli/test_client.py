@@ -1,6 +1,7 @@
 """How the command line asks: tokens, repeats, refusals and exit statuses."""
 
 import json
+import time
 
 import pytest
 from rich.console import Console
@@ -141,6 +142,23 @@ def test_a_service_that_is_not_ready_is_asked_again(services: FakeServices, run:
     services.answers[f"GET /accounts/{PERSON}"] = [(503, {}), (503, {}), (200, ACCOUNT)]
     assert run("account", "show", PERSON) == 0
     assert len(services.requests(f"GET /accounts/{PERSON}")) == 3
+
+
+def test_a_service_that_hangs_is_not_waited_for_again_and_again(
+    services: FakeServices,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def hang() -> tuple[int, object]:
+        time.sleep(0.6)
+        return 200, ACCOUNT
+
+    monkeypatch.setattr("services.cli.client.PATIENCE_S", 0.3)
+    services.answers[f"GET /accounts/{PERSON}"] = [hang]
+    assert run("account", "show", PERSON) == 1
+    assert "nothing within 0.3 s" in capsys.readouterr().err
+    assert len(services.requests(f"GET /accounts/{PERSON}")) == 1
 
 
 def test_a_broken_post_is_repeated_under_the_same_key(services: FakeServices, run: Run) -> None:

@@ -121,6 +121,28 @@ def test_the_lag_of_everything_in_one_table(
     assert shown.count("admission") == 3
 
 
+@pytest.mark.parametrize("words", [("lag",), ("dead-letters", "list")])
+def test_what_is_there_is_shown_when_a_service_is_away(
+    services: FakeServices,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+) -> None:
+    """It is then that an operator looks; the exit status still tells that not all could be seen."""
+    monkeypatch.setattr("services.cli.client.TRIES", 1)
+    monkeypatch.setenv("HOMEROOM_CLAIMS_URL", "http://127.0.0.1:1")
+    reader = {"consumer": "reader-1", "lag": 12, "still_s": 0.5, "state": "running", "alarm": None}
+    lags = {"relay": {"pending": 3, "oldest_s": 0.1}, "consumers": [reader]}
+    services.answers["GET /v1/operations/lag"] = [(200, lags)]
+    letters = {"dead_letters": [{"id": 7, "consumer": "reader-1"}], "next_after": None}
+    services.answers["GET /v1/operations/dead-letters"] = [(200, letters)]
+    assert run(*words) == 1
+    shown = capsys.readouterr()
+    assert shown.out.count("reader-1") == 2
+    assert "unreachable: claims" in shown.err
+
+
 @pytest.fixture
 def policies(tmp_path: Path) -> Path:
     return Path(shutil.copytree("policies", tmp_path / "policies"))
