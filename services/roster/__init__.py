@@ -14,11 +14,15 @@ Routes, below /v1/districts/{district}:
   POST /imports/{id}/approval     a second person lets one go on that takes many away
   DELETE /imports/{id}            stop it where it is
   GET  /persons?number=           everybody under a number, with conflicts
-  GET  /persons/{person_id}       one person
+  GET  /persons/{person_id}       one person, with their classes
+  GET  /persons/{person_id}/pupils  whom a teacher teaches today
+  GET  /classes/{class_id}        who teaches a class, who is in it
 
 Topics in:  <prefix>.enrollments.<district>.v1, one for each district: StudentEnrolled, StudentCorrected,
-            StudentWithdrawn, StaffEmployed, StaffCorrected, StaffLeft, EnrollmentVoided (contracts/ingress/), by key
-            source_id; what it cannot take becomes a dead letter, and only that person waits.
+            StudentWithdrawn, StaffEmployed, StaffCorrected, StaffLeft, EnrollmentVoided, ClassAssigned, ClassUnassigned
+            (contracts/ingress/), by key source_id; what it cannot take becomes a dead letter, and only that person
+            waits.
 Topic out:  <prefix>.roster.v1: StudentEnrolled, StaffEmployed, NameCorrected, NumberChanged, PlacementChanged,
-            StudentWithdrawn, StaffLeft, EnrollmentVoided (contracts/events/roster/), by key person_id.
+            StudentWithdrawn, StaffLeft, EnrollmentVoided, ClassesChanged (contracts/events/roster/), by key
+            person_id.
 """

@@ -45,6 +45,8 @@ REFUSALS = {
     "leaving_time_ambiguous": 422,
     "leaving_time_malformed": 422,
     "kind_differs": 422,
+    "date_malformed": 422,
+    "classes_too_many": 422,
     "person_unknown": 422,
     "enrollments_too_many": 422,
     "event_id_reused": 409,

@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from services.roster import api, imports_api
+from services.roster import api, classes_api, imports_api
 from services.roster.consumer import intakes
 from services.roster.events import CODEC
 from services.roster.handlers import OUTCOMES
@@ -17,7 +17,7 @@ from shared.web import Route
 
 
 def routes(kit: Kit) -> list[Route]:
-    return [*api.routes(kit), *imports_api.routes(kit)]
+    return [*api.routes(kit), *classes_api.routes(kit), *imports_api.routes(kit)]
 
 
 def workers(kit: Kit) -> list[Worker]:

@@ -5,7 +5,8 @@ each statement bears a mark, its time and then its event's id: of two statements
 greater mark counts, whichever came first. Enrollments add up instead: each counts for the waiting period
 however late it comes, until it is voided. A pupil is enrolled while an enrollment that counts was said after the
 last withdrawal. Of staff an employment is the enrollment, and leaving the withdrawal: the rules are the same. Whether
-somebody is a student or staff is settled by what is recorded of them first; a person keeps one kind.
+somebody is a student or staff is settled by what is recorded of them first; a person keeps one kind. Of each class the
+newest statement counts, that the person is in it (or teaches it), or is not any more.
 
 `State` is folded from what was recorded. `Said` keeps the marks, also those of statements that changed nothing
 and so were never recorded: without them an old statement could undo a newer one that only confirmed what was
@@ -18,12 +19,14 @@ EXPORT is never voided for good, since each export says anew how things are: who
 until then were in error about the person. The next one that has them brings them back.
 """
 
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Iterable, Mapping
+from datetime import date, datetime
 
 import msgspec
 
 from services.roster.events import (
+    Assignment,
+    ClassesChanged,
     EnrollmentVoided,
     Identity,
     NameCorrected,
@@ -39,6 +42,11 @@ from shared.messages import Event, Recorded
 from shared.policy import Kind, Policy
 
 MAX_ENROLLMENTS = 100  # of one person, voided ones included
+MAX_CLASSES = 100  # of one person at a time
+CLASSES_TOLD = 15  # in one event, so that it keeps its bound however long their titles are
+# The newest marks of classes that are remembered, of a person: several years of them. What is said of an older one when
+# it is forgotten counts as new.
+CLASS_MARKS = 400
 EXPORT = "oneroster"  # the enrollment of whoever is in the district's exports
 ABSENT = "absent"  # why an export does not have a person whom it does not name
 VOIDED = "voided"  # why somebody left whom exports had in error
@@ -93,6 +101,15 @@ class VoidEnrollment(Command, frozen=True, kw_only=True):
     enrollment_id: str
 
 
+class AssignClass(Command, frozen=True, kw_only=True):
+    kind: Kind
+    assignment: Assignment
+
+
+class UnassignClass(Command, frozen=True, kw_only=True):
+    class_id: str
+
+
 class MissInExport(Command, frozen=True, kw_only=True):
     """As of the mark's time an export does not have the person as a student: `reason` says why, if only ABSENT."""
 
@@ -119,6 +136,7 @@ class State(msgspec.Struct, frozen=True):
     withdrawn: StudentWithdrawn | StaffLeft | None = None
     enrollments: Mapping[str, Enrollment] = {}
     voided: frozenset[str] = frozenset()
+    classes: Mapping[str, Assignment] = {}
 
     @property
     def basis(self) -> datetime | None:
@@ -143,6 +161,7 @@ class Said(msgspec.Struct, frozen=True):
     enrollments: Mapping[str, Mark] = {}
     withdrawal: Withdrawal | None = None
     export_voided: Mark | None = None
+    classes: Mapping[str, Mark] = {}
 
 
 IDENTITY = ("number", "last_name", "first_name")
@@ -169,6 +188,8 @@ def evolve(state: State, recorded: Recorded[Event]) -> State:
             return change(state, kind=e.kind, enrolled=False, withdrawn=e)
         case EnrollmentVoided(enrollment_id=enrollment_id):
             return change(state, voided=state.voided | {enrollment_id})
+        case ClassesChanged(kind=kind, assigned=assigned, unassigned=unassigned):
+            return change(state, kind=kind, classes=reassigned(state.classes, assigned, unassigned))
     raise AssertionError(f"roster records no {recorded.type}")
 
 
@@ -190,6 +211,11 @@ def hear(said: Said, command: Command) -> Said:
             mark, said.export_voided
         ):
             return change(said, export_voided=mark)
+        case AssignClass(mark=mark) | UnassignClass(mark=mark):
+            key = _class_of(command)
+            if _newer(mark, said.classes.get(key)):
+                newest = sorted({**said.classes, key: mark}.items(), key=lambda of: of[1])[-CLASS_MARKS:]
+                return change(said, classes=dict(newest))
     return said
 
 
@@ -210,6 +236,10 @@ def decide(state: State, said: Said, command: Command, policy: Policy) -> list[E
             return miss_in_export(state, said, command)
         case VoidEnrollment():
             return void_enrollment(state, said, command)
+        case AssignClass():
+            return assign_class(state, said, command)
+        case UnassignClass():
+            return unassign_class(state, said, command)
     raise AssertionError(f"no rule for {type(command).__name__}")
 
 
@@ -248,6 +278,8 @@ def enroll_person(state: State, said: Said, command: EnrollPerson, policy: Polic
         events.append(EnrollmentVoided(enrollment_id=key))
     if first and not enrolled:
         events += _leaving(heard, command.kind)
+    if first:
+        events += _classes_changed(command.kind, list(state.classes.values()))
     return events
 
 
@@ -289,6 +321,47 @@ def _void_export(state: State, said: Said, command: VoidEnrollment) -> list[Even
     if state.enrolled and not _enrolled(heard, state.voided):
         return [_departure(state.kind, command.mark.time, VOIDED)]
     return []
+
+
+def assign_class(state: State, said: Said, command: AssignClass) -> list[Event]:
+    assignment, key = command.assignment, command.assignment.class_id
+    if not _newer(command.mark, said.classes.get(key)) or state.classes.get(key) == assignment:
+        return []
+    if len(state.classes.keys() | {key}) > MAX_CLASSES:
+        raise Rejected("classes_too_many", limit=MAX_CLASSES)
+    return _classes_changed(command.kind, [assignment])
+
+
+def unassign_class(state: State, said: Said, command: UnassignClass) -> list[Event]:
+    key = command.class_id
+    if state.kind is None or key not in state.classes or not _newer(command.mark, said.classes.get(key)):
+        return []
+    return [ClassesChanged(kind=state.kind, unassigned=[key])]
+
+
+def reassigned(
+    classes: Mapping[str, Assignment], assigned: Iterable[Assignment], unassigned: Iterable[str]
+) -> dict[str, Assignment]:
+    """A person's classes, by their ids, once some of them are told to have changed."""
+    changed = {**classes, **{a.class_id: a for a in assigned}}
+    for key in unassigned:
+        changed.pop(key, None)
+    return changed
+
+
+def holds(assignment: Assignment, day: date) -> bool:
+    """Whether an assignment is in force on one of the district's days."""
+    begins_on, ends_on = assignment.begins_on, assignment.ends_on
+    return (begins_on is None or begins_on <= day) and (ends_on is None or day <= ends_on)
+
+
+def taught(teacher: Iterable[Assignment], pupil: Iterable[Assignment], day: date) -> list[str]:
+    """The classes, by id, that one person teaches and the other is in on that day; with none, the one is no teacher of
+    the other, and has no business with them."""
+    teaches = {a.class_id for a in teacher if a.role == "teacher" and holds(a, day)}
+    return sorted(
+        a.class_id for a in pupil if a.role == "student" and a.class_id in teaches and holds(a, day)
+    )
 
 
 def basis_of(entered_at: datetime | None, received_at: datetime, policy: Policy) -> datetime:
@@ -384,6 +457,15 @@ def _differences(state: State, said: Said, command: CorrectPerson) -> list[Event
     if placement != {name: getattr(state, name) for name in placement}:
         events.append(PlacementChanged(**placement))
     return events
+
+
+def _class_of(command: AssignClass | UnassignClass) -> str:
+    return command.assignment.class_id if isinstance(command, AssignClass) else command.class_id
+
+
+def _classes_changed(kind: Kind, assigned: list[Assignment]) -> list[Event]:
+    told = [assigned[n : n + CLASSES_TOLD] for n in range(0, len(assigned), CLASSES_TOLD)]
+    return [ClassesChanged(kind=kind, assigned=some) for some in told]
 
 
 def _refuse_too_many(state: State, enrollment_id: str) -> None:

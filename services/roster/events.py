@@ -1,7 +1,7 @@
 """The facts that roster records, one stream for each person. Their contracts: contracts/events/roster/."""
 
-from datetime import datetime
-from typing import ClassVar
+from datetime import date, datetime
+from typing import ClassVar, Literal
 
 import msgspec
 
@@ -16,6 +16,17 @@ class Identity(msgspec.Struct, frozen=True):
     number: str
     last_name: str
     first_name: str
+
+
+class Assignment(msgspec.Struct, frozen=True, kw_only=True):
+    """One class of a person, as student or as teacher; from and to a day of the district, where that is said."""
+
+    class_id: str
+    role: Literal["teacher", "student"]
+    title: str | None = None
+    school: str | None = None
+    begins_on: date | None = None
+    ends_on: date | None = None
 
 
 class StudentEnrolled(Event, frozen=True, kw_only=True):
@@ -101,6 +112,15 @@ class EnrollmentVoided(Event, frozen=True):
     enrollment_id: str
 
 
+class ClassesChanged(Event, frozen=True, kw_only=True):
+    """Some classes of a person stand otherwise now, others not any more; what is not named stays. Told again right
+    after the first enrollment, if it came before."""
+
+    kind: Kind
+    assigned: list[Assignment] = msgspec.field(default_factory=list)
+    unassigned: list[str] = msgspec.field(default_factory=list)
+
+
 CODEC = EventCodec(
     "roster",
     [
@@ -112,5 +132,6 @@ CODEC = EventCodec(
         StudentWithdrawn,
         StaffLeft,
         EnrollmentVoided,
+        ClassesChanged,
     ],
 )

@@ -7,20 +7,23 @@ on: which field, and what it should have been.
 import hashlib
 import unicodedata
 from datetime import UTC, date, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
 from services.roster.decider import (
     PLACEMENT,
+    AssignClass,
     Command,
     CorrectPerson,
     EnrollPerson,
     Mark,
+    UnassignClass,
     VoidEnrollment,
     WithdrawPerson,
 )
+from services.roster.events import Assignment
 from shared import text
 from shared.errors import Rejected
 from shared.messages import JSON_CONTENT_TYPE, Cause, CloudEvent, rfc3339
@@ -30,6 +33,7 @@ MAX_LENGTH = 255  # of every name, id and word
 
 # Read as text first, so that what is wrong with it can be said.
 Moment = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+Day = Annotated[str, Meta(extra_json_schema={"format": "date"})]
 
 
 class Said(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,6 +93,19 @@ class EnrollmentVoided(Said, frozen=True, kw_only=True):
     enrollment_id: str
 
 
+class ClassAssigned(Said, frozen=True, kw_only=True):
+    class_id: str
+    role: Literal["teacher", "student"]
+    title: str | None = None
+    school: str | None = None
+    begins_on: Day | None = None
+    ends_on: Day | None = None
+
+
+class ClassUnassigned(Said, frozen=True, kw_only=True):
+    class_id: str
+
+
 TYPES = {
     t.__name__: t
     for t in (
@@ -99,6 +116,8 @@ TYPES = {
         StaffCorrected,
         StaffLeft,
         EnrollmentVoided,
+        ClassAssigned,
+        ClassUnassigned,
     )
 }
 
@@ -190,6 +209,16 @@ def _command(said: Said, mark: Mark, policy: Policy, received_at: datetime, base
         case EnrollmentVoided():
             _check_text("enrollment_id", said.enrollment_id)
             return VoidEnrollment(mark=mark, source_id=said.source_id, enrollment_id=said.enrollment_id)
+        case ClassAssigned():
+            return AssignClass(
+                mark=mark,
+                source_id=said.source_id,
+                kind="staff" if said.role == "teacher" else "student",
+                assignment=_assignment(said),
+            )
+        case ClassUnassigned():
+            _check_text("class_id", said.class_id)
+            return UnassignClass(mark=mark, source_id=said.source_id, class_id=said.class_id)
     raise AssertionError(f"no command for {type(said).__name__}")
 
 
@@ -207,6 +236,18 @@ def _told(
         "first_name": None if first_name is None else _name("first_name", first_name),
         **{field: _word(field, getattr(said, field)) for field in PLACEMENT[kind]},
     }
+
+
+def _assignment(said: ClassAssigned) -> Assignment:
+    _check_text("class_id", said.class_id)
+    return Assignment(
+        class_id=said.class_id,
+        role=said.role,
+        title=_word("title", said.title),
+        school=_word("school", said.school),
+        begins_on=_day("begins_on", said.begins_on),
+        ends_on=_day("ends_on", said.ends_on),
+    )
 
 
 def _enrollment_id(said: StudentEnrolled | StaffEmployed) -> str | None:
@@ -282,6 +323,15 @@ def _is_date(given: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _day(field: str, given: str | None) -> date | None:
+    if given is None:
+        return None
+    try:
+        return msgspec.convert(given, date)
+    except msgspec.ValidationError:
+        raise Rejected("date_malformed", field=field, expected="2026-08-03") from None
 
 
 def _digest(event: CloudEvent, content: Any) -> bytes:

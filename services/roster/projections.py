@@ -4,15 +4,18 @@ Deciding never reads it: it lags behind. Rows begin with the first enrollment; w
 right after it (see contracts/events/roster/).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
 import msgspec
 
+from services.roster.decider import reassigned
 from services.roster.events import (
     CODEC,
+    Assignment,
+    ClassesChanged,
     EnrollmentVoided,
     NameCorrected,
     NumberChanged,
@@ -57,6 +60,7 @@ class Person(msgspec.Struct, frozen=True, kw_only=True):
     withdrawn_at: datetime | None = None
     reason: str | None = None
     enrollments: list[Enrollment]
+    classes: list[Assignment] = []
     basis: datetime | None = None
     baseline: bool
     version: int = 0
@@ -80,6 +84,9 @@ def evolve(row: Person | None, recorded: Recorded[Event]) -> Person | None:
             | StaffLeft(left_at=withdrawn_at, reason=reason)
         ):
             return change(row, status="withdrawn", withdrawn_at=withdrawn_at, reason=reason)
+        case ClassesChanged(assigned=assigned, unassigned=unassigned):
+            changed = reassigned({a.class_id: a for a in row.classes}, assigned, unassigned)
+            return change(row, classes=[changed[key] for key in sorted(changed)])
         case EnrollmentVoided(enrollment_id=voided):
             return _counted(
                 row, [change(e, voided=True) if e.enrollment_id == voided else e for e in row.enrollments]
@@ -111,6 +118,7 @@ def _enrolled(
             role=event.role if isinstance(event, StaffEmployed) else None,
             status="enrolled",
             enrollments=[],
+            classes=row.classes if row else [],
             baseline=False,
         )
     return _counted(row, [*others, told])
@@ -139,6 +147,13 @@ async def persons_by_number(conn: Connection, district: str, number: str) -> lis
 async def person_by_id(conn: Connection, district: str, person_id: UUID) -> Person | None:
     found = _read(await conn.fetch(_sql.person_by_id, district, person_id))
     return found[0] if found else None
+
+
+async def persons_in_classes(
+    conn: Connection, district: str, classes: Sequence[str], limit: int
+) -> list[Person]:
+    """Everybody who was assigned to one of these classes, in whatever role and for whatever days."""
+    return _read(await conn.fetch(_sql.persons_in_classes, district, classes, limit))
 
 
 def _read(records: Iterable[object]) -> list[Person]:

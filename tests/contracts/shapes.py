@@ -65,6 +65,7 @@ _PLAIN: dict[type[inspect.Type], tuple[str, str | None]] = {
     inspect.IntType: ("integer", None),
     inspect.BoolType: ("boolean", None),
     inspect.DateTimeType: ("string", "date-time"),  # msgspec.json.schema says so only of those with an offset
+    inspect.DateType: ("string", "date"),
     inspect.UUIDType: ("string", "uuid"),
 }
 

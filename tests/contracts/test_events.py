@@ -135,7 +135,8 @@ def changes(old: Shape) -> Iterator[tuple[str, Shape]]:
         yield f"{name} removed", msgspec.structs.replace(old, **rest)
         renamed = {"properties": {**others, f"{name}_new": part}, "required": old.required - {name}}
         yield f"{name} renamed", msgspec.structs.replace(old, **renamed)
-        retyped = msgspec.structs.replace(part, types=frozenset({"array"}), enum=None, format=None)
+        other = "integer" if "array" in part.types else "array"
+        retyped = msgspec.structs.replace(part, types=frozenset({other}), enum=None, format=None)
         yield f"{name} of another type", msgspec.structs.replace(old, properties={**others, name: retyped})
         for what, inner in changes(part):
             yield f"{name}: {what}", msgspec.structs.replace(old, properties={**others, name: inner})

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from services.roster import decider
 from services.roster.decider import (
+    AssignClass,
     Command,
     CorrectPerson,
     EnrollPerson,
@@ -18,10 +20,13 @@ from services.roster.decider import (
     MissInExport,
     Said,
     State,
+    UnassignClass,
     VoidEnrollment,
     WithdrawPerson,
 )
 from services.roster.events import (
+    Assignment,
+    ClassesChanged,
     EnrollmentVoided,
     Identity,
     NameCorrected,
@@ -561,6 +566,97 @@ def test_a_student_does_not_become_staff(said: Command) -> None:
     assert (refused.value.reason, refused.value.details) == ("kind_differs", {"known_as": "student"})
 
 
+# --- Classes
+
+
+def assign(hours: float, class_id: str = "c1", kind: Kind = "staff", **said: Any) -> AssignClass:
+    role = "teacher" if kind == "staff" else "student"
+    assignment = Assignment(class_id=class_id, role=role, **said)
+    return AssignClass(mark=mark(hours), source_id="p1", kind=kind, assignment=assignment)
+
+
+def unassign(hours: float, class_id: str = "c1") -> UnassignClass:
+    return UnassignClass(mark=mark(hours), source_id="p1", class_id=class_id)
+
+
+def test_a_class_is_assigned_changed_and_taken_back() -> None:
+    person = given(employ(0))
+    algebra = Assignment(class_id="c1", role="teacher", title="Algebra")
+    assert person.tell(assign(1, title="Algebra")) == [ClassesChanged(kind="staff", assigned=[algebra])]
+    assert person.tell(assign(2, title="Algebra")) == []
+    assert person.tell(assign(3, title="Algebra I")) == [
+        ClassesChanged(kind="staff", assigned=[Assignment(class_id="c1", role="teacher", title="Algebra I")])
+    ]
+    assert person.tell(unassign(4)) == [ClassesChanged(kind="staff", unassigned=["c1"])]
+    assert person.tell(unassign(5)) == []
+
+
+def test_an_older_word_about_a_class_changes_nothing() -> None:
+    person = given(employ(0), assign(3), unassign(5, "c2"))
+    assert person.tell(unassign(2)) == []
+    assert person.tell(assign(4, "c2")) == []
+    assert person.tell(assign(6, "c2")) != []
+
+
+def test_classes_from_before_the_first_employment_are_told_again_after_it() -> None:
+    person = given(*(assign(n, f"c{n:02}") for n in range(20)))
+    told = person.tell(employ(30))
+    assert [type(event) for event in told] == [StaffEmployed, ClassesChanged, ClassesChanged]
+    again = [a.class_id for event in told if isinstance(event, ClassesChanged) for a in event.assigned]
+    assert again == [f"c{n:02}" for n in range(20)]
+
+
+def test_a_pupil_teaches_no_class() -> None:
+    person = given(enroll(0))
+    with pytest.raises(Rejected) as refused:
+        person.tell(assign(1))
+    assert refused.value.reason == "kind_differs"
+    assert person.tell(assign(1, kind="student")) != []
+
+
+def test_the_classes_of_a_person_are_bounded_and_so_are_their_marks() -> None:
+    person = given(employ(0), *(assign(n, f"c{n}") for n in range(1, decider.MAX_CLASSES + 1)))
+    with pytest.raises(Rejected) as refused:
+        person.tell(assign(200, "one more"))
+    assert (refused.value.reason, refused.value.details) == (
+        "classes_too_many",
+        {"limit": decider.MAX_CLASSES},
+    )
+    for n in range(1000, 1000 + decider.CLASS_MARKS + 50):
+        person.tell(unassign(n, f"c{n}"))
+    assert len(person.said.classes) == decider.CLASS_MARKS
+
+
+DAY = NOON.date()
+
+
+@pytest.mark.parametrize(
+    ("begins", "ends", "in_force"),
+    [(None, None, True), (0, 0, True), (-1, 1, True), (1, None, False), (None, -1, False), (1, -1, False)],
+)
+def test_an_assignment_holds_from_its_first_day_to_its_last(
+    begins: int | None, ends: int | None, in_force: bool
+) -> None:
+    days = {"begins_on": begins, "ends_on": ends}
+    moved = {name: n if n is None else DAY + timedelta(days=n) for name, n in days.items()}
+    assert decider.holds(Assignment(class_id="c1", role="student", **moved), DAY) is in_force
+
+
+def test_a_teacher_teaches_the_pupils_of_the_class_and_nobody_else() -> None:
+    def of(class_id: str, role: Any, **days: Any) -> Assignment:
+        return Assignment(class_id=class_id, role=role, **days)
+
+    over = {"ends_on": DAY - timedelta(days=1)}
+    teacher = [of("c1", "teacher"), of("c2", "teacher", **over), of("c3", "teacher")]
+    assert decider.taught(teacher, [of("c1", "student")], DAY) == ["c1"]
+    assert decider.taught(teacher, [of("c3", "student"), of("c1", "student")], DAY) == ["c1", "c3"]
+    assert decider.taught(teacher, [of("c9", "student")], DAY) == []
+    assert decider.taught(teacher, [of("c2", "student")], DAY) == []
+    assert decider.taught(teacher, [of("c1", "student", **over)], DAY) == []
+    assert decider.taught(teacher, [of("c1", "teacher")], DAY) == []
+    assert decider.taught([of("c1", "student")], [of("c1", "student")], DAY) == []
+
+
 # --- Whatever the order: every delivery of the same statements ends in the same person
 
 fields = {
@@ -583,7 +679,14 @@ said_of: dict[type[Command], dict[str, Any]] = {
     CorrectPerson: {n: st.none() | s for n, s in fields.items()},
     WithdrawPerson: {"withdrawn_at": st.integers(-5, 8).map(at), "reason": st.sampled_from([None, "moved"])},
     VoidEnrollment: {"enrollment_id": ids},
+    UnassignClass: {"class_id": st.sampled_from(["c1", "c2"])},
 }
+
+
+@st.composite
+def assignments(draw: st.DrawFn, kind: Kind) -> Assignment:
+    class_id, title = draw(st.sampled_from(["c1", "c2"])), draw(st.sampled_from([None, "Algebra"]))
+    return Assignment(class_id=class_id, role="teacher" if kind == "staff" else "student", title=title)
 
 
 @st.composite
@@ -593,11 +696,23 @@ def statements(draw: st.DrawFn, kinds: Sequence[Kind] = ("student", "staff")) ->
     kind = draw(st.sampled_from(kinds))
     for n in range(draw(st.integers(1, 8))):
         spoken = draw(
-            st.sampled_from([EnrollPerson, EnrollPerson, CorrectPerson, WithdrawPerson, VoidEnrollment])
+            st.sampled_from(
+                [
+                    EnrollPerson,
+                    EnrollPerson,
+                    CorrectPerson,
+                    WithdrawPerson,
+                    VoidEnrollment,
+                    AssignClass,
+                    UnassignClass,
+                ]
+            )
         )
-        said = {name: draw(values) for name, values in said_of[spoken].items()}
-        if spoken is not VoidEnrollment:
+        said = {name: draw(values) for name, values in said_of.get(spoken, {}).items()}
+        if spoken not in (VoidEnrollment, UnassignClass):
             said["kind"] = kind
+        if spoken is AssignClass:
+            said["assignment"] = draw(assignments(kind))
         if spoken in (EnrollPerson, CorrectPerson):
             said |= {name: draw(values) for name, values in placement[kind].items()}
         told.append(spoken(mark=Mark(at(draw(st.integers(0, 4))), str(n)), source_id="p1", **said))
@@ -664,8 +779,14 @@ def read(events: Sequence[Event]) -> dict[str, Any]:
             case StudentWithdrawn(withdrawn_at=left, reason=reason) | StaffLeft(left_at=left, reason=reason):
                 assert event.kind == row["kind"]
                 row["status"] = (left, reason)
+            case ClassesChanged():
+                assert event.kind == row["kind"]
+                classes = row.setdefault("classes", {}) | {a.class_id: a for a in event.assigned}
+                row["classes"] = {k: a for k, a in classes.items() if k not in event.unassigned}
             case EnrollmentVoided():
                 row["enrollments"].pop(event.enrollment_id, None)
+    if row:
+        row.setdefault("classes", {})
     if row and not row["enrollments"] and row["status"] == "enrolled":
         row["status"] = "voided"
     return row
@@ -690,6 +811,14 @@ def expected(commands: Sequence[Command]) -> dict[str, Any]:
         status = "enrolled"
     said: dict[str, Any] = {}
     kind = enrolls[0].kind
+    classes: dict[str, Assignment] = {}
+    for c in sorted(
+        (c for c in commands if isinstance(c, AssignClass | UnassignClass)), key=lambda c: c.mark
+    ):
+        if isinstance(c, AssignClass):
+            classes[c.assignment.class_id] = c.assignment
+        else:
+            classes.pop(c.class_id, None)
     for c in sorted((c for c in commands if isinstance(c, CorrectPerson)), key=lambda c: c.mark):
         told = {name: getattr(c, name) for name in decider.IDENTITY + decider.PLACEMENT[kind]}
         said |= {name: value for name, value in told.items() if value is not None}
@@ -706,6 +835,7 @@ def expected(commands: Sequence[Command]) -> dict[str, Any]:
         "kind": kind,
         **{name: said.get(name) for name in decider.PLACEMENT[kind]},
         "status": status,
+        "classes": classes,
     }
 
 

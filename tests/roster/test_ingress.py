@@ -1,5 +1,6 @@
 """How a district's event becomes a command, and the reasons that it is told instead."""
 
+from datetime import date
 from typing import Any
 
 import msgspec
@@ -8,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.roster.api import REFUSALS
-from services.roster.decider import CorrectPerson, EnrollPerson, Mark, VoidEnrollment, WithdrawPerson
+from services.roster.decider import (
+    AssignClass,
+    CorrectPerson,
+    EnrollPerson,
+    Mark,
+    UnassignClass,
+    VoidEnrollment,
+    WithdrawPerson,
+)
+from services.roster.events import Assignment
 from services.roster.ingress import TYPES, Statement, understand
 from shared.errors import Rejected
 from shared.messages import Cause
@@ -129,6 +139,40 @@ def test_a_malformed_employee_number_gets_its_hint(said: Any, hint: str) -> None
 )
 def test_the_moment_of_leaving_is_a_moment(said: str, reason: str) -> None:
     assert refusal(cloud_event("StaffLeft", left_at=said)).reason == reason
+
+
+def test_a_class_is_assigned_to_who_teaches_it_and_to_who_is_in_it() -> None:
+    said = {
+        "class_id": "c 1",
+        "title": "Algebra",
+        "begins_on": "2026-08-03",
+        "ends_on": "2027-05-28",
+        "school": " ",
+    }
+    days = {"begins_on": date(2026, 8, 3), "ends_on": date(2027, 5, 28)}
+    for role, kind in (("teacher", "staff"), ("student", "student")):
+        command = read(cloud_event("ClassAssigned", id="e", role=role, **said)).command
+        assignment = Assignment(class_id="c 1", role=role, title="Algebra", **days)  # type: ignore[arg-type]
+        assert command == AssignClass(mark=Mark(NOON, "e"), source_id="p1", kind=kind, assignment=assignment)  # type: ignore[arg-type]
+    taken = read(cloud_event("ClassUnassigned", id="e", class_id="c 1")).command
+    assert taken == UnassignClass(mark=Mark(NOON, "e"), source_id="p1", class_id="c 1")
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ({"role": "aide"}, "data_invalid"),
+        ({"class_id": " "}, "field_empty"),
+        ({"title": "t" * 256}, "field_too_long"),
+        ({"begins_on": "8/3/2026"}, "date_malformed"),
+        ({"ends_on": "2026-02-30"}, "date_malformed"),
+        ({"ends_on": "2026-08-03T00:00:00Z"}, "date_malformed"),
+    ],
+)
+def test_a_class_that_cannot_be_read_says_why(said: dict[str, str], reason: str) -> None:
+    assert (
+        refusal(cloud_event("ClassAssigned", **{"class_id": "c1", "role": "teacher"} | said)).reason == reason
+    )
 
 
 def test_the_brokers_time_counts_where_the_event_has_none() -> None:

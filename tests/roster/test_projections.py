@@ -13,6 +13,7 @@ from shared.messages import Event
 from shared.testing import history
 from tests.roster.given import at
 from tests.roster.test_decider import (
+    assign,
     correct,
     deliver,
     employ,
@@ -21,6 +22,7 @@ from tests.roster.test_decider import (
     given,
     leave,
     statements,
+    unassign,
     void,
     withdraw,
 )
@@ -79,6 +81,22 @@ def test_staff_is_shown_as_such_with_the_role() -> None:
     assert (back.status, back.withdrawn_at, back.role, back.basis) == ("enrolled", None, "aide", at(0))
 
 
+def test_classes_are_shown_in_order_and_stay_through_a_return() -> None:
+    said = [
+        employ(0, "e1"),
+        assign(1, "c2", title="Algebra"),
+        assign(1, "c1"),
+        assign(1, "c3"),
+        unassign(2, "c3"),
+    ]
+    person = row(*said)
+    assert [(a.class_id, a.role, a.title) for a in person.classes] == [
+        ("c1", "teacher", None),
+        ("c2", "teacher", "Algebra"),
+    ]
+    assert row(*said, leave(3), employ(4, "e2")).classes == person.classes
+
+
 def test_nobody_is_shown_before_the_first_enrollment() -> None:
     assert row_of(given(withdraw(0), void(1)).recorded) is None
 
@@ -100,6 +118,7 @@ def test_the_read_model_agrees_with_the_rules(commands: list[Command]) -> None:
         state.grade,
         state.role,
     )
+    assert {a.class_id: a for a in shown.classes} == state.classes
     assert (shown.basis, shown.baseline) == (state.basis, state.baseline)
     assert shown.status == ("enrolled" if enrolled(person) else "withdrawn")
 

@@ -53,3 +53,13 @@ SELECT * FROM person WHERE district = $1 AND number = $2 ORDER BY status, person
 
 -- name: person_by_id
 SELECT * FROM person WHERE district = $1 AND person_id = $2
+
+-- name: persons_in_classes
+-- One look into the index for each class.
+SELECT * FROM person
+WHERE person_id IN (
+    SELECT p.person_id FROM unnest($2::text[]) AS wanted (class_id)
+    JOIN person p ON p.district = $1 AND p.classes <> '[]'
+         AND p.classes @> jsonb_build_array(jsonb_build_object('class_id', wanted.class_id))
+)
+ORDER BY last_name, first_name, person_id LIMIT $3
