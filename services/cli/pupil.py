@@ -60,6 +60,20 @@ def enrollment(entered_ago: timedelta, *, now: datetime, **changes: Any) -> Json
     }
 
 
+def employment(*, now: datetime, **changes: Any) -> Json:
+    """A `StaffEmployed` as an SIS says it, of somebody nobody has seen before; `changes` replace fields."""
+    return {
+        "source_id": str(uuid4()),
+        "number": f"e{secrets.randbelow(10**5):05}",
+        "last_name": secrets.choice(LAST_NAMES),
+        "first_name": secrets.choice(FIRST_NAMES),
+        "school": "Mundy's Mill Middle",
+        "role": "teacher",
+        "entered_at": now.astimezone(UTC).isoformat(timespec="milliseconds"),
+        **changes,
+    }
+
+
 def cloud_event(kind: str, data: Json, *, source: str, now: datetime, event_id: str | None = None) -> Json:
     """The fact as a structured CloudEvent 1.0."""
     return {
@@ -107,7 +121,8 @@ def _good_answer(answer: Json) -> str:
 
 
 class Pupil:
-    """One pupil and one browser; every method is one click, and gives what the service answered."""
+    """One pupil, or member of the staff, and one browser; every method is one click, and gives what the service
+    answered."""
 
     def __init__(self, ask: Ask, enrolled: Json, policy: Json) -> None:
         self.ask, self.enrolled, self.policy = ask, enrolled, policy
@@ -119,7 +134,8 @@ class Pupil:
 
     @property
     def username(self) -> str:
-        return f"S{self.enrolled['number']}"
+        number = str(self.enrolled["number"])
+        return number if number.startswith(self.policy["employee_number"]["prefix"]) else f"S{number}"
 
     async def open_claim(self, **typed: str) -> Answer:
         """The first step: names and number, as typed."""
@@ -129,12 +145,10 @@ class Pupil:
             self.claim = answer.body
         return answer
 
-    async def set_password(self, password: str) -> Answer:
-        """The second step; keeps the ETag that the third must show."""
-        path = f"/claims/{self.claim['claim_id']}/password"
-        answer = await self.ask(
-            "PUT", "auth", path, {"password": password}, headers=bearer(self.claim["ticket"])
-        )
+    async def set_password(self, password: str, **code: str) -> Answer:
+        """The second step; keeps the ETag that the third must show. Staff may have to show a `code`."""
+        path, body = f"/claims/{self.claim['claim_id']}/password", {"password": password, **code}
+        answer = await self.ask("PUT", "auth", path, body, headers=bearer(self.claim["ticket"]))
         self.etag = answer.headers.get("ETag", self.etag)
         return answer
 

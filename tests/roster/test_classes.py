@@ -6,7 +6,7 @@ from urllib.parse import quote
 import pytest
 
 from tests.roster.conftest import Roster
-from tests.roster.given import cloud_event
+from tests.roster.given import at, cloud_event
 
 pytestmark = pytest.mark.backing
 
@@ -47,7 +47,9 @@ async def test_a_class_has_teachers_and_pupils_and_a_teacher_those_pupils(roster
     )
     path = f"/classes/{quote(ALGEBRA, safe='')}"
     found = await roster.until(
-        path, lambda status, body: status == 200 and len(body["students"]) == 2, scope="desk"
+        path,
+        lambda status, body: status == 200 and (len(body["teachers"]), len(body["students"])) == (1, 2),
+        scope="desk",
     )
     assert (found["class_id"], found["title"], found["school"], found["complete"]) == (
         ALGEBRA, "Algebra", "North", True,
@@ -56,15 +58,15 @@ async def test_a_class_has_teachers_and_pupils_and_a_teacher_those_pupils(roster
     assert [(m["first_name"], m["now"]) for m in found["students"]] == [("Ann", True), ("Ben", False)]
 
     taught = f"/persons/{teacher}/pupils"
+    shown = await roster.until(f"/persons/{teacher}", lambda _, body: len(body["classes"]) == 2, scope="desk")
     _, pupils = await roster.ask("GET", taught, scope="desk")
     assert [(p["first_name"], p["classes"]) for p in pupils["pupils"]] == [("Ann", [ALGEBRA])]
-    _, shown = await roster.ask("GET", f"/persons/{teacher}", scope="desk")
     assert [(a["class_id"], a["role"]) for a in shown["classes"]] == [
         (ALGEBRA, "teacher"),
         ("over", "teacher"),
     ]
 
-    await publish(roster, cloud_event("ClassUnassigned", source_id="p1", class_id=ALGEBRA))
+    await publish(roster, cloud_event("ClassUnassigned", time=at(1), source_id="p1", class_id=ALGEBRA))
     await roster.until(taught, lambda _, body: body["pupils"] == [], scope="desk")
 
 
@@ -80,7 +82,7 @@ async def test_who_has_left_has_no_pupils_any_more(roster: Roster) -> None:
     await roster.until(
         taught, lambda status, body: status == 200 and names(body["pupils"]) == ["Ann"], scope="desk"
     )
-    await publish(roster, cloud_event("StaffLeft", source_id="t1"))
+    await publish(roster, cloud_event("StaffLeft", time=at(1), source_id="t1"))
     await roster.until(taught, lambda _, body: body["pupils"] == [], scope="desk")
 
 
