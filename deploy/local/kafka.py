@@ -42,14 +42,16 @@ def jar_folder() -> Path:
     return Path(sys.prefix) / "share/homeroom/kafka"
 
 
-def fetch_jars(folder: Path, progress: Callable[[int, int], None] = lambda done, total: None) -> Path:
+def fetch_jars(
+    folder: Path, progress: Callable[[int, int], None] = lambda done, total: None, jars: Path = JAR_LIST
+) -> Path:
     """Bring every jar of the list into `folder` and check it. JarRefused: another content; OSError: no way there."""
     wanted = [
         (digest, coordinate)
-        for digest, coordinate in (line.split() for line in JAR_LIST.read_text().splitlines())
+        for digest, coordinate in (line.split() for line in jars.read_text().splitlines())
     ]
     complete = folder / "complete"
-    fingerprint = hashlib.sha256(JAR_LIST.read_bytes()).hexdigest()
+    fingerprint = hashlib.sha256(jars.read_bytes()).hexdigest()
     if complete.exists() and complete.read_text() == fingerprint:
         return folder
     folder.mkdir(parents=True, exist_ok=True)
@@ -84,7 +86,9 @@ def _fetch_jar(folder: Path, digest: str, coordinate: str) -> None:
                 machine = ssl.get_default_verify_paths()
                 os.environ.setdefault("REQUESTS_CA_BUNDLE", machine.cafile or machine.capath or "")
         if hashlib.sha256(found.read_bytes()).hexdigest() != digest:
-            raise JarRefused(f"{coordinate} is not what {JAR_LIST.name} names; remove {folder} and try again")
+            raise JarRefused(
+                f"{coordinate} is not what the committed list names; remove {folder} and try again"
+            )
         found.replace(jar)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -21,6 +21,8 @@ import asyncpg
 import psutil
 import pytest
 
+from tests.support import java
+
 PROJECT = Path(__file__).parents[2]
 HOMEROOM = Path(sys.executable).parent / "homeroom"
 WARM_SECONDS = 60  # 5 to 6 on an idle machine; these tests share two cores with others
@@ -55,6 +57,9 @@ class Local:
 
     def paste(self, language: str, block: str) -> subprocess.CompletedProcess[str]:
         """Run a block of the docs as a reader would, in a folder of their own, with the variables that it sets."""
+        if language == "java":
+            env = {**self.env, "KAFKA": self.status()["kafka"]}
+            return java.run_program(block, "Publish", self.folder.parent, env)
         if language == "python":
             block = f"eval \"$(homeroom status --shell)\"\npython - <<'END'\n{block}\nEND\n"
         env = {**self.env, "PATH": f"{HOMEROOM.parent}:{os.environ['PATH']}"}
@@ -150,7 +155,7 @@ def test_commands_of_the_docs_work_when_pasted(local: Local) -> None:
     """Page after page: what one publishes, the next asks for."""
     for page in PAGES:
         for language, block in re.findall(
-            r"```(sh|python)\n(.*?)```", (PROJECT / page).read_text(), re.DOTALL
+            r"```(sh|python|java)\n(.*?)```", (PROJECT / page).read_text(), re.DOTALL
         ):
             if "make " in block:  # the two commands themselves: what runs this test
                 continue

@@ -214,6 +214,9 @@ class Fleet:
                 await admin.execute(f'DROP DATABASE IF EXISTS "{self.prefix}_{service}" WITH (FORCE)')
         finally:
             await admin.close()
+        await self.delete_topics()
+
+    async def delete_topics(self) -> None:
         await delete_topics(self.kafka, self.prefix)
 
     def logs(self) -> str:
