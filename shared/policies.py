@@ -59,6 +59,8 @@ def _stated(file: Path, depth: int) -> dict[str, Any]:
     base = {
         k: v for k, v in _stated(file.with_name(f"{base_name}.toml"), depth + 1).items() if k not in _OWN_KEYS
     }
+    if isinstance(base.get("imports"), dict):  # nobody else's pupils are imported
+        base["imports"] = {k: v for k, v in base["imports"].items() if k != "rest"}
     return _overlay(base, own)
 
 

@@ -5,7 +5,7 @@ All of it is pure, so deciders may use it. The files are read by `shared.policie
 
 import re
 import unicodedata
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
@@ -23,6 +23,14 @@ Kind = Literal["student", "staff"]  # what a person of the roster is
 Positive = Annotated[int, Meta(ge=1)]
 Natural = Annotated[int, Meta(ge=0)]
 Line = Annotated[str, Meta(min_length=1, max_length=255)]
+# Of a service elsewhere; without TLS only on this machine.
+Address = Annotated[
+    str,
+    Meta(
+        max_length=1000,
+        pattern=r"^(https://[^/?#@\s]+|http://(127\.0\.0\.1|localhost)(:[0-9]+)?)(/[^?#\s]*)?\Z",
+    ),
+]
 
 
 class UnknownDistrict(HomeroomError):
@@ -135,12 +143,41 @@ class RecoveryRule(_Part, frozen=True):
     code_minutes: Positive
 
 
+class RestRule(_Part, frozen=True, kw_only=True):
+    """The OneRoster 1.2 rostering service of the SIS, and when it is asked. Its secret is in no policy.
+
+    `at`: times of the day, "05:30", in the district's time zone; none: only when somebody asks for it. A pull is whole
+    when the last whole one is `full_every_days` old, and otherwise of what was modified since the last.
+    """
+
+    url: Address
+    token_url: Address
+    client_id: Annotated[str, Meta(min_length=1, max_length=255, pattern="^[^:]+$")]
+    scope: Line = "https://purl.imsglobal.org/spec/or/v1p2/scope/roster-core.readonly"
+    at: Annotated[
+        list[Annotated[str, Meta(pattern="^([01][0-9]|2[0-3]):[0-5][0-9]$")]], Meta(max_length=24)
+    ] = []
+    full_every_days: Annotated[int, Meta(ge=1, le=31)] = 1
+    page_size: Annotated[int, Meta(ge=2, le=5000)] = 500
+
+    def last_slot(self, zone: ZoneInfo, now: datetime) -> datetime | None:
+        """The last moment, at or before now, at which a pull was to begin."""
+        today = now.astimezone(zone).date()
+        slots = (
+            datetime.combine(day, time.fromisoformat(at), zone).astimezone(UTC)
+            for day in (today, today - timedelta(days=1))
+            for at in self.at
+        )
+        return max((slot for slot in slots if slot <= now), default=None)
+
+
 class ImportRule(_Part, frozen=True):
     """Withdrawing (or renumbering) more pupils than this, or a greater share of the enrolled, needs a second person."""
 
     approval_above: Natural
     approval_above_percent: Annotated[int, Meta(ge=0, le=100)]
     reports_kept: Annotated[int, Meta(ge=1, le=400)]
+    rest: RestRule | None = None
 
 
 class MonthAnswer(_Part, frozen=True, tag_field="kind", tag="month"):

@@ -87,6 +87,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     bootstrap_client_file: Annotated[
         Path | None, _doc('`{"id", "secret"}` of the operator client made at start when it is absent (auth).')
     ] = None
+    provider_secret_dir: Annotated[
+        Path | None,
+        _doc(
+            "Folder of the secrets with which districts' SIS are asked over REST, a file named as the district"
+            " (roster)."
+        ),
+    ] = None
     roles: Annotated[
         tuple[Role, ...],
         _doc(

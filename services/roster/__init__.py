@@ -8,6 +8,7 @@ Routes, below /v1/districts/{district}:
   GET  /enrollments/{event_id}    what became of an event, also of one that Kafka brought
   GET  /dead-letters[/{id}]       what the district's topic brought and could not be taken
   POST /imports?dry_run&baseline  a OneRoster export of the SIS, as a zip
+  POST /imports/pulls?dry_run&full the same, pulled from the SIS over REST as the policy says where
   GET  /imports[/{id}]            the last ones; how far one is, and what it means in figures
   GET  /imports/{id}/changes      what it means person by person
   GET  /imports/{id}/problems     what is wrong with rows of its files

@@ -9,6 +9,7 @@ from services.roster.handlers import OUTCOMES
 from services.roster.import_worker import ImportWorker
 from services.roster.imports import EXPIRING
 from services.roster.projections import PERSON
+from services.roster.pulls import PullWorker
 from shared.service import Kit, ServiceSpec
 from shared.service import create_app as create
 from shared.settings import Settings
@@ -21,7 +22,10 @@ def routes(kit: Kit) -> list[Route]:
 
 
 def workers(kit: Kit) -> list[Worker]:
-    return [Worker("imports", "projector", ImportWorker(kit).run)]
+    return [
+        Worker("imports", "projector", ImportWorker(kit).run),
+        Worker("pulls", "projector", PullWorker(kit).run),
+    ]
 
 
 SPEC = ServiceSpec(

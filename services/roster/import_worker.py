@@ -90,9 +90,9 @@ class ImportWorker:
         except LOST_RACE:
             log.debug("import_lost_race", import_id=str(row["import_id"]))
         except ReadModelBehind:
-            await self._postpone(row, 0)
+            await postpone(self._kit, row, 0)
         except Exception as error:
-            await self._failed(row, policy, error)
+            await failed(self._kit, row, policy, error)
             if isinstance(error, (*PASSING, Unavailable, asyncpg.InterfaceError)):
                 raise  # the connection may be of no use any more
         return True
@@ -102,23 +102,25 @@ class ImportWorker:
             await apply_chunk(self._kit, conn, row, policy, clock.now())
         self._kit.store.wake()
 
-    async def _failed(self, row: Row, policy: Policy, error: Exception) -> None:
-        """An error of ours: later again, and given up after MAX_TRIES. If the database is away, nothing counts."""
-        import_id, reference = row["import_id"], new_reference(self._kit.settings.service)
-        log.error("import_step_failed", import_id=str(import_id), reference=reference, exc_info=error)
-        tries = await self._postpone(row, 1)
-        if tries >= MAX_TRIES:
-            reason = "export_unreadable" if isinstance(error, ReaderDied) else "import_failed"
-            details, now = {"reference": reference, "tries": tries}, clock.now()
-            async with self._kit.db.transaction() as conn:
-                await imports.end(conn, policy, import_id, "failed", reason=reason, details=details, now=now)
 
-    async def _postpone(self, row: Row, failures: int) -> int:
-        """How often it has failed in a row; 0 when somebody has ended it meanwhile."""
-        pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(row["crashes"], 10))
-        next_try_at = clock.now() + timedelta(seconds=pause_s)
-        async with self._kit.db.connection() as conn:
-            return await conn.fetchval(sql.postpone, row["import_id"], failures, next_try_at) or 0
+async def failed(kit: Kit, row: Row, policy: Policy, error: Exception) -> None:
+    """An error of ours: later again, and given up after MAX_TRIES. If the database is away, nothing counts."""
+    import_id, reference = row["import_id"], new_reference(kit.settings.service)
+    log.error("import_step_failed", import_id=str(import_id), reference=reference, exc_info=error)
+    tries = await postpone(kit, row, 1)
+    if tries >= MAX_TRIES:
+        reason = "export_unreadable" if isinstance(error, ReaderDied) else "import_failed"
+        details, now = {"reference": reference, "tries": tries}, clock.now()
+        async with kit.db.transaction() as conn:
+            await imports.end(conn, policy, import_id, "failed", reason=reason, details=details, now=now)
+
+
+async def postpone(kit: Kit, row: Row, failures: int) -> int:
+    """How often it has failed in a row; 0 when somebody has ended it meanwhile."""
+    pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(row["crashes"], 10))
+    next_try_at = clock.now() + timedelta(seconds=pause_s)
+    async with kit.db.connection() as conn:
+        return await conn.fetchval(sql.postpone, row["import_id"], failures, next_try_at) or 0
 
 
 async def apply_chunk(kit: Kit, conn: Connection, row: Row, policy: Policy, now: datetime) -> None:

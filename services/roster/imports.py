@@ -63,10 +63,12 @@ class Threshold(msgspec.Struct, frozen=True):
 class Import(msgspec.Struct, frozen=True, kw_only=True):
     """An import as its district sees it.
 
-    `state`: received, awaiting_approval, applying, done, cancelled, refused or failed (both with `reason` and
-    `details`). `author_name` and `approved_by_name` are what these clients are called. `counts`: persons by what the
-    export means for them; one person may count as several kinds. `problems`: rows that were not taken, by reason.
-    `total`, `done`: rows to be applied, and applied.
+    `state`: pulling (from the SIS), received, awaiting_approval, applying, done, cancelled, refused or failed (both
+    with `reason` and `details`). `author_name` and `approved_by_name` are what these clients are called. `counts`:
+    persons by what the export means for them; one person may count as several kinds. `problems`: rows that were not
+    taken, by reason.
+    `total`, `done`: rows to be applied, and applied; while it is pulled, items of the collection at hand. `pull_full`:
+    it was pulled, whole (true) or what was modified after `pull_since` (false); null: it was uploaded.
     """
 
     import_id: UUID
@@ -94,6 +96,8 @@ class Import(msgspec.Struct, frozen=True, kw_only=True):
     threshold: Threshold | None
     total: int
     done: int
+    pull_full: bool | None
+    pull_since: datetime | None
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -131,7 +135,7 @@ async def begin(db: Database, asked: Asked, *, repeatable: bool) -> UUID:
     import_id = uuid4()
     async with db.transaction() as conn:
         if not repeatable:
-            await _refuse_second(conn, asked.district)
+            await refuse_second(conn, asked.district)
         await conn.execute(
             sql.begin_import, import_id, asked.district, asked.dry_run, asked.baseline, asked.as_of, asked.now,
             asked.file_name, asked.author, asked.cause.correlation_id,
@@ -154,14 +158,15 @@ async def received(
     conn: Connection, district: str, import_id: UUID, size: int, digest: bytes, now: datetime
 ) -> None:
     """The file is whole: the worker takes it up. Raises Rejected `import_running` when another was faster."""
-    await _refuse_second(conn, district)
+    await refuse_second(conn, district)
     try:
         await conn.execute(sql.receive_import, import_id, size, digest, now)
     except asyncpg.UniqueViolationError:
         raise Rejected("import_running") from None
 
 
-async def _refuse_second(conn: Connection, district: str) -> None:
+async def refuse_second(conn: Connection, district: str) -> None:
+    """Raises Rejected `import_running`: one at a time for each district."""
     if running := await conn.fetchval(sql.open_import, district):
         raise Rejected("import_running", import_id=running)
 
@@ -235,6 +240,7 @@ async def end(
     go."""
     await conn.execute(sql.end_import, import_id, state, reason, details or {}, now)
     await conn.execute(sql.delete_pieces, import_id)
+    await conn.execute(sql.delete_pages, import_id)
     await conn.execute(sql.delete_unchanged, import_id)
     await conn.execute(sql.forget_reports, policy.district, policy.imports.reports_kept, FORGOTTEN_AT_ONCE)
 

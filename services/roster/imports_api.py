@@ -9,8 +9,9 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
-from services.roster import imports
+from services.roster import imports, pulls
 from services.roster.imports import Asked, Change, Import, Problem
+from services.roster.pulls import Pull
 from shared.auth import Scope
 from shared.database import Connection
 from shared.errors import HomeroomError, Rejected
@@ -34,6 +35,15 @@ class UploadQuery(Body, frozen=True, kw_only=True):
     baseline: bool = False
     as_of: datetime | None = None
     file_name: Annotated[str, Meta(min_length=1, max_length=255)] | None = None
+
+
+class PullQuery(Body, frozen=True, kw_only=True):
+    """`dry_run`: only report. `full`: everything, whatever the policy says is due. `baseline`: pupils whom the district
+    had before Homeroom, an operator's to say."""
+
+    dry_run: bool = False
+    full: bool = False
+    baseline: bool = False
 
 
 class ChangesQuery(Body, frozen=True, kw_only=True):
@@ -91,8 +101,7 @@ async def upload(call: Call[None]) -> Reply:
 async def _begin(call: Call[None]) -> UUID:
     query, caller = call.query, call.caller
     assert caller is not None
-    if query.baseline and "operator" not in caller.scopes:
-        raise Rejected("scope_missing", scopes=["operator"])
+    _check_baseline(call)
     if query.as_of is not None and query.as_of.tzinfo is None:
         raise Rejected(
             "invalid_query", field="$.as_of", problem="without an offset it could be several moments"
@@ -108,6 +117,33 @@ async def _begin(call: Call[None]) -> UUID:
         cause=call.cause,
     )
     return await imports.begin(call.kit.db, asked, repeatable=key_of(call) is not None)
+
+
+async def pull(call: Call[None]) -> Reply:
+    query, caller = call.query, call.caller
+    assert caller is not None
+    _check_baseline(call)
+    asked = Pull(
+        district=call.district,
+        author=caller.subject,
+        dry_run=query.dry_run,
+        baseline=query.baseline,
+        full=query.full or None,
+        now=call.now,
+        cause=call.cause,
+    )
+
+    async def work(conn: Connection) -> Reply:
+        return await _accepted(call, conn, await pulls.begin(conn, call.policy, asked))
+
+    return await once(call, call.kit.db, work)
+
+
+def _check_baseline(call: Call[None]) -> None:
+    """Raises Rejected `scope_missing`: only an operator says it."""
+    assert call.caller is not None
+    if call.query.baseline and "operator" not in call.caller.scopes:
+        raise Rejected("scope_missing", scopes=["operator"])
 
 
 async def show_imports(call: Call[None]) -> Reply:
@@ -170,6 +206,12 @@ def routes(kit: Kit) -> list[Route]:
             caller=caller, body=msgspec.Raw, query=UploadQuery, success={202: Import}, streamed=True,
             refusals={"import_running": 409, "as_of_in_future": 422},
             body_limit=BODY_LIMIT_BYTES, content_types=("application/zip",),
+        ),
+        Route(
+            "POST", f"{DISTRICT}/imports/pulls", pull,
+            summary="Pull an export from the SIS, as the district's policy says where, and import it.",
+            caller=caller, query=PullQuery, success={202: Import},
+            refusals={"import_running": 409, "pull_not_configured": 409},
         ),
         Route(
             "GET", f"{DISTRICT}/imports", show_imports,

@@ -132,6 +132,7 @@ async def roster(
         issuer=ISSUER,
         key_dir=tmp_path / "public",
         policy_dir=policy_dir,
+        provider_secret_dir=tmp_path / "secrets",
     )
     client = await aiohttp_client(create_app(settings))
     async with asyncio.timeout(PATIENCE_S):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from shared.errors import Rejected, Unavailable
 from shared.policies import Policies, PolicyInvalid, load_policy
-from shared.policy import Policy, UnknownDistrict
+from shared.policy import Policy, RestRule, UnknownDistrict
 
 FOLDER = Path(__file__).parents[2] / "policies"
 NOW = datetime(2026, 8, 3, 9, 14, tzinfo=UTC)
@@ -313,6 +313,82 @@ class TestFiles:
         (tmp_path / "second.toml").write_text('extends = "ccps"\n')
         with pytest.raises(PolicyInvalid, match="names"):
             load_policy(tmp_path / "second.toml")
+
+    def test_nobody_inherits_whose_pupils_are_imported(self, tmp_path: Path) -> None:
+        rest = (
+            '\n[imports.rest]\nurl = "https://sis.example.org"\ntoken_url = "https://sis.example.org/token"\n'
+        )
+        (tmp_path / "ccps.toml").write_text(
+            (FOLDER / "ccps.toml").read_text() + rest + 'client_id = "homeroom"\n'
+        )
+        assert load_policy(tmp_path / "ccps.toml").imports.rest is not None
+        own = (
+            'extends = "ccps"\ncode = "ABCDEF"\ntime_zone = "America/Chicago"\nnames = {en = "B", es = "B"}\n'
+        )
+        (tmp_path / "second.toml").write_text(own + "imports.reports_kept = 5\n")
+        second = load_policy(tmp_path / "second.toml").imports
+        assert (second.rest, second.reports_kept) == (None, 5)
+        assert second.approval_above == CCPS.imports.approval_above
+
+
+def rest(**changes: object) -> RestRule:
+    stated = {
+        "url": "https://sis.example.org/v1p2",
+        "token_url": "https://sis.example.org/token",
+        "client_id": "h",
+    }
+    return msgspec.convert(stated | changes, RestRule)
+
+
+class TestPulls:
+    @pytest.mark.parametrize(
+        ("now", "slot"),
+        [
+            ("2026-08-03T09:29:59Z", "2026-08-02T16:00:00Z"),
+            ("2026-08-03T09:30:00Z", "2026-08-03T09:30:00Z"),  # half past five in New York
+            ("2026-08-03T15:59:00Z", "2026-08-03T09:30:00Z"),
+            ("2026-08-04T03:30:00Z", "2026-08-03T16:00:00Z"),  # still the evening before
+            ("2026-12-03T12:00:00Z", "2026-12-03T10:30:00Z"),  # in winter an hour later
+        ],
+    )
+    def test_the_last_moment_of_the_schedule(self, now: str, slot: str) -> None:
+        rule = rest(at=["05:30", "12:00"])
+        assert rule.last_slot(CCPS.zone, datetime.fromisoformat(now)) == datetime.fromisoformat(slot)
+
+    def test_the_hour_that_a_year_lacks_and_the_one_it_has_twice(self) -> None:
+        """On 8 March 2026 New York has no half past two, on 1 November 2026 it has half past one twice."""
+        for rule, day in (
+            (rest(at=["02:30"]), datetime(2026, 3, 8, tzinfo=UTC)),
+            (rest(at=["01:30"]), datetime(2026, 11, 1, tzinfo=UTC)),
+        ):
+            hours = [rule.last_slot(CCPS.zone, day + timedelta(hours=4, minutes=15 * n)) for n in range(96)]
+            assert len(set(hours)) == 2  # the day before, and once on this one
+
+    def test_without_times_there_is_no_schedule(self) -> None:
+        assert rest().last_slot(CCPS.zone, datetime.now(UTC)) is None
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "http://sis.example.org", "ftp://sis.example.org", "https://u:p@sis.example.org", "https://sis.example.org?a=1",
+            "https://sis.example.org/#a", "https://sis.example.org\n", "http://127.0.0.1.example.org/", "",
+        ],
+    )  # fmt: skip
+    def test_an_address_is_one_with_tls_and_nothing_in_it(self, url: str) -> None:
+        for field in ("url", "token_url"):
+            with pytest.raises(msgspec.ValidationError):
+                rest(**{field: url})
+
+    @pytest.mark.parametrize(
+        "url", ["https://sis.example.org:8443/a/b", "http://127.0.0.1:8080/a", "http://localhost"]
+    )
+    def test_on_this_machine_it_may_do_without(self, url: str) -> None:
+        assert rest(url=url).url == url
+
+    @pytest.mark.parametrize("at", [["5:30"], ["24:00"], ["05:60"], ["noon"]])
+    def test_a_time_of_the_day_is_written_with_four_digits(self, at: list[str]) -> None:
+        with pytest.raises(msgspec.ValidationError):
+            rest(at=at)
 
 
 class TestFolder:

@@ -1,5 +1,6 @@
 -- name: open_import
-SELECT import_id FROM import WHERE district = $1 AND state IN ('received', 'awaiting_approval', 'applying')
+SELECT import_id FROM import
+WHERE district = $1 AND state IN ('pulling', 'received', 'awaiting_approval', 'applying')
 
 -- name: begin_import
 INSERT INTO import (import_id, district, state, dry_run, baseline, as_of, received_at, file_name, author,
@@ -55,6 +56,9 @@ WHERE import_id = $1 AND ended_at IS NULL
 -- name: delete_pieces
 DELETE FROM import_piece WHERE import_id = $1
 
+-- name: delete_pages
+DELETE FROM import_page WHERE import_id = $1
+
 -- name: delete_unchanged
 DELETE FROM import_row WHERE import_id = $1 AND kinds = '{}'
 
@@ -83,7 +87,7 @@ SELECT content FROM import_piece WHERE import_id = $1 AND n = $2
 
 -- name: postpone
 UPDATE import SET crashes = crashes + $2, next_try_at = $3
-WHERE import_id = $1 AND state IN ('received', 'applying')
+WHERE import_id = $1 AND state IN ('pulling', 'received', 'applying')
 RETURNING crashes
 
 -- name: last_queued
