@@ -34,6 +34,7 @@ PASSED_OVER = {
     "anonymous": "rows without a readable sourcedId: because of them nobody counts as absent",
 }
 STATES = {
+    "pulling": "is being pulled from the SIS",
     "received": "is being read",
     "awaiting_approval": "waits for a second person; nothing has happened yet",
     "applying": "is being applied",
@@ -72,7 +73,7 @@ def _head(report: Json) -> None:
     out.print(f"{', '.join(plain(each) for each in came if each)}, as of {report['as_of']}")
     if report["approved_by"]:
         out.print(f"approved by {plain(report['approved_by_name'] or report['approved_by'])}")
-    if report["total"] and report["done"] < report["total"] and not report["dry_run"]:
+    if report["state"] != "pulling" and report["done"] < report["total"] and not report["dry_run"]:
         out.print(f"{report['done']:,} of {report['total']:,} rows were applied")
 
 

@@ -38,13 +38,13 @@ imports = App(name="import", help="Take in the SIS's OneRoster export, and see w
 app.command(imports)
 
 Kind = Literal["added", "corrected", "renumbered", "moved", "withdrawn", "returned", "linked", "baseline"]
-OPEN = ("received", "applying")
+OPEN = ("pulling", "received", "applying")
 PIECE_BYTES = 256 * 1024
 POLL_S = 0.3
 SILENCE_ALLOWED_S = 60
 FIRST_ROWS = 100
 AWAY_S = 60  # so long may roster be away while an import is followed
-WORDS = {"received": "reading and comparing", "applying": "applying"}
+WORDS = {"pulling": "pulling from the SIS", "received": "reading and comparing", "applying": "applying"}
 
 
 @imports.default
@@ -77,6 +77,40 @@ async def import_export(
                 await print_report(homeroom, role, report)
                 confirm("Apply it?", yes=False)
             await _end(homeroom, role, await upload.run(query), json)
+
+
+@imports.command
+async def pull(
+    *,
+    full: Annotated[
+        bool, Parameter(negative="", help="Everything, not only what was modified since the last pull.")
+    ] = False,
+    dry_run: Annotated[bool, Parameter(negative="", help="Only report what it would change.")] = False,
+    baseline: Annotated[
+        bool, Parameter(negative="", help="Pupils whom the district had before Homeroom: they do not wait.")
+    ] = False,
+    yes: Yes = False,
+    json: AsJson = False,
+) -> None:
+    """Import from the SIS over REST (OneRoster 1.2): roster asks it, as the district's policy says where."""
+    if json and not (yes or dry_run):
+        raise Failed("wrong_usage", "--json asks no questions: say --dry-run or --yes as well")
+    role = "operator" if baseline else "sis"
+    asked = {name: "true" for name, said in (("full", full), ("baseline", baseline)) if said}
+    async with connect() as homeroom:
+        if dry_run or not yes:
+            report = await _pull(homeroom, role, asked | {"dry_run": "true"}, quiet=json)
+            if dry_run or report["state"] != "done":
+                await _end(homeroom, role, report, json)
+                return
+            await print_report(homeroom, role, report)
+            confirm("Apply it?", yes=False)
+        await _end(homeroom, role, await _pull(homeroom, role, asked, quiet=json), json)
+
+
+async def _pull(homeroom: Homeroom, role: str, asked: dict[str, str], *, quiet: bool) -> Json:
+    begun = await homeroom.post("roster", "/imports/pulls", role=role, **asked)
+    return await _follow(homeroom, role, dict(begun.body), quiet=quiet)
 
 
 @imports.command(name="list")
@@ -284,7 +318,7 @@ async def _follow(homeroom: Homeroom, role: str, report: Json, *, quiet: bool) -
         with Progress(console=out, transient=True, disable=quiet or not out.is_terminal) as progress:
             task = progress.add_task("", total=None)
             while report["state"] in OPEN:
-                total = report["total"] if report["state"] == "applying" else None
+                total = report["total"] if report["state"] != "received" else None
                 progress.update(
                     task, description=WORDS[report["state"]], total=total, completed=report["done"]
                 )

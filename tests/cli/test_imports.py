@@ -64,6 +64,62 @@ def imports(services: FakeServices) -> FakeServices:
     return services
 
 
+PULLING = RECEIVED | {"state": "pulling", "pull_full": True, "total": 30, "done": 10}
+
+
+@pytest.fixture
+def pulls(imports: FakeServices) -> FakeServices:
+    imports.answers["POST /imports/pulls"] = [(202, PULLING)]
+    imports.answers[f"GET /imports/{ID}"] = [(200, PULLING), (200, RECEIVED), (200, DONE)]
+    return imports
+
+
+def test_a_pull_is_asked_for_and_followed_to_its_report(
+    pulls: FakeServices, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("import", "pull", "--full", "--yes") == 0
+    [sent] = pulls.requests("POST /imports/pulls")
+    assert sent.query == {"full": "true"}
+    assert sent.headers["Idempotency-Key"]
+    shown = capsys.readouterr().out
+    assert "is done" in shown
+    assert "applied" not in shown
+
+
+def test_a_pull_is_reported_first_and_asked_about(
+    pulls: FakeServices, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pulls.answers[f"GET /imports/{ID}"] = [(200, PULLING), (200, DRY)]
+    assert run("import", "pull") == 1  # nobody is there who could say yes
+    [sent] = pulls.requests("POST /imports/pulls")
+    assert sent.query == {"dry_run": "true"}
+    assert "nothing was changed" in capsys.readouterr().out
+
+
+def test_a_pull_that_the_sis_refuses_says_what_to_do(
+    pulls: FakeServices, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused = RECEIVED | {
+        "state": "refused",
+        "reason": "provider_refused",
+        "details": {"asked": "token", "status": 401},
+    }
+    pulls.answers[f"GET /imports/{ID}"] = [(200, refused)]
+    assert run("import", "pull", "--dry-run") == 1
+    told = capsys.readouterr()
+    assert "provider_refused" in told.err
+    assert "secret is wrong" in told.out + told.err
+
+
+def test_a_pull_under_way_is_shown_as_such(
+    pulls: FakeServices, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("import", "show", ID) == 0
+    shown = capsys.readouterr().out
+    assert "is being pulled from the SIS" in shown
+    assert "applied" not in shown
+
+
 def test_an_export_is_uploaded_and_followed_to_its_report(
     imports: FakeServices, run: Run, export: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

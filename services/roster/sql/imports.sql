@@ -50,7 +50,8 @@ SELECT state, count(*) FROM import_row WHERE import_id = $1 AND kinds <> '{}' GR
 UPDATE import SET state = 'applying', approved_by = $2, changed_at = $3 WHERE import_id = $1
 
 -- name: end_import
-UPDATE import SET state = $2, reason = $3, details = $4, changed_at = $5, ended_at = $5
+UPDATE import SET total = CASE WHEN state <> 'pulling' THEN total ELSE 0 END,
+                  done = CASE WHEN state <> 'pulling' THEN done ELSE 0 END, state = $2, reason = $3, details = $4, changed_at = $5, ended_at = $5
 WHERE import_id = $1 AND ended_at IS NULL
 
 -- name: delete_pieces
