@@ -152,6 +152,7 @@ class Fleet:
                 "HOMEROOM_ISSUER": self.urls["auth"],
                 "HOMEROOM_POLICY_DIR": str(self.folder / "policies"),
                 "HOMEROOM_KEY_DIR": str(self.folder / "keys"),
+                "HOMEROOM_PROVIDER_SECRET_DIR": str(self.folder / "providers"),
                 "HOMEROOM_ROLES": roles,
                 "HOMEROOM_LOG_FORMAT": "json",
             }

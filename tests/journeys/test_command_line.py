@@ -10,8 +10,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from services.cli.client import Homeroom
+from services.cli.pupil import Pupil
 from tests.journeys.fleet import ROOT
 from tests.journeys.town import Town, claim
+from tests.roster.exports import pupils
+from tests.support.sis import Sis, serving
 
 pytestmark = [
     pytest.mark.stack,
@@ -184,3 +188,54 @@ async def test_a_second_district_and_a_client_of_its_own(town: Town, terminal: T
     assert "invalid_client" in err
     removed = await terminal.json("client", "list", "--removed")
     assert [each["id"] for each in removed] == [added["id"]]
+
+
+async def test_a_pupil_of_whom_the_sis_tells_claims(town: Town, terminal: Terminal) -> None:
+    """The page about pulling, word for word: the policy, the secret, a dry run, the pull; then a pupil of it."""
+    students = pupils(60, seed=77)
+    async with serving(Sis(students)) as sis:
+        rule = sis.rule()
+        (town.fleet.folder / "providers").mkdir(exist_ok=True)
+        (town.fleet.folder / "providers" / "hills").write_text(sis.secret)
+        (town.fleet.folder / "policies" / "hills.toml").write_text(
+            'extends = "ccps"\ncode = "HILLSD"\ntime_zone = "America/New_York"\n'
+            'names = { en = "Hills", es = "Hills" }\n[imports.rest]\n'
+            f'url = "{rule.url}"\ntoken_url = "{rule.token_url}"\nclient_id = "homeroom"\npage_size = 25\n'
+        )
+        client = await town.homeroom.post(
+            "auth", "/v1/operations/clients",
+            {"name": "Hills", "scopes": ["roster:write", "desk", "operator"], "districts": ["*"], "human": False},
+            role="operator",
+        )  # fmt: skip
+        hills = {
+            "HOMEROOM_DISTRICT": "hills",
+            "HOMEROOM_CLIENT_ID": client.body["id"],
+            "HOMEROOM_CLIENT_SECRET": client.body["secret"],
+        }
+
+        async def served() -> bool:
+            paths = {"roster": "/persons?number=1", "claims": "/policy", "auth": "/jwks"}
+            answers = [
+                await town.homeroom.ask("GET", service, f"/v1/districts/hills{path}")
+                for service, path in paths.items()
+            ]
+            return all(answer.status != 404 for answer in answers)
+
+        await town.until(served, "the district to be served")
+        dry = await terminal.json("import", "pull", "--full", "--dry-run", **hills)
+        assert (dry["state"], dry["counts"]["added"]) == ("done", 60)
+        done = await terminal.json("import", "pull", "--full", "--baseline", "--yes", **hills)
+        assert (done["state"], done["counts"]["added"], done["pull_full"]) == ("done", 60, True)
+        again = await terminal.json("import", "pull", "--yes", **hills)
+        assert (again["state"], again["pull_full"], again["counts"]["added"]) == ("done", False, 0)
+    one = students[5]
+    enrolled = {"number": one.number, "last_name": one.last_name, "first_name": one.first_name}
+    site = msgspec.structs.replace(town.homeroom.site, district="hills")
+
+    async def claimable() -> bool:
+        pupil = Pupil(Homeroom(site, town.homeroom.http).ask, enrolled, town.policy)
+        return (await pupil.open_claim()).status == 201
+
+    await town.until(claimable, "claims to hear of the pupil")
+    pupil = Pupil(Homeroom(site, town.homeroom.http).ask, enrolled, town.policy)
+    assert (await pupil.sign_in(await claim(pupil))).status == 201

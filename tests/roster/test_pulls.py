@@ -17,7 +17,8 @@ from services.roster import provider as providers
 from services.roster.pulls import begin_due
 from shared import clock
 from shared.database import Database
-from shared.policy import Policy, load_policy
+from shared.policies import load_policy
+from shared.policy import Policy
 from tests.journeys.fleet import Part, free_ports
 from tests.roster.conftest import Roster
 from tests.roster.exports import pupils
