@@ -2,8 +2,8 @@
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeAlias
 
 from shared.database import LOST_RACE, Connection, Database, queries
 from shared.errors import Rejected
@@ -16,8 +16,18 @@ _ATTEMPTS = 8
 _sql = queries("shared", "web.sql")
 
 
+Again: TypeAlias = Callable[
+    [Connection, Mapping[str, str]], Awaitable[Any]
+]  # the reply's headers -> its body
+
+
 async def once(
-    call: Call[Any], db: Database, work: Callable[[Connection], Awaitable[Reply]], *, shown_once: bool = False
+    call: Call[Any],
+    db: Database,
+    work: Callable[[Connection], Awaitable[Reply]],
+    *,
+    shown_once: bool = False,
+    again: Again | None = None,
 ) -> Reply:
     """Runs `work` in one transaction, together with the row that remembers its reply; wakes the relay after it.
 
@@ -26,13 +36,14 @@ async def once(
     for a public caller, it is one transaction all the same. Somebody else's append in between makes it run
     again; what `work` rejects leaves nothing behind.
 
-    `shown_once`: the reply holds a secret and is not kept; a repeat is told `reply_withheld`.
+    `shown_once`: the reply holds a secret and is not kept; a repeat is told `reply_withheld`. `again`: its body names
+    people and is not kept either; for a repeat it is made again, as things are by then.
     """
     key = key_of(call) if call.caller else None
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             async with db.transaction() as conn:
-                reply = await (_remembered(call, key, conn, work, shown_once) if key else work(conn))
+                reply = await (_remembered(call, key, conn, work, shown_once, again) if key else work(conn))
         except LOST_RACE:
             if attempt == _ATTEMPTS:
                 raise
@@ -60,6 +71,7 @@ async def _remembered(
     conn: Connection,
     work: Callable[[Connection], Awaitable[Reply]],
     shown_once: bool,
+    again: Again | None,
 ) -> Reply:
     assert call.caller is not None
     caller = f"{call.caller.kind}:{call.caller.district}:{call.caller.subject}"
@@ -72,8 +84,10 @@ async def _remembered(
             raise Rejected("idempotency_key_reused")
         if not row["status"]:
             raise Rejected("reply_withheld")
-        return Reply(row["status"], row["body"] or None, row["headers"] | {"Idempotency-Replayed": "true"})
+        body = await again(conn, row["headers"]) if again else row["body"] or None
+        return Reply(row["status"], body, row["headers"] | {"Idempotency-Replayed": "true"})
     reply = await work(conn)
-    kept = (0, {}, b"") if shown_once else (reply.status, dict(reply.headers), encode(reply.body))
+    body = b"" if again else encode(reply.body)
+    kept = (0, {}, b"") if shown_once else (reply.status, dict(reply.headers), body)
     await conn.execute(_sql.insert_command, caller, route, key, digest, *kept, call.now)
     return reply

@@ -1,5 +1,7 @@
 """The routes of resets: of one account, of pasted lines, of a school, of all students."""
 
+from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -62,7 +64,7 @@ async def reset_account(call: Call[DeskBody]) -> Reply:
         batch_id = await batches.reset_one(call.kit.store, conn, person_id, call.policy, asked)
         return await _accepted(call, conn, batch_id)
 
-    return await once(call, call.kit.db, work)
+    return await once(call, call.kit.db, work, again=partial(_again, call))
 
 
 async def start_batch(call: Call[BatchBody]) -> Reply:
@@ -80,7 +82,7 @@ async def start_batch(call: Call[BatchBody]) -> Reply:
             batch_id = await batches.start(conn, plan, policy, asked)
         return await _accepted(call, conn, batch_id)
 
-    return await once(call, call.kit.db, work)
+    return await once(call, call.kit.db, work, again=partial(_again, call))
 
 
 async def _preview(call: Call[BatchBody], conn: Connection) -> Preview:
@@ -129,7 +131,7 @@ async def approve_batch(call: Call[None]) -> Reply:
         await batches.approve(conn, batch_id, call.policy, asked_of(call))
         return await _accepted(call, conn, batch_id)
 
-    return await once(call, call.kit.db, work)
+    return await once(call, call.kit.db, work, again=partial(_again, call))
 
 
 async def cancel_batch(call: Call[None]) -> Reply:
@@ -141,6 +143,11 @@ async def cancel_batch(call: Call[None]) -> Reply:
 async def _accepted(call: Call[Any], conn: Connection, batch_id: UUID) -> Reply:
     where = {"Location": f"/v1/districts/{call.district}/reset-batches/{batch_id}"}
     return Reply(202, await show(conn, call.policy, batch_id, call.now), where)
+
+
+async def _again(call: Call[Any], conn: Connection, headers: Mapping[str, str]) -> Batch:
+    """For a repeat: its lines name people, so no reply is kept."""
+    return await show(conn, call.policy, UUID(headers["Location"].rpartition("/")[2]), call.now)
 
 
 def routes() -> list[Route]:

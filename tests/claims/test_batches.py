@@ -105,7 +105,10 @@ class TestOne:
         asked = {"json": {}, "headers": {"Idempotency-Key": "k"}}
         answers = [await world.desk("POST", f"/accounts/{person_id}/resets", **asked) for _ in range(3)]
         assert answers[0] == answers[1] == answers[2]
+        assert answers[0][1]["lines"][0]["username"] == "S0123456"
         assert await generations(world, person_id) == [1]
+        [kept] = await world.fetch("SELECT * FROM command")
+        assert "S0123456" not in str(kept), "whom a reply names is looked up for each repeat"
 
     async def test_an_older_confirmation_confirms_nothing_newer(self, world: World) -> None:
         person_id = await world.claimed()
