@@ -1,19 +1,13 @@
 """Resets, from the help desk's request until auth has confirmed: one, pasted lines, approval, crash, cancel."""
 
-import asyncio
-from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 
-from services.claims import batches, reset_worker
 from services.claims.consumer import CredentialLost, CredentialRevoked
 from services.claims.events import AccountReset
 from services.claims.projections import Identity, NumberChanged
-from services.claims.reset_worker import ResetWorker
-from shared import clock
-from shared.errors import VersionConflict
 from tests.claims.conftest import World
 from tests.claims.test_api import differing
 
@@ -342,83 +336,3 @@ class TestApproval:
                 "POST", "/reset-batches", json={"lines": ["A B 0000001"]}, scope=scope
             )
             assert status == expected
-
-
-class TestTheWorker:
-    async def test_cancelling_takes_back_what_has_not_begun(self, world: World) -> None:
-        persons = await three_claimed(world)
-        batch = await start(world, lines())
-        worker = ResetWorker(world.kit.store)
-        await worker.reset_next(clock.now(), 1)
-        assert await world.desk("DELETE", f"/reset-batches/{batch['batch_id']}") == (204, None)
-        assert await world.work() == 0
-        found = await seen(world, batch)
-        assert (found["state"], states(found)) == ("cancelled", ["reset", "cancelled", "cancelled"])
-        assert await generations(world, *persons) == [1, 0, 0]
-
-    async def test_cancelling_what_is_over_changes_nothing(self, world: World) -> None:
-        (person_id, *_) = await three_claimed(world)
-        batch = await start(world, lines(0))
-        await world.work()
-        await revoked(world, person_id)
-        assert await world.desk("DELETE", f"/reset-batches/{batch['batch_id']}") == (204, None)
-        assert (await seen(world, batch))["state"] == "done"
-
-    async def test_dying_before_the_commit_leaves_the_account_for_the_next(
-        self, world: World, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """The event and the item's state are one transaction: neither is there without the other."""
-        persons = await three_claimed(world)
-        await start(world, lines())
-        with monkeypatch.context() as dying:
-            dying.setattr(batches.sql, "mark_items", "SELECT a_statement_that_fails")
-            with pytest.raises(Exception, match="a_statement_that_fails"):
-                await ResetWorker(world.kit.store).reset_next(clock.now(), 8)
-        assert await generations(world, *persons) == [0, 0, 0]
-        assert await world.work() == 3
-        assert await generations(world, *persons) == [1, 1, 1]
-
-    async def test_several_workers_share_a_batch_without_doing_anything_twice(self, world: World) -> None:
-        persons = await three_claimed(world)
-        await start(world, lines())
-        assert sum(await asyncio.gather(*(world.work() for _ in range(4)))) == 3
-        assert await generations(world, *persons) == [1, 1, 1]
-
-    async def test_a_faster_claim_of_that_account_is_no_failure(
-        self, world: World, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        await three_claimed(world)
-        batch = await start(world, lines(0))
-        transact = reset_worker.transact
-
-        async def beaten(*args: Any, **named: Any) -> Any:
-            monkeypatch.setattr(reset_worker, "transact", transact)
-            raise VersionConflict(UUID(int=0), 1)
-
-        monkeypatch.setattr(reset_worker, "transact", beaten)
-        monkeypatch.setattr(reset_worker, "POLL_S", 0.01)
-        running = asyncio.create_task(ResetWorker(world.kit.store).run())
-        while states(await seen(world, batch)) != ["reset"]:
-            await asyncio.sleep(0.01)
-        running.cancel()
-
-    async def test_an_account_whose_history_cannot_be_read_fails_alone(self, world: World) -> None:
-        persons = await three_claimed(world)
-        batch = await start(world, lines())
-        await world.fetch(
-            "UPDATE event SET type = 'Unheard' WHERE stream_id = $1 AND version = 1", persons[0]
-        )
-        assert await world.work() == 3
-        found = await seen(world, batch)
-        assert [(line["state"], line.get("reason")) for line in found["lines"]] == [
-            ("failed", "UnknownEventType"), ("reset", None), ("reset", None),
-        ]  # fmt: skip
-
-    async def test_a_list_is_frozen_as_of_its_moment(self, world: World) -> None:
-        """Even where clocks disagree: an account claimed after `as_of` is not touched."""
-        await three_claimed(world)
-        batch = await start(world, lines(0))
-        earlier = clock.now() - timedelta(hours=1)
-        await world.fetch("UPDATE reset_batch SET as_of = $1", earlier)
-        await world.work()
-        assert (await seen(world, batch))["lines"][0]["reason"] == "claimed_since"
