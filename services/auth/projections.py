@@ -54,8 +54,21 @@ class StaffLeft(Event, frozen=True, kw_only=True):
     pass
 
 
+class PersonsMerged(Event, frozen=True, kw_only=True):
+    merged_person_id: UUID
+
+
 ROSTER = EventCodec(
-    "roster", [StudentEnrolled, StaffEmployed, NameCorrected, NumberChanged, StudentWithdrawn, StaffLeft]
+    "roster",
+    [
+        StudentEnrolled,
+        StaffEmployed,
+        NameCorrected,
+        NumberChanged,
+        StudentWithdrawn,
+        StaffLeft,
+        PersonsMerged,
+    ],
 )
 
 
@@ -80,7 +93,9 @@ class Person(Struct, frozen=True, kw_only=True):
 
 def evolve_person(row: Person | None, recorded: Recorded[Any]) -> Person | None:
     match recorded.data:
-        case StudentWithdrawn() | StaffLeft():
+        case PersonsMerged(merged_person_id=merged) if merged != recorded.stream_id:
+            return row
+        case StudentWithdrawn() | StaffLeft() | PersonsMerged():
             return replace(row, status="withdrawn") if row else None
         case StudentEnrolled() | StaffEmployed() | NameCorrected() | NumberChanged() as told:
             returned = isinstance(told, StudentEnrolled | StaffEmployed) and told.current

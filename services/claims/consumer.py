@@ -2,7 +2,7 @@
 
 `CredentialsSet` asks whether the claim is good, `CredentialRevoked` confirms a reset, `CredentialLost` leads to one.
 `StudentWithdrawn`, `StaffLeft` and `EnrollmentVoided` begin the grace of who left; `StudentEnrolled` and
-`StaffEmployed` open the account again.
+`StaffEmployed` open the account again. `PersonsMerged` closes the account of the record that does not stay.
 All of one record (gate, checkpoint, the event that it leads to) is one transaction: dying before it commits leaves the
 record to be read again, dying after it leaves a repeat that the gate drops.
 """
@@ -13,6 +13,8 @@ from services.claims import batches, departures, handlers
 from services.claims.projections import (
     ROSTER,
     EnrollmentVoided,
+    PersonsMerged,
+    PersonsSplit,
     StaffEmployed,
     StaffLeft,
     StudentEnrolled,
@@ -55,6 +57,7 @@ def reactions(kit: Kit) -> list[Reaction]:
 
 def _departures(kit: Kit) -> Reaction:
     async def react(conn: Connection, recorded: Recorded[Event]) -> None:
+        now, cause = clock.now(), Cause.of(recorded)
         match recorded.data:
             case StudentWithdrawn(reason=reason):
                 graduated = kit.policies.get(recorded.district).is_graduation(reason)
@@ -65,10 +68,11 @@ def _departures(kit: Kit) -> Reaction:
                 await departures.left(conn, recorded, withdrawn=False)
             # The first event of a person is no return.
             case StudentEnrolled(current=True) | StaffEmployed(current=True) if recorded.version > 1:
-                await departures.came_back(
-                    kit.store, conn, recorded.stream_id, recorded.district,
-                    now=clock.now(), cause=Cause.of(recorded),
-                )  # fmt: skip
+                await departures.came_back(kit.store, conn, recorded, now=now, cause=cause)
+            case PersonsMerged(person_id=into, merged_person_id=who) if who == recorded.stream_id:
+                await departures.merged(kit.store, conn, recorded, into, now=now, cause=cause)
+            case PersonsSplit(merged_person_id=who) if who == recorded.stream_id:
+                await departures.split(kit.store, conn, recorded, now=now, cause=cause)
 
     return Reaction("departures", "roster", ROSTER, react, batch=DEPARTURES_BATCH)
 

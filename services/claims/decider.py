@@ -473,6 +473,16 @@ def restore_returned(account: Account) -> list[Event]:
     return _restored(account, "withdrawn")
 
 
+def suspend_merged(account: Account) -> list[Event]:
+    """The record is another name of somebody who has claimed: there is one account for one person, and it is theirs."""
+    return _suspended(account, "merged")
+
+
+def restore_split(account: Account) -> list[Event]:
+    """The merge was wrong: the account is its own person's again."""
+    return _restored(account, "merged")
+
+
 def _suspended(
     account: Account, cause: SuspensionCause, actor: str | None = None, desk_ticket: str | None = None
 ) -> list[Event]:

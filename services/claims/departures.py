@@ -6,7 +6,7 @@ its row are one transaction, so dying anywhere leaves the row to be taken again,
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -44,17 +44,54 @@ async def left(
 
 
 async def came_back(
-    store: EventStore, conn: Connection, person_id: UUID, district: str, *, now: datetime, cause: Cause
+    store: EventStore, conn: Connection, recorded: Recorded[Any], *, now: datetime, cause: Cause
 ) -> None:
     """The roster says that somebody is enrolled. The worker that may be at their row is waited for."""
-    await conn.execute(sql.end_departure, person_id)
+    await conn.execute(sql.end_departure, recorded.stream_id)
     # Nearly all enrollments are no return: their histories are not loaded for it.
-    if await conn.fetchval(sql.is_suspended, person_id):
+    if await conn.fetchval(sql.is_suspended, recorded.stream_id):
+        await _decide(store, conn, recorded, decider.restore_returned, now=now, cause=cause)
 
-        def decide(account: Account, _: Any) -> Sequence[Event]:
-            return decider.restore_returned(account)
 
-        await transact(store, DECIDER, district, person_id, decide, now=now, cause=cause, conn=conn)
+async def merged(
+    store: EventStore,
+    conn: Connection,
+    recorded: Recorded[Any],
+    survivor: UUID,
+    *,
+    now: datetime,
+    cause: Cause,
+) -> None:
+    """The roster says that somebody's record is another name of the survivor. If the survivor has claimed, this account
+    closes at once; else whoever signs in with it has the grace to claim the survivor's."""
+    if not await conn.fetchval(sql.is_claimed, survivor):
+        await left(conn, recorded)
+        return
+    await _decide(store, conn, recorded, decider.suspend_merged, now=now, cause=cause)
+
+
+async def split(
+    store: EventStore, conn: Connection, recorded: Recorded[Any], *, now: datetime, cause: Cause
+) -> None:
+    """The roster says that the merge was wrong. Whether they are enrolled it tells next."""
+    await _decide(store, conn, recorded, decider.restore_split, now=now, cause=cause)
+
+
+async def _decide(
+    store: EventStore,
+    conn: Connection,
+    recorded: Recorded[Any],
+    rule: Callable[[Account], Sequence[Event]],
+    *,
+    now: datetime,
+    cause: Cause,
+) -> None:
+    def decide(account: Account, _: Any) -> Sequence[Event]:
+        return rule(account)
+
+    await transact(
+        store, DECIDER, recorded.district, recorded.stream_id, decide, now=now, cause=cause, conn=conn
+    )
 
 
 class SuspensionWorker:

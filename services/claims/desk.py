@@ -81,7 +81,8 @@ class AccountSeen(msgspec.Struct, frozen=True, kw_only=True):
     `eligible_at` is the moment from which the pupil can claim, None if every enrollment was voided; `may_claim_now`
     also counts a waiver, and says no for whoever is withdrawn, suspended, claimed, parked or not alone under the
     number.
-    `open_until`: the pupil has left, and the account is suspended at that moment unless they return.
+    `open_until`: the pupil has left, and the account is suspended at that moment unless they return. `merged_into`: the
+    record is another name of that person, whose account counts.
     """
 
     person_id: UUID
@@ -110,6 +111,7 @@ class AccountSeen(msgspec.Struct, frozen=True, kw_only=True):
     open_until_local: str | None
     enrollments: list[Enrollment]
     same_number: list[UUID]
+    merged_into: UUID | None
     parked: ParkedSeen | None
     claims: list[ClaimSeen]
     resets: list[ResetSeen]
@@ -167,6 +169,7 @@ async def show_account(conn: Connection, person_id: UUID, policy: Policy, now: d
         open_until_local=_local(closes, policy),
         enrollments=row.enrollments,
         same_number=[other["person_id"] for other in others],
+        merged_into=row.merged_into,
         parked=ParkedSeen(**dict(parked)) if parked else None,
         claims=[_claim(account, claim, now) for claim in reversed(account.claims[-RECENT:])],
         resets=[ResetSeen(**dict(reset)) for reset in resets],

@@ -87,6 +87,15 @@ class EnrollmentVoided(Event, frozen=True, kw_only=True):
     enrollment_id: str
 
 
+class PersonsMerged(Event, frozen=True, kw_only=True):
+    person_id: UUID
+    merged_person_id: UUID
+
+
+class PersonsSplit(Event, frozen=True, kw_only=True):
+    merged_person_id: UUID
+
+
 ROSTER = EventCodec(
     "roster",
     [
@@ -98,6 +107,8 @@ ROSTER = EventCodec(
         StudentWithdrawn,
         StaffLeft,
         EnrollmentVoided,
+        PersonsMerged,
+        PersonsSplit,
     ],
 )
 
@@ -144,6 +155,7 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     enrollments: list[Enrollment] = msgspec.field(default_factory=list)
     basis: datetime | None = None
     baseline: bool = False
+    merged_into: UUID | None = None  # the record is another name of that person
     version: int = 0
 
 
@@ -158,6 +170,10 @@ def evolve_admission(row: Admission | None, recorded: Recorded[Any]) -> Admissio
             return _enrolled(row, told, "staff")
         case EnrollmentVoided() as told:
             return _with_enrollment(row, Enrollment(enrollment_id=told.enrollment_id, voided=True))
+        case PersonsMerged(person_id=into, merged_person_id=merged) if merged == recorded.stream_id:
+            return _replace(row, status="withdrawn", merged_into=into)
+        case PersonsSplit(merged_person_id=merged) if merged == recorded.stream_id:
+            return _replace(row, merged_into=None)
         case StudentWithdrawn() | StaffLeft():
             return _replace(row, status="withdrawn")
         case NameCorrected() | NumberChanged() as told:

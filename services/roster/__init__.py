@@ -20,10 +20,10 @@ Routes, below /v1/districts/{district}:
   GET  /classes/{class_id}        who teaches a class, who is in it
 
 Topics in:  <prefix>.enrollments.<district>.v1, one for each district: StudentEnrolled, StudentCorrected,
-            StudentWithdrawn, StaffEmployed, StaffCorrected, StaffLeft, EnrollmentVoided, ClassAssigned, ClassUnassigned
-            (contracts/ingress/), by key source_id; what it cannot take becomes a dead letter, and only that person
-            waits.
+            StudentWithdrawn, StaffEmployed, StaffCorrected, StaffLeft, EnrollmentVoided, ClassAssigned,
+            ClassUnassigned, PersonsMerged, PersonsSplit (contracts/ingress/), by key source_id; what it cannot take
+            becomes a dead letter, and only that person waits.
 Topic out:  <prefix>.roster.v1: StudentEnrolled, StaffEmployed, NameCorrected, NumberChanged, PlacementChanged,
-            StudentWithdrawn, StaffLeft, EnrollmentVoided, ClassesChanged (contracts/events/roster/), by key
-            person_id.
+            StudentWithdrawn, StaffLeft, EnrollmentVoided, ClassesChanged, PersonsMerged, PersonsSplit
+            (contracts/events/roster/), by key person_id.
 """

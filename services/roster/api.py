@@ -47,6 +47,7 @@ REFUSALS = {
     "kind_differs": 422,
     "date_malformed": 422,
     "classes_too_many": 422,
+    "merged_already": 422,
     "person_unknown": 422,
     "enrollments_too_many": 422,
     "event_id_reused": 409,

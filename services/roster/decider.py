@@ -31,6 +31,8 @@ from services.roster.events import (
     Identity,
     NameCorrected,
     NumberChanged,
+    PersonsMerged,
+    PersonsSplit,
     PlacementChanged,
     StaffEmployed,
     StaffLeft,
@@ -83,7 +85,8 @@ class CorrectPerson(Command, frozen=True, kw_only=True):
 
 
 class EnrollPerson(CorrectPerson, frozen=True, kw_only=True):
-    """Says number and names always. `received_at`: the broker's append time, or the arrival over HTTP."""
+    """Says number and names always, unless it is a merged person's. `received_at`: the broker's append time, or the
+    arrival over HTTP."""
 
     enrollment_id: str
     entered_at: datetime | None = None
@@ -154,6 +157,13 @@ class Withdrawal(msgspec.Struct, frozen=True):
     reason: str | None = None
 
 
+class Merge(msgspec.Struct, frozen=True):
+    """The newest word on whether this record is another name of somebody else: `into` whom; none: it was split."""
+
+    mark: Mark
+    into: str | None
+
+
 class Said(msgspec.Struct, frozen=True):
     """The newest statement about each thing, by its mark. `export_voided`: the newest void of EXPORT."""
 
@@ -162,6 +172,7 @@ class Said(msgspec.Struct, frozen=True):
     withdrawal: Withdrawal | None = None
     export_voided: Mark | None = None
     classes: Mapping[str, Mark] = {}
+    merge: Merge | None = None
 
 
 IDENTITY = ("number", "last_name", "first_name")
@@ -190,6 +201,10 @@ def evolve(state: State, recorded: Recorded[Event]) -> State:
             return change(state, voided=state.voided | {enrollment_id})
         case ClassesChanged(kind=kind, assigned=assigned, unassigned=unassigned):
             return change(state, kind=kind, classes=reassigned(state.classes, assigned, unassigned))
+        case PersonsMerged(merged_person_id=merged) if merged == recorded.stream_id:
+            return change(state, enrolled=False)
+        case PersonsMerged() | PersonsSplit():
+            return state
     raise AssertionError(f"roster records no {recorded.type}")
 
 
@@ -252,7 +267,7 @@ def enroll_person(state: State, said: Said, command: EnrollPerson, policy: Polic
     baseline = command.baseline or (known is not None and known.baseline)
 
     first = not state.enrollments
-    enrolled = _enrolled(heard, state.voided)
+    enrolled = is_enrolled(heard, state.voided)
     brings_back = enrolled and not state.enrolled
     counts = key not in state.voided and known != Enrollment(basis, baseline)
     if not (first or brings_back or counts):
@@ -291,7 +306,7 @@ def withdraw_person(state: State, said: Said, command: WithdrawPerson) -> list[E
     heard = hear(said, command)
     told = _departure(command.kind, command.withdrawn_at, command.reason)
     older = said.withdrawal is not None and command.mark <= said.withdrawal.mark
-    if older or _enrolled(heard, state.voided) or (state.withdrawn == told and not state.enrolled):
+    if older or is_enrolled(heard, state.voided) or (state.withdrawn == told and not state.enrolled):
         return []
     return [told]
 
@@ -299,7 +314,7 @@ def withdraw_person(state: State, said: Said, command: WithdrawPerson) -> list[E
 def miss_in_export(state: State, said: Said, command: MissInExport) -> list[Event]:
     """Told of the enrolled only: every export misses again whoever left long ago."""
     heard = hear(said, command)
-    if heard is said or not state.enrolled or _enrolled(heard, state.voided):
+    if heard is said or not state.enrolled or is_enrolled(heard, state.voided):
         return []
     return [_departure(state.kind, command.mark.time, command.reason)]
 
@@ -311,14 +326,14 @@ def void_enrollment(state: State, said: Said, command: VoidEnrollment) -> list[E
         return []
     _refuse_too_many(state, command.enrollment_id)
     voided = EnrollmentVoided(enrollment_id=command.enrollment_id)
-    if state.enrolled and not _enrolled(said, state.voided | {command.enrollment_id}):
+    if state.enrolled and not is_enrolled(said, state.voided | {command.enrollment_id}):
         return [voided, *_leaving(said, state.kind)]  # it was a return that never was
     return [voided]
 
 
 def _void_export(state: State, said: Said, command: VoidEnrollment) -> list[Event]:
     heard = hear(said, command)
-    if state.enrolled and not _enrolled(heard, state.voided):
+    if state.enrolled and not is_enrolled(heard, state.voided):
         return [_departure(state.kind, command.mark.time, VOIDED)]
     return []
 
@@ -396,15 +411,20 @@ def _counts(said: Said, command: CorrectPerson, name: str) -> bool:
     return getattr(command, name) is not None and _newer(command.mark, said.fields.get(name))
 
 
-def _newest(said: Said, voided: frozenset[str]) -> Mark | None:
-    """When an enrollment was said last that counts."""
+def newest_enrollment(said: Said, voided: frozenset[str]) -> str | None:
+    """The enrollment that was said last, of those that count."""
     marks = {key: mark for key, mark in said.enrollments.items() if key not in voided}
     if EXPORT in marks and not _newer(marks[EXPORT], said.export_voided):
         del marks[EXPORT]
-    return max(marks.values(), default=None)
+    return max(marks, key=marks.__getitem__, default=None)
 
 
-def _enrolled(said: Said, voided: frozenset[str]) -> bool:
+def _newest(said: Said, voided: frozenset[str]) -> Mark | None:
+    key = newest_enrollment(said, voided)
+    return None if key is None else said.enrollments[key]
+
+
+def is_enrolled(said: Said, voided: frozenset[str]) -> bool:
     """Whether an enrollment that counts was said after the last withdrawal."""
     newest = _newest(said, voided)
     return newest is not None and (said.withdrawal is None or newest > said.withdrawal.mark)

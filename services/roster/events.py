@@ -2,6 +2,7 @@
 
 from datetime import date, datetime
 from typing import ClassVar, Literal
+from uuid import UUID
 
 import msgspec
 
@@ -121,6 +122,20 @@ class ClassesChanged(Event, frozen=True, kw_only=True):
     unassigned: list[str] = msgspec.field(default_factory=list)
 
 
+class PersonsMerged(Event, frozen=True, kw_only=True):
+    """Two persons were one; in the streams of both. The merged one is not enrolled any more."""
+
+    person_id: UUID
+    merged_person_id: UUID
+
+
+class PersonsSplit(Event, frozen=True, kw_only=True):
+    """The merge was wrong; in the streams of both."""
+
+    person_id: UUID
+    merged_person_id: UUID
+
+
 CODEC = EventCodec(
     "roster",
     [
@@ -133,5 +148,7 @@ CODEC = EventCodec(
         StaffLeft,
         EnrollmentVoided,
         ClassesChanged,
+        PersonsMerged,
+        PersonsSplit,
     ],
 )

@@ -14,14 +14,15 @@ from uuid import UUID, uuid4
 import msgspec
 import structlog
 
-from services.roster import decider
+from services.roster import decider, merges
 from services.roster.decider import Command, CorrectPerson, MissInExport, Said
 from services.roster.ingress import Statement
+from services.roster.merges import MergePersons, SplitPersons
 from shared.database import Connection, Row, queries
 from shared.errors import Rejected, VersionConflict
 from shared.event_store import EventStore
 from shared.expiry import Expiring
-from shared.messages import Event, Recorded
+from shared.messages import Cause, Event, Recorded
 from shared.policy import Policy
 from shared.transact import Decider
 
@@ -87,9 +88,9 @@ async def take(
         before = earlier.get(statement.event_id)
         outcome = _settled(before, statement)
         if outcome is None:
-            person = persons.get(statement.command.source_id) or _Person(uuid4(), Said(), born=True)
-            events, outcome = _decide(store, district, policy, person, statement, now)
-            recorded += events
+            decision = _Decision(store, district, policy, statement.cause, now)
+            outcome = _decide(decision, persons, statement)
+            recorded += decision.recorded
             if before is None or before[1].state == "refused" or outcome.state == "accepted":
                 fresh[statement.event_id] = statement, outcome
             earlier[statement.event_id] = statement.digest, outcome
@@ -127,19 +128,23 @@ async def _lock_persons(
 ) -> dict[str, _Person]:
     """The persons spoken of, by source_id, locked. Whom nobody knew is given an id if a statement can begin them."""
     commands = [s.command for s in statements]
-    born = {source_id: uuid4() for source_id in {c.source_id for c in commands if _begins(c)}}
+    born = {source_id: uuid4() for c in commands if _begins(c) for source_id in merges.spoken_of(c)}
     if born:
         await conn.execute(_sql.open_identities, district, list(born), list(born.values()))
-    rows = await conn.fetch(_sql.lock_identities, district, list({c.source_id for c in commands}))
-    return {
-        row["source_id"]: _Person(
-            row["person_id"],
-            msgspec.convert(row["said"], Said),
-            born=born.get(row["source_id"])
-            == row["person_id"],  # the id that was just drawn for them is theirs
-        )
-        for row in rows
-    }
+    persons: dict[str, _Person] = {}
+    wanted = {source_id for c in commands for source_id in merges.spoken_of(c)}
+    # Nearly always one look: only who was merged leads on, out of the order of the keys. Batches that wait for each
+    # other in a circle then are told so by PostgreSQL, and one of them is tried again.
+    for _ in range(merges.MAX_CHAIN):
+        for row in await conn.fetch(_sql.lock_identities, district, list(wanted)):
+            # The id that was just drawn for somebody is theirs.
+            newborn = born.get(row["source_id"]) == row["person_id"]
+            said = msgspec.convert(row["said"], Said)
+            persons[row["source_id"]] = _Person(row["person_id"], said, born=newborn)
+        wanted = {m.into for p in persons.values() if (m := p.said.merge) and m.into} - persons.keys()
+        if not wanted:
+            break
+    return persons
 
 
 def _begins(command: Command) -> bool:
@@ -165,30 +170,94 @@ def _settled(earlier: tuple[bytes, Outcome] | None, statement: Statement) -> Out
 async def _load(
     store: EventStore, conn: Connection, persons: Mapping[str, _Person], statements: Sequence[Statement]
 ) -> None:
-    """The histories of those who are decided about; the newborn have none."""
-    spoken_of = {s.command.source_id for s in statements}
-    known = {p.person_id: p for i, p in persons.items() if i in spoken_of and not p.born}
+    """The histories of those who are decided about, and of whom they were merged into; the newborn have none."""
+    reached = {source_id for s in statements for source_id in merges.spoken_of(s.command)}
+    for _ in range(merges.MAX_CHAIN):
+        reached |= {m.into for i in reached if i in persons and (m := persons[i].said.merge) and m.into}
+    known = {p.person_id: p for i, p in persons.items() if i in reached and not p.born}
     for person_id, history in (await store.load_many(conn, list(known))).items():
         for event in history:
             known[person_id].advance(event)
 
 
-def _decide(
-    store: EventStore, district: str, policy: Policy, person: _Person, statement: Statement, now: datetime
-) -> tuple[list[Recorded[Event]], Outcome]:
-    """What is to be appended, and what became of the statement."""
+class _Decision:
+    """What one statement comes to: `recorded` is to be appended."""
+
+    def __init__(self, store: EventStore, district: str, policy: Policy, cause: Cause, now: datetime) -> None:
+        self._store, self._district, self._policy = store, district, policy
+        self._cause, self._now = cause, now
+        self.recorded: list[Recorded[Event]] = []
+
+    def tell(self, person: _Person, command: Command) -> None:
+        """Raises Rejected; then nothing has changed."""
+        self.record(person, decider.decide(person.state, person.said, command, self._policy))
+        person.said = decider.hear(person.said, command)
+
+    def record(self, person: _Person, events: Sequence[Event]) -> None:
+        recorded = self._store.record(
+            self._district, person.person_id, person.version, events, now=self._now, cause=self._cause
+        )
+        for event in recorded:
+            person.advance(event)
+        self.recorded += recorded
+
+
+def _decide(decision: _Decision, persons: Mapping[str, _Person], statement: Statement) -> Outcome:
+    """What became of the statement. Whoever was merged into somebody else is spoken of as that person."""
+    command = statement.command
+    person = persons.get(command.source_id) or _Person(uuid4(), Said(), born=True)
     try:
-        events = decider.decide(person.state, person.said, statement.command, policy)
+        if isinstance(command, MergePersons):
+            person = _merge(decision, persons, command)
+        elif isinstance(command, SplitPersons):
+            _split(decision, person, persons[command.merged_source_id], command)
+        else:
+            person = _tell(decision, persons, person, command)
     except Rejected as refusal:
-        return [], refused(statement.event_id, refusal)
-    person.said = decider.hear(person.said, statement.command)
-    recorded = store.record(
-        district, person.person_id, person.version, events, now=now, cause=statement.cause
-    )
-    for event in recorded:
-        person.advance(event)
-    state: OutcomeState = "accepted" if recorded else "unchanged"
-    return recorded, Outcome(event_id=statement.event_id, state=state, person_id=person.person_id)
+        return refused(statement.event_id, refusal)
+    state: OutcomeState = "accepted" if decision.recorded else "unchanged"
+    return Outcome(event_id=statement.event_id, state=state, person_id=person.person_id)
+
+
+def _tell(decision: _Decision, persons: Mapping[str, _Person], person: _Person, command: Command) -> _Person:
+    """Tells a person, or whom they were merged into what it says of those; whose stream it went to."""
+    told: Command | None = command
+    while (merge := person.said.merge) and merge.into:
+        told = told and merges.told_survivor(told, person.person_id, merge)
+        person = persons[merge.into]
+    if told:
+        decision.tell(person, told)
+    return person
+
+
+def _merge(decision: _Decision, persons: Mapping[str, _Person], command: MergePersons) -> _Person:
+    """In the streams of both; then the survivor is told what the other brings. Who survives, in the end."""
+    survivor, merged = persons[command.source_id], persons[command.merged_source_id]
+    while (further := survivor.said.merge) and further.into:
+        survivor = persons[further.into]
+    if survivor is merged:
+        return survivor
+    both = survivor.person_id, merged.person_id
+    events = merges.merge(command, survivor.state, merged.state, merged.said, *both)
+    merged.said = merges.heard(merged.said, command)
+    if events:
+        decision.record(survivor, events)
+        decision.record(merged, events)
+        for brought in merges.brings(merged.state, merged.said, command.mark):
+            _tell(decision, persons, merged, brought)
+    return survivor
+
+
+def _split(decision: _Decision, survivor: _Person, merged: _Person, command: SplitPersons) -> None:
+    """In the streams of both; what was brought is taken back, and the other is a person again."""
+    both = survivor.person_id, merged.person_id
+    events = merges.split(command, survivor.said, merged.said, *both)
+    merged.said = merges.heard(merged.said, command)
+    if events:
+        decision.record(survivor, events)
+        decision.record(merged, [*events, *merges.comes_back(merged.state, merged.said)])
+        for voided in merges.takes_back(survivor.state, merged.person_id, command):
+            decision.tell(survivor, voided)
 
 
 async def _remember(

@@ -24,6 +24,7 @@ from services.roster.decider import (
     WithdrawPerson,
 )
 from services.roster.events import Assignment
+from services.roster.merges import MergePersons, SplitPersons
 from shared import text
 from shared.errors import Rejected
 from shared.messages import JSON_CONTENT_TYPE, Cause, CloudEvent, rfc3339
@@ -106,6 +107,14 @@ class ClassUnassigned(Said, frozen=True, kw_only=True):
     class_id: str
 
 
+class PersonsMerged(Said, frozen=True, kw_only=True):
+    merged_source_id: str
+
+
+class PersonsSplit(Said, frozen=True, kw_only=True):
+    merged_source_id: str
+
+
 TYPES = {
     t.__name__: t
     for t in (
@@ -118,6 +127,8 @@ TYPES = {
         EnrollmentVoided,
         ClassAssigned,
         ClassUnassigned,
+        PersonsMerged,
+        PersonsSplit,
     )
 }
 
@@ -219,7 +230,18 @@ def _command(said: Said, mark: Mark, policy: Policy, received_at: datetime, base
         case ClassUnassigned():
             _check_text("class_id", said.class_id)
             return UnassignClass(mark=mark, source_id=said.source_id, class_id=said.class_id)
+        case PersonsMerged():
+            return MergePersons(mark=mark, source_id=said.source_id, merged_source_id=_merged(said))
+        case PersonsSplit():
+            return SplitPersons(mark=mark, source_id=said.source_id, merged_source_id=_merged(said))
     raise AssertionError(f"no command for {type(said).__name__}")
+
+
+def _merged(said: PersonsMerged | PersonsSplit) -> str:
+    _check_text("merged_source_id", said.merged_source_id)
+    if said.merged_source_id == said.source_id:
+        raise Rejected("data_invalid", field="$.merged_source_id", problem="the same as source_id")
+    return said.merged_source_id
 
 
 def _told(

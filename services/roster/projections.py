@@ -19,6 +19,8 @@ from services.roster.events import (
     EnrollmentVoided,
     NameCorrected,
     NumberChanged,
+    PersonsMerged,
+    PersonsSplit,
     PlacementChanged,
     StaffEmployed,
     StaffLeft,
@@ -44,7 +46,8 @@ class Enrollment(msgspec.Struct, frozen=True, kw_only=True):
 
 class Person(msgspec.Struct, frozen=True, kw_only=True):
     """One pupil, or member of the staff, as the district has them. An employment is an enrollment, and who has left is
-    `withdrawn`. `basis`: from when the wait counts; none while nothing counts."""
+    `withdrawn`. `basis`: from when the wait counts; none while nothing counts. `merged_into`: the record is another
+    name of that person."""
 
     person_id: UUID
     district: str
@@ -63,6 +66,7 @@ class Person(msgspec.Struct, frozen=True, kw_only=True):
     classes: list[Assignment] = []
     basis: datetime | None = None
     baseline: bool
+    merged_into: UUID | None = None
     version: int = 0
 
 
@@ -91,6 +95,12 @@ def evolve(row: Person | None, recorded: Recorded[Event]) -> Person | None:
             return _counted(
                 row, [change(e, voided=True) if e.enrollment_id == voided else e for e in row.enrollments]
             )
+        case PersonsMerged(person_id=into, merged_person_id=merged) if merged == recorded.stream_id:
+            return change(row, status="withdrawn", withdrawn_at=recorded.time, reason=None, merged_into=into)
+        case PersonsSplit(merged_person_id=merged) if merged == recorded.stream_id:
+            return change(row, merged_into=None)
+        case PersonsMerged() | PersonsSplit():
+            return row
     raise AssertionError(f"roster records no {recorded.type}")
 
 

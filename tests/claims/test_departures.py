@@ -10,7 +10,14 @@ import pytest
 from services.claims.consumer import CredentialsSet
 from services.claims.departures import SuspensionWorker
 from services.claims.events import AccountRestored, AccountSuspended
-from services.claims.projections import EnrollmentVoided, Identity, StaffEmployed, StudentEnrolled
+from services.claims.projections import (
+    EnrollmentVoided,
+    Identity,
+    PersonsMerged,
+    PersonsSplit,
+    StaffEmployed,
+    StudentEnrolled,
+)
 from shared import clock
 from tests.claims.conftest import World
 from tests.claims.test_api import differing
@@ -208,6 +215,45 @@ class TestTheReturn:
             assert await causes(world, person_id) == ["withdrawn"]
             await world.come_back(person_id)
             assert await causes(world, person_id) == []
+
+
+class TestMerges:
+    async def two(self, world: World) -> tuple[UUID, UUID]:
+        return await world.claimed("0000001", "Li", "X"), await world.claimed("0000002", "Li", "X")
+
+    async def test_of_two_claimed_accounts_the_survivors_stays(self, world: World) -> None:
+        stays, goes = await self.two(world)
+        told = PersonsMerged(person_id=stays, merged_person_id=goes)
+        await world.roster(stays, told)
+        await world.roster(goes, told)
+        assert await causes(world, stays) == []
+        assert await causes(world, goes) == ["merged"]
+        seen = await world.account(goes)
+        assert (seen["merged_into"], seen["enrolled"]) == (str(stays), False)
+        assert (await world.account(stays))["merged_into"] is None
+        assert await world.pass_by(days=100) == 0
+
+    async def test_whose_survivor_has_not_claimed_has_the_grace_to_do_so(self, world: World) -> None:
+        stays = await world.enroll("0000001", "Li", "X")
+        goes = await world.claimed("0000002", "Li", "X")
+        await world.roster(goes, PersonsMerged(person_id=stays, merged_person_id=goes))
+        assert await causes(world, goes) == []
+        assert (await world.account(goes))["open_until"]
+        assert (await world.account(stays))["may_claim_now"]
+        await world.pass_by(hours=73)
+        assert await causes(world, goes) == ["withdrawn"]
+
+    @pytest.mark.parametrize("claimed", [True, False])
+    async def test_a_split_opens_the_account_again(self, world: World, claimed: bool) -> None:
+        stays = await (world.claimed if claimed else world.enroll)("0000001", "Li", "X")
+        goes = await world.claimed("0123456")
+        await world.roster(goes, PersonsMerged(person_id=stays, merged_person_id=goes))
+        await world.pass_by(hours=73)
+        assert await causes(world, goes) == ["merged" if claimed else "withdrawn"]
+        await world.roster(goes, PersonsSplit(merged_person_id=goes))
+        await world.come_back(goes)
+        account = await world.account(goes)
+        assert (account["suspended"], account["claimed"], account["merged_into"]) == (False, True, None)
 
 
 class TestTheDesk:

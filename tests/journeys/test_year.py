@@ -267,3 +267,52 @@ async def test_a_number_that_is_given_out_again(brisk: Town) -> None:
     password = await claim(new)
     assert await signs_in(brisk, new, password) == (await brisk.person(new))["person_id"]
     assert (await old.sign_in(old_password)).body["reason"] == "authentication_failed"
+
+
+# --- Two records that are one person
+
+
+async def merged(town: Town, kind: str, stays: Pupil, goes: Pupil) -> None:
+    data = {"source_id": stays.enrolled["source_id"], "merged_source_id": goes.enrolled["source_id"]}
+    await town.say(kind, data)
+
+
+async def test_two_records_of_one_pupil_are_merged_and_split_again(town: Town) -> None:
+    """The survivor's account stays; the other's closes, and what is said of its record is the survivor's. After the
+    split both are as they were."""
+    stays, goes = await town.pupil(), await town.pupil()
+    passwords = await claim(stays), await claim(goes)
+    person = await signs_in(town, stays, passwords[0])
+    await signs_in(town, goes, passwords[1])
+
+    await merged(town, "PersonsMerged", stays, goes)
+    assert (await is_told(town, goes, passwords[1], "account_suspended")).status == 403
+    assert (await goes.who_am_i()).status == 401
+    assert (await stays.who_am_i()).status == 200
+    seen = await sees(town, goes, suspended=True, enrolled=False, merged_into=person)
+    assert [each["cause"] for each in seen["suspensions"]] == ["merged"]
+
+    number = f"1{stays.enrolled['number'][1:]}"
+    await town.say("StudentCorrected", {"source_id": goes.enrolled["source_id"], "number": number})
+    stays.enrolled["number"] = number
+    assert await signs_in(town, stays, passwords[0]) == person
+    await withdraw(town, goes)
+    assert (await sees(town, stays, number=number))["enrolled"]
+
+    await merged(town, "PersonsSplit", stays, goes)
+    assert await signs_in(town, goes, passwords[1]) != person
+    await sees(town, goes, suspended=False, enrolled=True, claimed=True, merged_into=None)
+    assert await signs_in(town, stays, passwords[0]) == person
+    assert await town.events(goes, "claims") == [
+        "ClaimOpened", "AccountClaimed", "AccountSuspended", "AccountRestored",
+    ]  # fmt: skip
+
+
+async def test_a_pupil_known_for_long_under_another_record_does_not_wait_anew(town: Town) -> None:
+    goes = await town.pupil()
+    stays = await town.pupil(timedelta(0))
+    assert (await stays.open_claim()).body["reason"] == "waiting_period"
+    await merged(town, "PersonsMerged", stays, goes)
+    await sees(town, stays, may_claim_now=True)
+    assert (await stays.sign_in(await claim(stays))).status == 201
+    assert (await goes.open_claim()).body["reason"] == "claim_refused"

@@ -12,8 +12,8 @@ from services.roster import handlers
 from services.roster.events import CODEC
 from services.roster.handlers import Outcome, Status, became_of
 from services.roster.ingress import understand
-from shared.database import Database
-from shared.errors import VersionConflict
+from shared.database import LOST_RACE, Database
+from shared.errors import Rejected, VersionConflict
 from shared.event_store import EventStore
 from shared.messages import Cause
 from tests.roster.given import DISTRICT, NOON, POLICY, at, cloud_event, parsed
@@ -265,3 +265,78 @@ async def test_one_id_under_two_persons_at_once_is_settled_by_trying_again(roste
 
     reasons = await asyncio.gather(deliver(first), deliver(second))
     assert sorted(reasons, key=str) == [None, "event_id_reused"]
+
+
+class TestMerges:
+    """Two records are one person; what is decided of one changes the other's stream too."""
+
+    async def both(self, roster: Roster) -> tuple[UUID | None, UUID | None]:
+        stays, goes = await roster.take(cloud_event(), cloud_event(source_id="p2", number="7654321"))
+        return stays.person_id, goes.person_id
+
+    async def test_what_is_said_of_the_merged_goes_to_the_survivor_also_in_the_same_batch(
+        self, roster: Roster
+    ) -> None:
+        stays, goes = await self.both(roster)
+        merge = cloud_event("PersonsMerged", merged_source_id="p2", time=at(1))
+        later = cloud_event("StudentCorrected", source_id="p2", number="0000009", time=at(2))
+        outcomes = await roster.take(merge, later, now=at(3))
+        assert [(o.state, o.person_id) for o in outcomes] == [("accepted", stays)] * 2
+        assert await roster.history(stays) == [
+            "StudentEnrolled", "PersonsMerged", "StudentEnrolled", "NumberChanged",
+        ]  # fmt: skip
+        assert await roster.history(goes) == ["StudentEnrolled", "PersonsMerged"]
+        another = cloud_event("StudentCorrected", source_id="p2", first_name="Anna", time=at(4))
+        assert (await roster.take(another, now=at(5)))[0].person_id == stays
+        assert await roster.states(merge, another, now=at(6)) == ["unchanged", "unchanged"]
+
+    async def test_a_record_that_nobody_knew_yet_is_the_survivors_when_it_comes(self, roster: Roster) -> None:
+        (stays,) = await roster.take(cloud_event())
+        merge = cloud_event("PersonsMerged", merged_source_id="p2", time=at(1))
+        late = cloud_event(source_id="p2", time=at(-50), entered_at="2026-08-01T10:00:00+00:00")
+        assert await roster.states(merge, now=at(1)) == ["accepted"]
+        (outcome,) = await roster.take(late, now=at(2))
+        assert outcome.person_id == stays.person_id
+        status = await roster.status(late)
+        assert status is not None
+        assert (status.enrolled, status.basis) == (True, at(-50))
+
+    async def test_a_split_is_recorded_in_both_and_the_other_comes_back(self, roster: Roster) -> None:
+        stays, goes = await self.both(roster)
+        merge = cloud_event("PersonsMerged", merged_source_id="p2", time=at(1))
+        split = cloud_event("PersonsSplit", merged_source_id="p2", time=at(2))
+        assert await roster.states(merge, split, now=at(3)) == ["accepted"] * 2
+        assert (await roster.history(goes))[1:] == ["PersonsMerged", "PersonsSplit", "StudentEnrolled"]
+        assert (await roster.history(stays))[-2:] == ["PersonsSplit", "EnrollmentVoided"]
+
+    async def test_what_is_wrong_with_a_merge_is_said(self, roster: Roster) -> None:
+        await self.both(roster)
+        unknown = cloud_event("PersonsMerged", source_id="p9", merged_source_id="p1", time=at(1))
+        merge = cloud_event("PersonsMerged", merged_source_id="p2", time=at(1))
+        other = cloud_event(source_id="p3", number="0000003")
+        elsewhere = cloud_event("PersonsMerged", source_id="p3", merged_source_id="p2", time=at(2))
+        assert await roster.states(unknown, merge, other, elsewhere, now=at(3)) == [
+            "person_unknown", "accepted", "accepted", "merged_already",
+        ]  # fmt: skip
+        with pytest.raises(Rejected, match="data_invalid"):
+            await roster.take(cloud_event("PersonsMerged", merged_source_id="p1"))
+
+    async def test_batches_that_reach_each_others_persons_get_through(self, roster: Roster) -> None:
+        """Locks out of the order of the keys: whoever waits in a circle is tried again."""
+        await self.both(roster)
+        await roster.take(cloud_event("PersonsMerged", merged_source_id="p2", time=at(1)), now=at(1))
+
+        async def say(hours: int) -> list[Outcome]:
+            who = "p2" if hours % 2 else "p1"
+            event = cloud_event("StudentCorrected", source_id=who, school=f"S{hours}", time=at(hours))
+            while True:
+                try:
+                    return await roster.take(event, now=at(90))
+                except LOST_RACE:
+                    continue
+
+        await asyncio.gather(*(say(hours) for hours in range(2, 22)))
+        async with roster.db.connection() as conn:
+            row = await conn.fetchrow("SELECT said FROM identity WHERE source_id = 'p1'")
+        assert row is not None
+        assert row["said"]["fields"]["school"]["time"].startswith("2026-08-04T09:00")

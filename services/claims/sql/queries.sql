@@ -87,3 +87,6 @@ SELECT left_at, graduated FROM departure WHERE person_id = $1
 
 -- name: is_suspended
 SELECT suspensions <> '[]' FROM account WHERE person_id = $1
+
+-- name: is_claimed
+SELECT claim_id IS NOT NULL FROM account WHERE person_id = $1

@@ -1,0 +1,2 @@
+-- Two records that are one person: the one that does not stay says into whom it was merged.
+ALTER TABLE person ADD COLUMN merged_into uuid;
