@@ -139,9 +139,15 @@ class Kafka:
 
     def prepare(self) -> None:
         """Write the configuration and format the log folder once. OSError: the tool failed, with its words."""
+        if "," in str(self.data):
+            raise OSError(
+                f"it takes no folder with a comma in its name, as {self.data}: see HOMEROOM_STATE_DIR"
+            )
         self.data.parent.mkdir(parents=True, exist_ok=True)
         self.data.parent.chmod(0o755)
-        self.properties.write_text("".join(f"{name}={value}\n" for name, value in self._settings().items()))
+        self.properties.write_text(
+            "".join(f"{name}={_escaped(value)}\n" for name, value in self._settings().items())
+        )
         self.properties.chmod(0o644)
         logging = self.properties.with_name(LOG_CONFIGURATION.name)
         logging.write_text(LOG_CONFIGURATION.read_text())
@@ -154,7 +160,7 @@ class Kafka:
             + ["-t", self._cluster_id(), "-c", str(self.properties), "--ignore-formatted"],
             **self.account.spawn_options(),
             cwd="/",
-            env={},
+            env=self.environment(),  # without a locale Java finds nothing in a folder with an accent in its name
             capture_output=True,
             text=True,
             check=False,
@@ -217,6 +223,13 @@ class Kafka:
             return False
         finally:
             await client.close()
+
+
+def _escaped(value: str | int) -> str:
+    """As Java reads a properties file: Latin-1, and a backslash means something."""
+    units = str(value).replace("\\", "\\\\").encode("utf-16-be")
+    codes = (int.from_bytes(units[at : at + 2]) for at in range(0, len(units), 2))
+    return "".join(chr(code) if code < 128 else f"\\u{code:04x}" for code in codes)
 
 
 def _random_id() -> str:

@@ -153,7 +153,7 @@ async def run(
         crowd = await held.enter_async_context(Crowd(fleet, http, policy, seed, lives, dawdle_s=2 * pace_s))
         havoc = Havoc(backing, fleet, detours, rng)
         for number, value in enumerate(MALFORMED):
-            await crowd.publish(f"malformed-{number}", value, [])
+            await crowd.publish({"key": f"malformed-{number}".encode(), "value": value})
         # A share of the lives begins before each strike, so that each falls into the middle of some.
         walking = []
         for number, kill in enumerate(order):
