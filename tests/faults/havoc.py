@@ -119,6 +119,13 @@ class Havoc:
         await asyncio.sleep(self.rng.uniform(0.2, 1.5))
 
 
+def no_grace(fleet: Fleet) -> None:
+    """Whoever leaves is suspended at once, as a policy may say."""
+    file = fleet.folder / "policies" / "ccps.toml"
+    stated = file.read_text()
+    file.write_text(stated.replace("suspension_grace_hours = 72", "suspension_grace_hours = 0"))
+
+
 @asynccontextmanager
 async def running(backing: Backing) -> AsyncIterator[tuple[Fleet, dict[str, Detour]]]:
     """A fleet whose relays are processes of their own, each behind a detour; with its logs in what fails."""
