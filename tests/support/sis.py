@@ -46,12 +46,16 @@ def status_info(status: int, minor: str = "", description: str = "no", **headers
 
 
 def user(pupil: Pupil, modified: datetime = LONG_AGO, **changes: Any) -> Item:
-    org = {"href": f"{BASE}/orgs/s{pupil.school}", "sourcedId": f"s{pupil.school}", "type": "org"}
+    org = {
+        "href": f"https://sis.example.org{BASE}/orgs/s{pupil.school}",
+        "sourcedId": f"s{pupil.school}",
+        "type": "org",
+    }
     return {
         "sourcedId": pupil.source_id,
         "status": pupil.status or "active",
         "dateLastModified": rfc3339(modified),
-        "enabledUser": pupil.enabled,
+        "enabledUser": str(pupil.enabled).lower(),  # a word in the specification
         "username": f"S{pupil.number}",
         "givenName": pupil.first_name,
         "familyName": pupil.last_name,
@@ -64,7 +68,13 @@ def user(pupil: Pupil, modified: datetime = LONG_AGO, **changes: Any) -> Item:
 
 
 def other(source_id: str, role: str) -> Item:
-    roles = [{"roleType": "primary", "role": role, "org": {"sourcedId": "d"}}]
+    roles = [
+        {
+            "roleType": "primary",
+            "role": role,
+            "org": {"href": f"https://sis.example.org{BASE}/orgs/d", "sourcedId": "d", "type": "org"},
+        }
+    ]
     return user(
         Pupil(source_id=source_id, number="", last_name="Teacher", first_name="Ida", school=0, grade=""),
         roles=roles, grades=[], identifier=f"e-{source_id}",
@@ -76,8 +86,11 @@ class Sis:
     `asked` is every request of data: collection, and the parameters."""
 
     def __init__(self, students: Sequence[Pupil] = ()) -> None:
-        orgs = [{"sourcedId": "d", "name": "Riverdale County", "type": "district"}]
-        orgs += [{"sourcedId": f"s{n}", "name": school_name(n), "type": "school"} for n in range(SCHOOLS)]
+        orgs = [{"sourcedId": "d", "name": "Riverdale County", "type": "district", "identifier": "0"}]
+        orgs += [
+            {"sourcedId": f"s{n}", "name": school_name(n), "type": "school", "identifier": f"{n:04}"}
+            for n in range(SCHOOLS)
+        ]
         self.items: dict[str, list[Item]] = {
             "orgs": [org | {"status": "active", "dateLastModified": rfc3339(LONG_AGO)} for org in orgs],
             "users": [user(pupil) for pupil in students],
