@@ -136,10 +136,10 @@ def status(files: Files) -> dict[str, Any]:
     if not files.stack_file.exists():
         return {}
     stack, credentials = files.read(), files.credentials()
-    state = stack.state
+    state, parts = stack.state, [told(part) for part in stack.parts]
     if not stack.supervised():
         state = "orphaned" if stack.leftovers() else "failed" if state == "failed" else "stopped"
-    elif state == "running" and any(part.state != "running" for part in stack.parts):
+    elif state == "running" and any(part["state"] != "running" for part in parts):
         state = "degraded"
     return {
         "state": state,
@@ -148,13 +148,14 @@ def status(files: Files) -> dict[str, Any]:
         "kafka": stack.kafka,
         "postgres": stack.postgres,
         "clients": credentials.clients if credentials else {},
-        "parts": [_part(part) for part in stack.parts],
+        "parts": parts,
         "supervisor": stack.supervisor.pid if stack.supervisor and stack.supervised() else None,
         "state_dir": str(files.root),
     } | ({"error": stack.error} if stack.error else {})
 
 
-def _part(part: PartState) -> dict[str, Any]:
+def told(part: PartState) -> dict[str, Any]:
+    """A part as it is, whatever a supervisor that hangs has written down last."""
     alive = part.process is not None and part.process.alive()
     return {
         "name": part.name,

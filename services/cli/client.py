@@ -57,6 +57,7 @@ ADVICE = {
     "nothing_matched": "Each line's state says why; `homeroom person show NUMBER` tells how the SIS writes a name.",
     "file_unreadable": "Name a text file in UTF-8, or - to paste the lines.",
     "rebuild_missing": "Begin one with `homeroom rebuild start SERVICE PROJECTION`.",
+    "rebuild_waits": "It goes on by itself when that is back; the same command watches it again.",
     "part_unknown": "Name one of those, or none to follow all.",
     "not_running": "Start the local stack with `make up`.",
     "unavailable": "See what runs with `homeroom status`, or check HOMEROOM_KAFKA and HOMEROOM_POSTGRES.",

@@ -130,6 +130,8 @@ def ports(stack: "Stack") -> Iterator[Finding]:
 
 async def parts(choice: "Choice", stack: "Stack") -> AsyncIterator[Finding]:
     """What runs, and whether it answers."""
+    from deploy.local.state import told
+
     if choice.postgres_dsn:
         yield await _own_postgres(choice.postgres_dsn)
     if not stack.supervised():
@@ -149,10 +151,10 @@ async def parts(choice: "Choice", stack: "Stack") -> AsyncIterator[Finding]:
             yield Finding("stack", True, "not running")
         return
     yield Finding("stack", True, stack.state)
-    for part in stack.parts:
-        told = f"{part.state}, restarts: {part.restarts}"
-        advice = f"see why it dies: homeroom logs {part.name}"
-        yield Finding(part.name, part.state == "running", told, advice)
+    for part in map(told, stack.parts):
+        found = f"{part['state']}, restarts: {part['restarts']}"
+        advice = f"see why it dies: homeroom logs {part['name']}"
+        yield Finding(part["name"], part["state"] == "running", found, advice)
     async with aiohttp.ClientSession(timeout=PATIENCE) as http:
         for name, url in stack.urls().items():
             yield await _readiness(http, name, url)

@@ -1,6 +1,7 @@
 """What an operator does at a command line: watch the lag, mend dead letters, rebuild and replay read models."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any, Literal
 
@@ -19,6 +20,7 @@ Service = Literal["roster", "claims", "auth"]
 OPERATIONS = "/v1/operations"
 LETTERS, REBUILDS = f"{OPERATIONS}/dead-letters", f"{OPERATIONS}/rebuilds"
 POLL_S = 0.25
+STILL_S = 60.0  # a rebuild that reads nothing for so long waits for something
 LETTERS_A_PAGE = 500
 
 
@@ -197,13 +199,24 @@ async def _build(homeroom: Homeroom, service: str, projection: str, purpose: str
     columns = TextColumn(f"{service} {projection}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=out, transient=True, disable=quiet or not out.is_terminal) as progress:
         task = progress.add_task("", total=None)
+        done, moved_at = -1, time.monotonic()
         while found["state"] in waiting:
             progress.update(task, total=found["total"] or None, completed=found["done"])
+            if found["done"] != done or found["state"] != "building":
+                done, moved_at = found["done"], time.monotonic()
+            elif time.monotonic() > moved_at + STILL_S:
+                raise await _stands_still(homeroom, service)
             await asyncio.sleep(POLL_S)
             found = await homeroom.get(service, f"{REBUILDS}/{found['id']}", role="operator")
     if found["state"] == "failed":
         raise Failed("rebuild_failed", str(found["error"]))
     return dict(found)
+
+
+async def _stands_still(homeroom: Homeroom, service: str) -> Failed:
+    ready = (await homeroom.ask("GET", service, "/health/ready")).body
+    why = "; ".join(ready.get("missing", {}).values()) or "nobody works on it"
+    return Failed("rebuild_waits", f"nothing was read for {STILL_S:.0f} s: {why}")
 
 
 async def _open_rebuild(homeroom: Homeroom, service: str, projection: str) -> Json:

@@ -207,9 +207,9 @@ def status(
     for name, url in found["services"].items():
         out.print(f"  {name:<9} {url}")
     if found["services"]:
-        address = found["postgres"]
         out.print(f"  {'kafka':<9} {found['kafka']}")
-        out.print(f"  {'postgres':<9} {address.get('host')}:{address.get('port')}")
+        if address := found["postgres"]:  # not yet, while it starts
+            out.print(f"  {'postgres':<9} {address['host']}:{address['port']}")
     out.print(f"  {'state':<9} {found['state_dir']}\n")
     for part in found["parts"]:
         pid, again = part["pid"] or "-", f"restarts: {part['restarts']}" if part["restarts"] else ""

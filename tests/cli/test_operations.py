@@ -58,6 +58,21 @@ def test_a_rebuild_that_failed_says_why(
     assert "MalformedEvent" in capsys.readouterr().err
 
 
+def test_a_rebuild_that_stands_still_is_not_watched_without_end(
+    services: FakeServices,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("services.cli.operations.STILL_S", 0.3)
+    services.answers[f"POST {REBUILDS}"] = [(202, REPLAY)]
+    services.answers[f"GET {REBUILDS}/{ID}"] = [(200, REPLAY)]
+    away = {"ready": False, "missing": {"kafka": "kafka is not available"}}
+    services.answers["GET /health/ready"] = [(503, away)]
+    assert run("replay", "claims", "admission") == 1
+    assert "kafka is not available" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("different", "status"), [(0, 0), (3, 1)])
 def test_a_replay_ends_with_its_comparison(
     services: FakeServices, run: Run, different: int, status: int

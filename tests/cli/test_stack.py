@@ -134,3 +134,18 @@ def test_the_doctor_names_the_setting_that_is_wrong(files: Files) -> None:
     assert {check: "HOMEROOM_LOCAL_" in advice for check, advice in wrong.items()} == dict.fromkeys(
         ("postgres", "java", "kafka"), True
     )
+
+
+def test_what_is_dead_is_shown_so_whatever_a_supervisor_that_hangs_wrote_down(
+    files: Files, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here, gone = ProcessRecord.of(os.getpid()), ProcessRecord(os.getpid(), 1.0)
+    ports = {name: port for port, name in enumerate(("roster", "claims", "auth"), start=1)}
+    parts = [PartState("postgres", "log", "running", here), PartState("kafka", "log", "running", gone)]
+    files.write(Stack(state="running", supervisor=here, ports=ports, parts=parts))
+    assert run("status") == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("degraded")
+    assert "None" not in shown, "no address of a PostgreSQL that is not there yet"
+    assert run("doctor") == 1
+    assert "kafka          stopped" in capsys.readouterr().out
