@@ -101,6 +101,34 @@ async def test_the_help_desk_at_a_command_line(town: Town, terminal: Terminal, t
     assert before == []
 
 
+async def test_a_school_is_reset_at_a_command_line(town: Town, terminal: Terminal) -> None:
+    """Figures first, nothing without a yes, then followed until every session has ended."""
+    school = "Terminal Elementary"
+    pupil = await town.pupil(school=school)
+    password = await claim(pupil)
+    await town.pupil(school=school)
+    figures = {"school": school, "total": 1, "unclaimed": 1}
+    preview = await terminal.json("reset", "--school", school, "--dry-run")
+    assert preview["schools"] == [figures]
+    of_all = await terminal.json("reset", "--all-students", "--dry-run")
+    assert figures in of_all["schools"]
+    assert of_all["approval_required"] is True
+    status, out, err = await terminal.run("reset", "--all-students")
+    assert status == 1, "it asks first, and there is nobody to type the code"
+    assert "--yes" in err
+    assert school in out
+    status, _, err = await terminal.run("reset", "--school", "No Such School", "--yes")
+    assert status == 1
+    assert "school_unknown" in err
+    assert (await pupil.sign_in(password)).status == 201
+
+    batch = await terminal.json("reset", "--school", school, "--yes", "--ticket", "T-8")
+    assert (batch["state"], batch["counts"], batch["lines"]) == ("done", {"done": 1}, [])
+    assert (await pupil.who_am_i()).status == 401
+    shown = await terminal.json("reset", "status", batch["batch_id"], "--accounts")
+    assert [line["username"] for line in shown["lines"]] == [pupil.username]
+
+
 async def test_an_operator_mends_a_dead_letter(town: Town, terminal: Terminal) -> None:
     """A record that nobody can read is listed with its reason, and given up with another."""
     await town.producer.send_and_wait(town.fleet.ingress, b"not json", key=b"broken-sis-1")
