@@ -270,6 +270,10 @@ class Checker:
         self._once(
             life, "resets", [event["batch_id"] for event in claims.of(person, "AccountReset")], life.batches
         )
+        for what, count in (("Suspended", life.suspensions), ("Restored", life.restorations)):
+            found = len(claims.of(person, f"Account{what}")), len(auth.of(person, f"Credential{what}"))
+            if found != (count, count):
+                self.say(f"{life.name}: {what} {found} times in claims and auth instead of {count}")
         changes = len(auth.of(person, "PasswordChanged"))
         if changes != life.changes:
             self.say(f"{life.name}: {changes} password changes instead of {life.changes}")
@@ -303,7 +307,7 @@ class Checker:
             "SELECT * FROM credential WHERE person_id = $1", person
         )
         claim_id = account["claim_id"] if account else None
-        live = credential is not None and credential["status"] == "live"
+        live = credential is not None and credential["status"] == ("suspended" if life.closed else "live")
         if (life.password is not None, claim_id is not None, live) not in ((True,) * 3, (False,) * 3):
             self.say(f"{life.name}: claimed by {life.password}, account {claim_id}, credential {credential}")
             return
@@ -332,7 +336,8 @@ class Checker:
     async def _check_doors(self, life: Life, at_once: asyncio.Semaphore) -> None:
         """The password opens, the one before does not, and neither does a session that was ended."""
         async with at_once:
-            if life.password is not None and (status := await self._sign_in(life, life.password)) != 201:
+            wanted = 403 if life.closed else 201
+            if life.password is not None and (status := await self._sign_in(life, life.password)) != wanted:
                 self.say(f"{life.name}: the acknowledged password answers {status}")
             for old in life.old_passwords[-1:]:
                 if (status := await self._sign_in(life, old)) != 401:

@@ -120,7 +120,7 @@ class Havoc:
 
 
 def no_grace(fleet: Fleet) -> None:
-    """Whoever leaves is suspended at once, as a policy may say."""
+    """Whoever leaves is suspended at once: the worker that does it has to be at work while things are killed."""
     file = fleet.folder / "policies" / "ccps.toml"
     stated = file.read_text()
     file.write_text(stated.replace("suspension_grace_hours = 72", "suspension_grace_hours = 0"))
@@ -135,6 +135,7 @@ async def running(backing: Backing) -> AsyncIterator[tuple[Fleet, dict[str, Deto
     fleet.detours = {service: detour.environment(fleet.dsn(service)) for service, detour in detours.items()}
     try:
         await fleet.start()
+        no_grace(fleet)
         yield fleet, detours
     except Exception as error:
         error.add_note(fleet.logs())

@@ -36,12 +36,18 @@ class Life(msgspec.Struct, kw_only=True):
     batches: list[str] = []  # ids of resets that were accepted
     changes: int = 0  # password changes and recoveries that were done
     password: str | None = None  # the one that must sign in; none: the account must be unclaimed
+    suspensions: int = 0  # how often the account was closed, by the desk or by leaving
+    restorations: int = 0
     old_passwords: list[str] = []
     dead_sessions: list[str] = []
 
     @property
     def username(self) -> str:
         return f"S{self.enrolled['number']}"
+
+    @property
+    def closed(self) -> bool:
+        return self.suspensions > self.restorations
 
 
 class Impatient(AssertionError):
@@ -58,8 +64,11 @@ class Walker:
     async def walk(self) -> None:
         """Enrolled by one of three ways, then one of the plots."""
         await self.rng.choice([self.enroll_http, self.enroll_binary, self.enroll_structured])()
-        plots = self.signs_in, self.changes, self.recovers, self.is_reset, self.gives_up, self.two_browsers
-        await self.rng.choices(plots, weights=[3, 2, 2, 3, 1, 2])[0]()
+        plots = (
+            self.signs_in, self.changes, self.recovers, self.is_reset, self.gives_up, self.two_browsers,
+            self.is_closed, self.leaves,
+        )  # fmt: skip
+        await self.rng.choices(plots, weights=[3, 2, 2, 3, 1, 2, 1, 2])[0]()
 
     # -------------------------------------------------------------- plots
 
@@ -119,7 +128,50 @@ class Walker:
         self.pupil = winner.pupil
         await self.sign_in()
 
+    async def is_closed(self) -> None:
+        """The desk closes the account, and perhaps opens it again."""
+        await self.signs_in()
+        person = (await self.pupil.who_am_i()).body["person_id"]
+        path = f"/accounts/{person}/suspension"
+        must(await self.crowd.as_client("desk", "PUT", "claims", path, {"desk_ticket": self.life.name}), 204)
+        await self.is_shut_out()
+        if self.rng.random() < 0.6:
+            await self.dawdle()
+            must(await self.crowd.as_client("desk", "DELETE", "claims", path), 204)
+            await self.is_let_in()
+
+    async def leaves(self) -> None:
+        """Withdrawn, where there is no grace; and perhaps back."""
+        await self.signs_in()
+        data = {"source_id": self.life.enrolled["source_id"], "reason": "moved"}
+        event = cloud_event("StudentWithdrawn", data, source=SOURCE, now=clock.now())
+        must(await self.crowd.as_client("sis", "POST", "roster", "/enrollments", event), 202)
+        await self.is_shut_out()
+        if self.rng.random() < 0.6:
+            await self.dawdle()
+            await self.rng.choice([self.enroll_http, self.enroll_binary, self.enroll_structured])()
+            await self.is_let_in()
+
     # -------------------------------------------------------------- steps
+
+    async def is_shut_out(self) -> None:
+        self.life.dead_sessions.append(self.pupil.session)
+        await self.until_sign_in_answers(403)
+        self.life.suspensions += 1
+
+    async def is_let_in(self) -> None:
+        await self.until_sign_in_answers(201)
+        self.life.restorations += 1
+        must(await self.pupil.who_am_i(), 200)
+
+    async def until_sign_in_answers(self, status: int) -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while (answer := await self.pupil.sign_in(str(self.life.password))).status != status:
+            if answer.status == 201:  # once more before auth had heard of it
+                self.life.dead_sessions.append(self.pupil.session)
+            if answer.status not in (201, 403) or time.monotonic() > deadline:
+                raise Impatient(f"{self.life.name}: instead of {status}: {answer.status} {answer.body}")
+            await asyncio.sleep(0.5)
 
     def event(self) -> Json:
         return cloud_event("StudentEnrolled", self.life.enrolled, source=SOURCE, now=clock.now())

@@ -12,7 +12,7 @@ import pytest
 from services.cli.client import SERVICES
 from tests.faults import checker
 from tests.faults.checker import Checker
-from tests.faults.havoc import policy_of
+from tests.faults.havoc import no_grace, policy_of
 from tests.faults.lives import Crowd, Walker
 from tests.journeys.fleet import Fleet
 
@@ -54,11 +54,13 @@ async def test_the_checker_is_content_with_what_is_right_and_sees_what_is_wrong(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as http:
-        crowd = Crowd(fleet, http, await policy_of(fleet, http), seed=1, size=6)
+        no_grace(fleet)
+        crowd = Crowd(fleet, http, await policy_of(fleet, http), seed=1, size=10)
         for number, life in enumerate(crowd.lives):
             walker = Walker(crowd, life, random.Random(number))
             await walker.enroll_http()
-            await (walker.is_reset, walker.changes, walker.recovers, walker.two_browsers)[number % 4]()
+            plots = walker.is_reset, walker.changes, walker.recovers, walker.two_browsers
+            await (*plots, *plots, walker.is_closed, walker.leaves)[number]()
         assert await Checker(fleet, crowd).check() == []
 
         for service in SERVICES:
@@ -69,6 +71,7 @@ async def test_the_checker_is_content_with_what_is_right_and_sees_what_is_wrong(
         crowd.lives[1].claims.append("00000000-0000-0000-0000-000000000000")
         crowd.lives[2].password = "not the one"
         crowd.lives[3].changes += 1
+        crowd.lives[9].suspensions += 1
         monkeypatch.setattr(checker, "SETTLED_WITHIN_S", 1)
         said = await Checker(fleet, crowd, intended_dead_letters=1).check()
 
@@ -77,6 +80,7 @@ async def test_the_checker_is_content_with_what_is_right_and_sees_what_is_wrong(
         "claims recorded",
         "password answers 401",
         "password changes instead of",
+        "in claims and auth instead of",
         "0 dead letters instead of 1",
     ]
     missed = [sentence for sentence in expected if not any(sentence in problem for problem in said)]

@@ -26,9 +26,9 @@ KINDS = {
 HEADING = """# Faults: what was killed, and what was found afterwards
 
 Written by `make test-deep`. Each run walks 200 pupils at once through claims, sign-ins, password changes, recoveries,
-resets and second claims, over HTTP and Kafka, kills parts with SIGKILL in the middle of it, starts them again, and then
-reads the stores, the topics, the vault and the read models of all three services. A relay is caught by a proxy that
-holds one request or one answer, and is killed in exactly that gap.
+resets, second claims, suspensions and returns, over HTTP and Kafka, kills parts with SIGKILL in the middle of it,
+starts them again, and then reads the stores, the topics, the vault and the read models of all three services. A relay
+is caught by a proxy that holds one request or one answer, and is killed in exactly that gap.
 
 A run is good when every acknowledged command took effect once in every store and none twice, every stream is gapless in
 its topic and equal to the store, every account is either wholly claimed (and its password signs in) or wholly
