@@ -48,11 +48,15 @@ class LiveProjection(Runner):
         self.projection = projection
         self.table = table or projection.name
         columns = ", ".join(f"r.{column}" for column in projection.columns)
+        # Looked up one by one: joined, PostgreSQL reads the whole of a growing table again and again, because it keeps
+        # the plan that it made when there were few rows.
         self._load = (
             f"SELECT s.n, s.stream_id, g.version, g.event_id, g.parked_at IS NOT NULL, {columns}"
             " FROM unnest($2::text::uuid[]) WITH ORDINALITY AS s (stream_id, n)"
-            " LEFT JOIN gate g ON g.consumer = $1 AND g.stream_id = s.stream_id"
-            f" LEFT JOIN {self.table} r ON r.person_id = s.stream_id"
+            " LEFT JOIN LATERAL"
+            " (SELECT * FROM gate WHERE consumer = $1 AND gate.stream_id = s.stream_id OFFSET 0) g ON true"
+            " LEFT JOIN LATERAL"
+            f" (SELECT * FROM {self.table} AS t WHERE t.person_id = s.stream_id OFFSET 0) r ON true"
         )
 
     def lanes(self, parts: Sequence[int]) -> list[Sequence[int]]:
