@@ -33,6 +33,7 @@ PAGES = (
     "docs/how-to/build-a-portal.md",
     "docs/how-to/help-desk.md",
     "docs/how-to/operate.md",
+    "docs/how-to/import-oneroster.md",
 )
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(300), pytest.mark.xdist_group("stack")]
