@@ -176,6 +176,7 @@ class ImportRule(_Part, frozen=True):
 
     approval_above: Natural
     approval_above_percent: Annotated[int, Meta(ge=0, le=100)]
+    staff_number_from: Literal["identifier", "username", "off"]
     reports_kept: Annotated[int, Meta(ge=1, le=400)]
     rest: RestRule | None = None
 

@@ -9,19 +9,19 @@ FIRST_PROBLEMS = 10
 KINDS = {
     "added": "new to the district: they may claim when their wait is over",
     "returned": "enrolled again, with the wait that they had",
-    "withdrawn": "no longer students: `gone` says why, or the export does not have them",
+    "withdrawn": "no longer students, or staff: `gone` says why, or the export does not have them",
     "corrected": "another name",
     "renumbered": "another number, and so another username",
-    "moved": "another school or grade",
+    "moved": "another school, grade or role",
     "linked": "known from elsewhere; from now on the export says who they are",
     "baseline": "known, and now without a wait",
     "unchanged": "as they were",
     "refused": "rows that were not taken; whoever they are about is left as they were",
     "remarks": "values that were not taken, of rows that were",
-    "shared_numbers": "pupils under a number that another one has: none of them can claim until it is set right",
+    "shared_numbers": "people under a number that another one has: none of them can claim until it is set right",
 }
 PASSED_OVER = {
-    "staff": "staff",
+    "staff": "staff, since the district's policy takes none from exports",
     "guardians": "guardians",
     "other_roles": "people in roles of the district's own",
     "no_role": "users without a role",

@@ -166,9 +166,11 @@ async def _plan(conn: Connection, reader: _Reader, row: Row, policy: Policy) -> 
         raise Rejected("export_outdated", newest=newest)
     if told.mode == "bulk" and not told.anonymous:
         await conn.execute(sql.stage_absent, district, BY_EXPORT, decider.ABSENT, timeout=PLAN_TIMEOUT_S)
+    await conn.execute(sql.stage_other_kind, district, decider.ABSENT, timeout=PLAN_TIMEOUT_S)
     await conn.execute(sql.analyze_staged)
+    by_exports = BY_EXPORT, BY_BASELINE_EXPORT
     await conn.execute(
-        sql.plan, import_id, district, BY_EXPORT, BY_BASELINE_EXPORT, row["baseline"], timeout=PLAN_TIMEOUT_S
+        sql.plan, import_id, district, *by_exports, row["baseline"], decider.ABSENT, timeout=PLAN_TIMEOUT_S
     )
     counts, passed_over, total = await _count(conn, import_id, district, told)
     await conn.execute(sql.insert_flaws, import_id, reader.flaws)
@@ -199,6 +201,8 @@ async def _count(
     flaws = told.flaws
     if unknown := beside["unknown"]:
         flaws = flaws | {"person_unknown": unknown}
+    if of_other_kind := beside["other_kind"]:
+        flaws = flaws | {"kind_differs": of_other_kind}
     counts |= {"unchanged": planned["unchanged"], "refused": sum(flaws.values())}
     counts |= {"remarks": told.remarks, "shared_numbers": beside["shared_numbers"]}
     counts |= {"renumbered_enrolled": planned["renumbered"], "enrolled_before": beside["enrolled"]}

@@ -17,11 +17,13 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from services.roster.oneroster.export import Flaw, StudentRow, open_export
+from services.roster.oneroster.cells import Flaw
+from services.roster.oneroster.export import PersonRow, open_export
 from shared.errors import Rejected
 from shared.policy import Policy
 
-COLUMNS = (*StudentRow.__struct_fields__, "flawed")
+COLUMNS = (*PersonRow.__struct_fields__, "flawed")
+UNTOLD = len(COLUMNS) - 5  # of somebody whose row cannot be read all is, but the place, the id and two flags
 HEAD = struct.Struct("!cI")
 FRAME_ROWS = 500
 MEMORY_BYTES = 2 * 1024**3  # of addresses; whatever an archive makes of its reader, the machine lives
@@ -63,7 +65,7 @@ class Answers:
         self.flaws: dict[str, int] = {}
         self.remarks = self.anonymous = self._told = 0
 
-    def take(self, rows: Iterable[StudentRow | Flaw]) -> None:
+    def take(self, rows: Iterable[PersonRow | Flaw]) -> None:
         for row in rows:
             if isinstance(row, Flaw):
                 self._flaw(row)
@@ -81,7 +83,7 @@ class Answers:
             if flaw.source_id is None:
                 self.anonymous += 1
             else:
-                self._rows.append(_line(flaw.file, flaw.line, flaw.source_id, *[None] * 6, False, True))
+                self._rows.append(_line(flaw.file, flaw.line, flaw.source_id, *[None] * UNTOLD, False, True))
         if self._told < MAX_FLAWS:
             self._told += 1
             self.send(b"F", msgspec.json.encode(flaw))
@@ -96,8 +98,8 @@ class Answers:
         self._out.write(content)
 
 
-def copied(row: StudentRow) -> str:
-    """A student as a line of COPY."""
+def copied(row: PersonRow) -> str:
+    """A person as a line of COPY."""
     return _line(*msgspec.structs.astuple(row), False)
 
 
@@ -111,7 +113,7 @@ def main() -> None:
     answers = Answers(sys.stdout.buffer)
     try:
         with open_export(Path(task.path), task.policy, task.as_of) as export:
-            answers.take(export.students())
+            answers.take(export.persons())
             told = Told(
                 export.version, export.mode, export.source, dict(export.passed_over),
                 answers.flaws, answers.remarks, answers.anonymous,

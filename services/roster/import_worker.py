@@ -186,7 +186,7 @@ def command(row: Row, said: Row) -> Command:
     }
     if said["gone"] is not None:
         return MissInExport(**common, reason=said["gone"])
-    common |= {field: said[field] for field in IDENTITY + PLACEMENT["student"]}
+    common |= {field: said[field] for field in ("kind", *IDENTITY, *PLACEMENT[said["kind"]])}
     if said["partial"]:
         return CorrectPerson(**common)
     return EnrollPerson(

@@ -7,6 +7,7 @@ applied in chunks (import_worker). What is applied is said and taken exactly as 
 import hashlib
 from collections.abc import AsyncIterator, Mapping
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -14,12 +15,12 @@ import asyncpg
 import msgspec
 
 from services.roster import decider
-from services.roster.oneroster.export import Flaw
+from services.roster.oneroster.cells import Flaw
 from shared.database import Connection, Database, Row, queries
 from shared.errors import Rejected
 from shared.expiry import Expiring
 from shared.messages import Cause
-from shared.policy import Policy
+from shared.policy import Kind, Policy
 
 sql = queries(__package__, "imports.sql")
 
@@ -102,12 +103,14 @@ class Import(msgspec.Struct, frozen=True, kw_only=True):
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
     """What the export means for one person; `n` is where to go on from. `state`: planned, applied, overtaken (something
-    newer had been said) or refused. `before` is what was on file, `after` what the export says; None: nothing."""
+    newer had been said) or refused. `kind`: what the export says that they are, if it does. `before` is what was on
+    file, `after` what the export says; None: nothing."""
 
     n: int
     kinds: list[str]
     state: str
     source_id: str
+    kind: Kind | None
     file: str | None
     line: int | None
     before: dict[str, str | None] | None
@@ -274,12 +277,13 @@ def threshold(counts: Mapping[str, int], enrolled: int, policy: Policy) -> Thres
 
 
 def _change(row: Row) -> Change:
-    fields = (*decider.IDENTITY, *decider.PLACEMENT["student"], "gone")
+    fields = (*decider.IDENTITY, *dict.fromkeys(chain(*decider.PLACEMENT.values())), "gone")
     return Change(
         n=row["n"],
         kinds=row["kinds"],
         state=row["state"],
         source_id=row["source_id"],
+        kind=row["kind"],
         file=row["file"],
         line=row["line"],
         before=row["before"],

@@ -23,6 +23,7 @@ Origin = Literal["campus", "power", "sky"]
 ORIGINS: tuple[Origin, ...] = ("campus", "power", "sky")
 
 SCHOOLS = 60
+STAFF_EVERY = 20  # pupils, where there is staff
 _LAST = re.split(
     " ", "Smith Johnson Núñez O'Brien Nguyễn Al-Farsi García Lee McAllister Okonkwo Ibáñez Washington"
 )
@@ -74,10 +75,11 @@ def write_export(
     origin: Origin = "power",
     *,
     mode: Literal["bulk", "delta"] = "bulk",
+    staff: bool = False,
 ) -> Path:
-    """A zip file of these students and of some staff and guardians, as that origin makes it."""
+    """A zip file of these students and of some guardians, perhaps of some `staff`, as that origin makes it."""
     makers = {"campus": _campus, "power": _power, "sky": _sky}
-    return write_zip(path, makers[origin](list(students), mode))
+    return write_zip(path, makers[origin](list(students), mode, STAFF_EVERY if staff else 10**9))
 
 
 def write_zip(path: Path, files: Mapping[str, bytes | str]) -> Path:
@@ -145,21 +147,21 @@ def _people(p: Pupil) -> dict[str, str]:
     }
 
 
-def _campus(students: list[Pupil], mode: str) -> dict[str, bytes | str]:
+def _teacher(n: int) -> dict[str, str]:
+    """Beside every twentieth pupil stands somebody of the staff."""
+    return {"sourcedId": f"t{n}", "givenName": "Terry", "familyName": "Doe", "identifier": f"e{n:05}"}
+
+
+def _campus(students: list[Pupil], mode: str, every: int) -> dict[str, bytes | str]:
     users = [list(USERS_11)]
     for n, p in enumerate(students):
         users.append(row(USERS_11, **_people(p), orgSourcedIds=f"s{p.school}", role="student"))
         if n % 3 == 0:
             parent = {"sourcedId": f"p{n}", "givenName": "Pat", "familyName": p.last_name, "role": "parent"}
             users.append(row(USERS_11, **parent, enabledUser="true", orgSourcedIds="d"))
-        if n % 20 == 0:
-            teacher = {
-                "sourcedId": f"t{n}",
-                "givenName": "Terry",
-                "familyName": "Doe",
-                "identifier": f"e{n:05}",
-            }
-            users.append(row(USERS_11, **teacher, enabledUser="true", role="teacher", orgSourcedIds="s0,s1"))
+        if n % every == every - 1:
+            teacher = _teacher(n) | {"role": "teacher", "orgSourcedIds": "s0,s1"}
+            users.append(row(USERS_11, **teacher, enabledUser="true"))
     classes = [["sourcedId", "status", "dateLastModified", "title"], ["c1", "", "", "Algebra, I"]]
     says = manifest("1.1", "Campus", academicSessions="absent", classes=mode, orgs="bulk", users=mode)
     return {
@@ -170,7 +172,7 @@ def _campus(students: list[Pupil], mode: str) -> dict[str, bytes | str]:
     }
 
 
-def _power(students: list[Pupil], mode: str) -> dict[str, bytes | str]:
+def _power(students: list[Pupil], mode: str, every: int) -> dict[str, bytes | str]:
     own = [*reversed(USERS_12), "metadata.power.homeroom", "metadata.power.entryCode"]
     users, roles = [own], [list(ROLES)]
     for n, p in enumerate(students):
@@ -191,9 +193,8 @@ def _power(students: list[Pupil], mode: str) -> dict[str, bytes | str]:
             roles.append(row(ROLES, **also, sourcedId=f"x{n}", orgSourcedId="s1"))
             last = also | {"endDate": "2021-05-28", "sourcedId": f"y{n}", "roleType": "primary"}
             roles.append(row(ROLES, **last, orgSourcedId="s2"))
-        if n % 20 == 0:
-            person = {"sourcedId": f"t{n}", "givenName": "Terry", "familyName": "Doe", "enabledUser": "true"}
-            users.append(row(own, **person))
+        if n % every == every - 1:
+            users.append(row(own, **_teacher(n), enabledUser="true"))
             roles.append(
                 row(
                     ROLES,
@@ -215,7 +216,7 @@ def _power(students: list[Pupil], mode: str) -> dict[str, bytes | str]:
     }
 
 
-def _sky(students: list[Pupil], mode: str) -> dict[str, bytes | str]:
+def _sky(students: list[Pupil], mode: str, every: int) -> dict[str, bytes | str]:
     header = [*USERS_11, "metadata.address"]
     users = [[name.lower() for name in header] + ["", ""]]
     for n, p in enumerate(students):
@@ -223,8 +224,8 @@ def _sky(students: list[Pupil], mode: str) -> dict[str, bytes | str]:
         orgs = f"d,s{p.school}" if n % 2 else f"s{p.school}, s3"
         address = {"metadata.address": f"{n} Main Street\r\nRiverdale, GA"} if n % 7 == 0 else {}
         users.append(row(header, **person, orgSourcedIds=orgs, **address) + ["", ""])
-        if n % 20 == 0:
-            users.append(row(header, sourcedId=f"t{n}", role="Teacher", enabledUser="TRUE") + ["", ""])
+        if n % every == every - 1:
+            users.append(row(header, **_teacher(n), role="Teacher", enabledUser="TRUE") + ["", ""])
     inner = {
         "manifest.csv": manifest("1.1", "Sky", orgs="bulk", users=mode),
         "orgs.csv": table(_orgs()),

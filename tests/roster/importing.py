@@ -73,11 +73,20 @@ class District:
 
     async def told(self, pupil: Pupil) -> list[str]:
         """The types of what is recorded of a pupil."""
+        return await self.recorded(pupil.source_id)
+
+    async def recorded(self, source_id: str) -> list[str]:
         rows = await self.rows(
             "SELECT type FROM event JOIN identity ON stream_id = person_id WHERE source_id = $1 ORDER BY version",
-            pupil.source_id,
+            source_id,
         )
         return [row[0] for row in rows]
+
+    async def known(self, number: str, persons: int) -> list[Any]:
+        """Everybody under a number, once the read model has so many."""
+        path = f"/persons?number={number}"
+        found = await self.roster.until(path, lambda _, body: len(body["persons"]) == persons, scope="desk")
+        return list(found["persons"])
 
     async def person(self, pupil: Pupil, **expected: Any) -> Any:
         """The pupil as the help desk sees them, once the read model says what is expected."""

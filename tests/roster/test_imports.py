@@ -14,7 +14,7 @@ from services.roster.imports import sql as import_queries
 from shared import clock
 from shared.web import KIT
 from tests.roster.conftest import Roster
-from tests.roster.exports import USERS_12, Pupil, manifest, pupils, write_zip
+from tests.roster.exports import USERS_12, Pupil, manifest, pupils, school_name, write_zip
 from tests.roster.given import cloud_event
 from tests.roster.importing import District, ago, change, some
 
@@ -88,6 +88,46 @@ async def test_each_change_is_a_fact_of_its_own(district: District) -> None:
     assert (await district.told(dee))[1:] == []
     [renumbered] = await district.changes(shown, "?kind=renumbered")
     assert (renumbered["before"]["number"], renumbered["after"]["number"]) == (bob.number, "7654321")
+
+
+async def test_staff_comes_with_the_export_and_leaves_with_it(district: District) -> None:
+    some_pupils = pupils(40)
+    shown = await district.take(some_pupils, staff=True)
+    assert some(shown["counts"]) == {"added": 42}
+    [told] = [c for c in await district.changes(shown) if c["source_id"] == "t19"]
+    assert (told["kind"], told["after"]["number"], told["after"]["role"]) == ("staff", "e00019", "teacher")
+    [person] = await district.known("e00019", 1)
+    assert (person["kind"], person["role"], person["status"]) == ("staff", "teacher", "enrolled")
+    assert (person["last_name"], person["first_name"], person["school"]) == ("Doe", "Terry", school_name(0))
+
+    shown = await district.take(some_pupils, staff=True)
+    assert some(shown["counts"]) == {"unchanged": 42}
+    shown = await district.take(some_pupils)
+    assert some(shown["counts"]) == {"withdrawn": 2, "unchanged": 40}
+    assert await district.recorded("t19") == ["StaffEmployed", "StaffLeft"]
+
+
+async def test_who_is_staff_in_the_export_and_a_pupil_on_file_is_no_pupil_any_more_and_told(
+    district: District,
+) -> None:
+    *others, ada = pupils(30)
+    published = cloud_event("StaffEmployed", source_id="t19", number="e77777")
+    assert (await district.roster.publish(published))[0] == 202
+    await district.take([*others, change(ada, source_id="t39")])
+    all_others = [*others, *pupils(45)[30:]]
+    shown = await district.take(all_others, staff=True)
+    [problem] = await district.problems(shown)
+    assert (problem["reason"], problem["source_id"], problem["details"]) == (
+        "kind_differs", "t39", {"known_as": "student"},
+    )  # fmt: skip
+    assert shown["problems"] == {"kind_differs": 1}
+    assert await district.recorded("t39") == ["StudentEnrolled", "StudentWithdrawn"]
+    # Who was published as what the export says is that, under the number of the export.
+    assert await district.recorded("t19") == ["StaffEmployed", "StaffEmployed"]
+    await district.known("e00019", 1)
+
+    await district.take([*all_others, change(ada, source_id="t19", number="0000009")])
+    assert (await district.recorded("t19"))[-1] == "StaffLeft"
 
 
 async def test_two_pupils_whose_numbers_were_swapped(district: District) -> None:

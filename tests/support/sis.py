@@ -77,7 +77,7 @@ def other(source_id: str, role: str) -> Item:
     ]
     return user(
         Pupil(source_id=source_id, number="", last_name="Teacher", first_name="Ida", school=0, grade=""),
-        roles=roles, grades=[], identifier=f"e-{source_id}",
+        roles=roles, grades=[], identifier="", username="e12345",
     )  # fmt: skip
 
 

@@ -1,94 +1,84 @@
-"""What an export says of each student as of a moment: users joined with their roles and schools.
+"""What an export says of each student and of the staff as of a moment: users joined with their roles and schools.
 
-Who is a student: in 1.1 the user's `role` says so, in 1.2 a row of roles.csv, between its `beginDate` and its
-`endDate`. One of several roles is enough; of several the one counts that holds now, then the primary one, then the one
-at a school.
+Who is what: in 1.1 the user's `role` says so, in 1.2 a row of roles.csv, between its `beginDate` and its `endDate`. Who
+has a role as a student is a student, whatever else they are and even if it has ended: a person keeps one kind. Of
+several roles of that kind the one counts that holds now, then the primary one, then the one at a school.
 
 Nothing is guessed of a row that cannot be read: it is a flaw, and whoever it is about is neither taken nor absent.
 """
 
-import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import date, datetime
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
 from enum import IntEnum
 from pathlib import Path
 from sys import intern
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 
 from services.roster.oneroster.archive import Archive, Limits, open_archive
+from services.roster.oneroster.cells import (
+    Bad,
+    Flaw,
+    check,
+    day_of,
+    flaw_of,
+    name_of,
+    one_of,
+    problem_of,
+    word_of,
+)
 from services.roster.oneroster.manifest import Mode, Version, read_manifest
 from services.roster.oneroster.tables import ORGS, ROLES, USERS, read_table
-from shared import text
 from shared.errors import Rejected
-from shared.policy import NAME_MAX_LENGTH, Policy
+from shared.policy import Kind, Policy
 
 Gone = Literal["tobedeleted", "disabled", "role_ended", "role_not_begun"]
 
 STUDENT = "student"
-OTHERS = dict.fromkeys(("guardian", "parent", "relative"), "guardians") | dict.fromkeys(
-    (
-        "administrator",
-        "aide",
-        "counselor",
-        "districtadministrator",
-        "principal",
-        "proctor",
-        "siteadministrator",
-        "systemadministrator",
-        "teacher",
-    ),
-    "staff",
+GUARDIANS = ("guardian", "parent", "relative")
+STAFF = (
+    "administrator",
+    "aide",
+    "counselor",
+    "districtadministrator",
+    "principal",
+    "proctor",
+    "siteadministrator",
+    "systemadministrator",
+    "teacher",
 )
 STATUSES = {"": False, "active": False, "tobedeleted": True}  # to whether it is to be deleted
 ENABLED = {"": True, "true": True, "false": False}
-VALUE_CHARACTERS = 80  # of what a file has, in a flaw
 MAX_UNKNOWN_ORGS = 1000  # that are told one by one
 
 
-class Flaw(msgspec.Struct, frozen=True, kw_only=True):
-    """What is wrong with a row, and where: `line` is where the row begins in `file`, the header is line 1.
+class PersonRow(msgspec.Struct, frozen=True, kw_only=True):
+    """What the export says of one student or member of the staff; each `source_id` at most once.
 
-    `taken`: it is a remark only, and the row was taken without this value. Otherwise nothing of the row counts, and
-    `source_id` is whom it is about: they must not seem absent. None: nobody can tell whom, so with such a flaw in a
-    bulk export absence proves nothing about anybody.
+    `gone`: why they do not belong to the district as of the moment; then nothing else is said. None: they do.
 
-    `value` is what the file has there, cut to 80 characters. `details` is JSON-able.
-    """
+    `partial`, in a delta only: the export does not say here what they are, or not who they are (number and names are
+    None: only a role was changed). It is to be taken for a person who is known, and passed over otherwise. `kind` is
+    None only there, and where they are gone.
 
-    file: str
-    line: int
-    column: str | None = None
-    value: str | None = None
-    reason: str
-    details: dict[str, Any] = {}
-    source_id: str | None = None
-    taken: bool = False
-
-
-class StudentRow(msgspec.Struct, frozen=True, kw_only=True):
-    """What the export says of one student; each `source_id` at most once.
-
-    `gone`: why they are not a student of the district as of the moment; then nothing else is said. None: they are one.
-
-    `partial`, in a delta only: the export does not say here that they are a student, or not who they are (number and
-    names are None: only a role was changed). It is to be taken for a person who is known, and passed over otherwise.
-
-    None for school and grade: not said, so it stays as it was. `school` is its name in orgs.csv.
+    None for school, grade and role: not said, so it stays as it was. `school` is its name in orgs.csv. A student has a
+    grade, a member of the staff a role, as the export writes it.
     """
 
     file: str
     line: int
     source_id: str
+    kind: Kind | None = None
     number: str | None = None
     last_name: str | None = None
     first_name: str | None = None
     school: str | None = None
     grade: str | None = None
+    role: str | None = None
     gone: Gone | None = None
     partial: bool = False
 
@@ -108,30 +98,29 @@ class Standing(IntEnum):
 
 
 class Role(NamedTuple):
-    """A user's role as a student. The greater of two counts; of equal ones the first in the file: `below` is -line."""
+    """A user's role. The greater of two counts; of equal ones the first in the file: `below` is -line. `word`: what the
+    export calls it, of staff."""
 
+    student: bool
     standing: Standing
     primary: bool
     at_school: bool
     below: int
     org: str
+    word: str | None
 
-
-class _Bad(Exception):
-    """A cell that makes its row a flaw."""
-
-    def __init__(self, column: str, value: str, reason: str, **details: Any) -> None:
-        super().__init__(reason)
-        self.column, self.value, self.reason, self.details = column, value, reason, details
+    @property
+    def kind(self) -> Kind:
+        return "student" if self.student else "staff"
 
 
 class Export:
     """An export that can be read. `version`: "1.1" or "1.2". `source`: the system it came from, as the manifest says.
     `files`: what the manifest says of each file ("users": "bulk").
 
-    `passed_over` counts what was not taken, by kind: staff, guardians, other_roles, no_role (users), repeated (rows
-    that say the same twice), roles_without_user, unknown_org (rows taken without their school), unknown_files. It is
-    complete once `students` was read to its end.
+    `passed_over` counts what was not taken, by kind: staff (where the policy takes none), guardians, other_roles,
+    no_role (users), repeated (rows that say the same twice), roles_without_user, unknown_org (rows taken without their
+    school), unknown_files. It is complete once `persons` was read to its end.
     """
 
     def __init__(self, archive: Archive, policy: Policy, as_of: datetime, limits: Limits) -> None:
@@ -148,7 +137,7 @@ class Export:
         if unknown := len(archive.names - named) + archive.elsewhere:
             self.passed_over["unknown_files"] = unknown
         self._orgs = self._read_orgs()
-        self._roles: dict[str, Role] = {}  # of students, by user
+        self._roles: dict[str, Role] = {}  # of students and staff, by user
         self._others: dict[str, str] = {}  # what other users are
         self._role_flaws: list[Flaw] = []
         if self.version == "1.2" and self._has("roles"):
@@ -160,8 +149,8 @@ class Export:
             self._survey_users()
         self._alone = self._roles.keys() - self._seen.keys()
 
-    def students(self) -> Iterator[StudentRow | Flaw]:
-        """What the export says, row by row: students, and what is wrong with rows. To be read once."""
+    def persons(self) -> Iterator[PersonRow | Flaw]:
+        """What the export says, row by row: persons, and what is wrong with rows. To be read once."""
         for flaw in self._role_flaws:
             role = self._roles.get(flaw.source_id or "")
             if role is not None and role.standing is Standing.HOLDS:
@@ -194,7 +183,7 @@ class Export:
         if self._has("orgs"):
             for _, (key, name, kind), excess in read_table(self._archive, ORGS, self._limits):
                 name = unicodedata.normalize("NFC", name).strip()
-                if not excess and name and _problem(name) is None:
+                if not excess and name and problem_of(name) is None:
                     orgs[key.strip()] = Org(name, kind.strip().lower() == "school")
         return orgs
 
@@ -203,9 +192,9 @@ class Export:
             user = cells[0].strip()
             try:
                 if excess:
-                    raise _Bad("", "", "columns_mismatch", excess=excess)
+                    raise Bad("", "", "columns_mismatch", excess=excess)
                 self._role(user, line, cells)
-            except _Bad as bad:
+            except Bad as bad:
                 if len(self._role_flaws) >= self._limits.role_flaws:
                     raise Rejected(
                         "csv_invalid",
@@ -214,18 +203,18 @@ class Export:
                         problem="flaws",
                         limit=self._limits.role_flaws,
                     ) from None
-                self._role_flaws.append(_flaw(bad, ROLES.file, line, user))
+                self._role_flaws.append(flaw_of(bad, ROLES.file, line, user))
 
     def _role(self, user: str, line: int, cells: tuple[str, ...]) -> None:
-        _, role, org, kind, status, begins, ends = cells
-        role = role.strip().lower()
-        if role != STUDENT:
-            self._others.setdefault(user, _other(role, cells[1]))
+        _, said, org, kind, status, begins, ends = cells
+        role = said.strip().lower()
+        if not self._taken(role):
+            self._others.setdefault(user, _other(role, said))
             return
-        _check("userSourcedId", user)
-        begin, end = _date("beginDate", begins), _date("endDate", ends)
+        check("userSourcedId", user)
+        begin, end = day_of("beginDate", begins), day_of("endDate", ends)
         standing = Standing.HOLDS
-        if _one_of(STATUSES, "status", status):
+        if one_of(STATUSES, "status", status):
             standing = Standing.DELETED
         elif end is not None and end < self._day:
             standing = Standing.ENDED
@@ -234,21 +223,29 @@ class Export:
         org = intern(org.strip())
         known = self._orgs.get(org)
         primary = kind.strip().lower() != "secondary"
-        found = Role(standing, primary, known is not None and known.is_school, -line, org)
+        at_school = known is not None and known.is_school
+        word = None if role == STUDENT else word_of("role", said)
+        found = Role(role == STUDENT, standing, primary, at_school, -line, org, word)
         other = self._roles.get(user)
         self._roles[user] = found if other is None else max(other, found)
+
+    def _taken(self, role: str) -> bool:
+        return role == STUDENT or (role in STAFF and self._policy.imports.staff_number_from != "off")
 
     def _survey_users(self) -> None:
         """Which ids there are, which of them more than once with different words; and whether the file is whole."""
         seen, contradicted = self._seen, self._contradicted
+        read = (
+            None if self._policy.imports.staff_number_from == "username" else -1
+        )  # else it is not looked at
         for _, cells, _ in read_table(self._archive, USERS[self.version], self._limits):
-            content = hash(cells)
+            content = hash(cells[:read])
             if seen.setdefault(cells[0].strip(), content) != content:
                 contradicted.add(cells[0].strip())
 
     # --- The rows of users.csv
 
-    def _user(self, line: int, cells: tuple[str, ...], excess: int) -> StudentRow | Flaw | None:
+    def _user(self, line: int, cells: tuple[str, ...], excess: int) -> PersonRow | Flaw | None:
         user = cells[0].strip()
         try:
             role, other = self._stands(user, cells) if not excess else (None, self._others.get(user))
@@ -256,67 +253,82 @@ class Export:
                 self.passed_over[other] += 1
                 return None
             if excess:
-                raise _Bad("", "", "columns_mismatch", excess=excess)
-            _check("sourcedId", user)
+                raise Bad("", "", "columns_mismatch", excess=excess)
+            check("sourcedId", user)
             if role is None and self.mode == "bulk" and user not in self._unclear:
                 self.passed_over["no_role"] += 1
                 return None
             if user in self._contradicted:
-                raise _Bad("sourcedId", user, "source_id_repeated")
+                raise Bad("sourcedId", user, "source_id_repeated")
             if self._seen.pop(user, None) is None:
                 self.passed_over["repeated"] += 1
                 return None
             if user in self._unclear and (role is None or role.standing is not Standing.HOLDS):
                 return None  # told already, of the role
-            return self._student(user, line, cells, role)
-        except _Bad as bad:
-            return _flaw(bad, USERS[self.version].file, line, user)
+            return self._person(user, line, cells, role)
+        except Bad as bad:
+            return flaw_of(bad, USERS[self.version].file, line, user)
 
     def _stands(self, user: str, cells: tuple[str, ...]) -> tuple[Role | None, str | None]:
-        """The user's role as a student, if they have one; else what they are instead, if that is said."""
+        """The role that makes the user one of those who are taken, if they have one; else what they are instead, if
+        that is said."""
         if self.version == "1.2":
             role = self._roles.get(user)
             return role, self._others.get(user) if role is None else None
         said = cells[8].strip().lower()
-        if said != STUDENT:
+        if not self._taken(said):
             return None, _other(said, cells[8])
-        return Role(Standing.HOLDS, True, True, 0, ""), None
+        word = None if said == STUDENT else word_of("role", cells[8])
+        return Role(said == STUDENT, Standing.HOLDS, True, True, 0, "", word), None
 
-    def _student(self, user: str, line: int, cells: tuple[str, ...], role: Role | None) -> StudentRow:
+    def _person(self, user: str, line: int, cells: tuple[str, ...], role: Role | None) -> PersonRow:
         _, number, last, first, orgs, status, enabled, grades = cells[:8]
+        kind = role.kind if role else None
         gone: Gone | None = None
-        if _one_of(STATUSES, "status", status):
+        if one_of(STATUSES, "status", status):
             gone = "tobedeleted"
-        elif not _one_of(ENABLED, "enabledUser", enabled):
+        elif not one_of(ENABLED, "enabledUser", enabled):
             gone = "disabled"
         elif role is not None:
             gone = self._gone(role)
         if gone is not None:
-            return StudentRow(file="users.csv", line=line, source_id=user, gone=gone, partial=role is None)
+            row = PersonRow(file="users.csv", line=line, source_id=user, kind=kind, gone=gone)
+            return msgspec.structs.replace(row, partial=role is None)
         place = ("users.csv", line, "orgSourcedIds" if self.version == "1.1" else "primaryOrgSourcedId")
         orgs_said = orgs.split(",")
         if role is not None and role.org:
             place, orgs_said = (ROLES.file, -role.below, "orgSourcedId"), [role.org, *orgs_said]
-        return StudentRow(
+        kind, number = self._number(kind, number, username=cells[-1])
+        return PersonRow(
             file="users.csv",
             line=line,
             source_id=user,
-            number=self._number(number),
-            last_name=_name("familyName", last),
-            first_name=_name("givenName", first),
+            kind=kind,
+            number=number,
+            last_name=name_of("familyName", last),
+            first_name=name_of("givenName", first),
             school=self._school(user, place, orgs_said),
-            grade=_word("grades", grades.partition(",")[0]),
+            grade=word_of("grades", grades.partition(",")[0]) if kind == "student" else None,
+            role=role.word if role else None,
             partial=role is None,
         )
 
-    def _role_alone(self, user: str, role: Role) -> StudentRow:
+    def _role_alone(self, user: str, role: Role) -> PersonRow:
         """In a delta: somebody whose role has changed, and nothing else."""
         gone = self._gone(role)
-        school = None
+        school = word = None
         if gone is None and role.standing is Standing.HOLDS:
             school = self._school(user, (ROLES.file, -role.below, "orgSourcedId"), [role.org])
-        return StudentRow(
-            file=ROLES.file, line=-role.below, source_id=user, school=school, gone=gone, partial=True
+            word = role.word
+        return PersonRow(
+            file=ROLES.file,
+            line=-role.below,
+            source_id=user,
+            kind=role.kind,
+            school=school,
+            role=word,
+            gone=gone,
+            partial=True,
         )
 
     def _gone(self, role: Role) -> Gone | None:
@@ -336,18 +348,26 @@ class Export:
             if named[0] not in self._unknown_orgs and len(self._unknown_orgs) < MAX_UNKNOWN_ORGS:
                 self._unknown_orgs.add(named[0])
                 file, line, column = place
-                bad = _Bad(column, named[0], "org_unknown")
-                self._remarks.append(_flaw(bad, file, line, user, taken=True))
+                bad = Bad(column, named[0], "org_unknown")
+                self._remarks.append(flaw_of(bad, file, line, user, taken=True))
         return None
 
-    def _number(self, given: str) -> str:
-        if not given.strip():
-            raise _Bad("identifier", given, "field_empty", field="identifier")
+    def _number(self, kind: Kind | None, identifier: str, *, username: str) -> tuple[Kind, str]:
+        """The number, and whose: in a delta that does not say what somebody is, the form of the number does."""
+        if kind == "staff":
+            return kind, self._employee_number(identifier, username)
         try:
-            return self._policy.read_number(given)
-        except Rejected as refusal:
-            hint = refusal.reason
-            raise _Bad("identifier", given, "number_malformed", hint=hint, **refusal.details) from None
+            return "student", _read("identifier", identifier, self._policy.read_number)
+        except Bad as bad:
+            if kind is None and self._policy.imports.staff_number_from != "off":
+                with suppress(Bad):
+                    return "staff", self._employee_number(identifier, username)
+            raise bad
+
+    def _employee_number(self, identifier: str, username: str) -> str:
+        column = self._policy.imports.staff_number_from
+        given = username if column == "username" else identifier
+        return _read(column, given, self._policy.read_employee_number)
 
 
 @contextmanager
@@ -366,73 +386,22 @@ def open_export(
         yield Export(archive, policy, as_of, limits)
 
 
-# --- Cells
-
-
-def _flaw(bad: _Bad, file: str, line: int, user: str, *, taken: bool = False) -> Flaw:
-    return Flaw(
-        file=file,
-        line=line,
-        column=bad.column or None,
-        value=bad.value[:VALUE_CHARACTERS] if bad.column else None,
-        reason=bad.reason,
-        details=bad.details,
-        source_id=user if _problem(user) is None else None,
-        taken=taken,
-    )
-
-
 def _other(role: str, given: str) -> str:
-    """What somebody is who is no student."""
+    """What somebody is who is not taken."""
     if role.startswith("ext:"):
         return "other_roles"
-    if role not in OTHERS:
-        raise _Bad("role", given, "value_unknown", known=[STUDENT, *OTHERS])
-    return OTHERS[role]
+    if role in GUARDIANS:
+        return "guardians"
+    if role in STAFF:
+        return "staff"
+    raise Bad("role", given, "value_unknown", known=[STUDENT, *GUARDIANS, *STAFF])
 
 
-def _one_of(known: dict[str, bool], column: str, given: str) -> bool:
-    try:
-        return known[given.strip().lower()]
-    except KeyError:
-        raise _Bad(column, given, "value_unknown", known=[word for word in known if word]) from None
-
-
-def _date(column: str, given: str) -> date | None:
-    """A day as ISO 8601 has it. Of a moment its day counts: it is midnight somewhere, and a day was meant."""
-    given = given.strip()
-    if not given:
-        return None
-    try:
-        if re.fullmatch(r"\d{4}-\d{2}-\d{2}([T ].*)?", given, re.ASCII):
-            return date.fromisoformat(given[:10])
-    except ValueError:
-        pass
-    raise _Bad(column, given, "date_malformed", expected="2026-08-03")
-
-
-def _problem(given: str) -> str | None:
+def _read(column: str, given: str, read: Callable[[str], str]) -> str:
+    """A number by the policy's rule for it."""
     if not given.strip():
-        return "field_empty"
-    if len(given) > NAME_MAX_LENGTH:
-        return "field_too_long"
-    if not given.isprintable() and text.control_character(given) is not None:
-        return "field_control_character"
-    return None
-
-
-def _check(column: str, given: str) -> None:
-    if problem := _problem(given):
-        limit = {"limit": NAME_MAX_LENGTH} if problem == "field_too_long" else {}
-        raise _Bad(column, given, problem, field=column, **limit)
-
-
-def _name(column: str, given: str) -> str:
-    """In NFC; letters, hyphens, apostrophes and inner blanks are left alone, as in every statement of a district."""
-    name = unicodedata.normalize("NFC", given).strip()
-    _check(column, name)
-    return name
-
-
-def _word(column: str, given: str) -> str | None:
-    return _name(column, given) if given.strip() else None
+        raise Bad(column, given, "field_empty", field=column)
+    try:
+        return read(given)
+    except Rejected as refusal:
+        raise Bad(column, given, "number_malformed", hint=refusal.reason, **refusal.details) from None

@@ -23,7 +23,7 @@ COLLECTIONS: tuple[Collection, ...] = ("orgs", "users")  # in the order in which
 HEADERS = {
     "orgs.csv": ("sourcedId", "status", "name", "type"),
     "users.csv": (
-        "sourcedId", "status", "enabledUser", "givenName", "familyName", "identifier", "grades",
+        "sourcedId", "status", "enabledUser", "username", "givenName", "familyName", "identifier", "grades",
         "primaryOrgSourcedId",
     ),
     "roles.csv": ("userSourcedId", "roleType", "role", "beginDate", "endDate", "orgSourcedId"),
@@ -67,6 +67,7 @@ class User(msgspec.Struct, rename="camel"):
     sourced_id: str
     status: str | None = None
     enabled_user: bool | str | None = None
+    username: Text = None
     given_name: str | None = None
     family_name: str | None = None
     identifier: Text = None
@@ -155,8 +156,8 @@ def manifest(mode: Literal["bulk", "delta"], source: str) -> str:
 def _user(user: User) -> tuple[object, ...]:
     grades = user.grades if isinstance(user.grades, str) else next(iter(user.grades or ()), None)
     return (
-        user.sourced_id, user.status, user.enabled_user, user.given_name, user.family_name, user.identifier, grades,
-        user.primary_org and user.primary_org.sourced_id,
+        user.sourced_id, user.status, user.enabled_user, user.username, user.given_name, user.family_name,
+        user.identifier, grades, user.primary_org and user.primary_org.sourced_id,
     )  # fmt: skip
 
 

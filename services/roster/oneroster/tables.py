@@ -36,9 +36,15 @@ _STATE = ("status", "enabledUser", "grades")
 MANIFEST = Table("manifest.csv", ("propertyName", "value"))
 ORGS = Table("orgs.csv", ("sourcedId", "name", "type"), frozenset({"type"}))
 USERS = {
-    "1.1": Table("users.csv", (*_PERSON, "orgSourcedIds", *_STATE, "role"), frozenset(_STATE)),
+    "1.1": Table(
+        "users.csv",
+        (*_PERSON, "orgSourcedIds", *_STATE, "role", "username"),
+        frozenset({*_STATE, "username"}),
+    ),
     "1.2": Table(
-        "users.csv", (*_PERSON, "primaryOrgSourcedId", *_STATE), frozenset({"primaryOrgSourcedId", *_STATE})
+        "users.csv",
+        (*_PERSON, "primaryOrgSourcedId", *_STATE, "username"),
+        frozenset({"primaryOrgSourcedId", *_STATE, "username"}),
     ),
 }
 ROLES = Table(

@@ -108,8 +108,8 @@ WHERE district = $1 AND mode = 'bulk' AND NOT dry_run AND (done > 0 OR state = '
 
 -- name: stage
 CREATE TEMPORARY TABLE staged (
-    file text, line integer, source_id text, number text, last_name text, first_name text, school text, grade text,
-    gone text, partial boolean, flawed boolean
+    file text, line integer, source_id text, kind text, number text, last_name text, first_name text, school text,
+    grade text, role text, gone text, partial boolean, flawed boolean, other_kind boolean NOT NULL DEFAULT false
 ) ON COMMIT DROP
 
 -- name: stage_absent
@@ -119,29 +119,38 @@ SELECT person.source_id, $3, false, false FROM person
 WHERE person.district = $1 AND person.enrollments @> $2
       AND NOT EXISTS (SELECT FROM staged WHERE staged.source_id = person.source_id)
 
+-- name: stage_other_kind
+-- Whom the export says to be what they are not on file, as which they are not in it then. A row that only tells what has
+-- changed of them is about nobody.
+UPDATE staged SET other_kind = gone IS NULL, flawed = partial, gone = $2
+FROM person
+WHERE person.district = $1 AND person.source_id = staged.source_id AND person.kind <> staged.kind AND NOT staged.flawed
+
 -- name: analyze_staged
 ANALYZE staged
 
 -- name: plan
 -- What each staged row means beside what is on file. Who leaves comes first, so that their numbers are free for others.
-INSERT INTO import_row (import_id, n, file, line, source_id, number, last_name, first_name, school, grade, gone, partial,
-                        kinds, version, before, state)
+INSERT INTO import_row (import_id, n, file, line, source_id, kind, number, last_name, first_name, school, grade, role,
+                        gone, partial, kinds, version, before, state)
 SELECT $1, row_number() OVER (ORDER BY kinds = '{}', kinds @> '{withdrawn}' DESC, line, source_id),
-       file, line, source_id, number, last_name, first_name, school, grade, gone, partial, kinds, version,
+       file, line, source_id, kind, number, last_name, first_name, school, grade, role, gone, partial, kinds, version,
        CASE WHEN kinds <> '{}' THEN before END, 'planned'
 FROM (
     SELECT s.*, p.version,
         CASE WHEN p.person_id IS NOT NULL THEN jsonb_build_object(
             'number', p.number, 'last_name', p.last_name, 'first_name', p.first_name,
-            'school', p.school, 'grade', p.grade, 'status', p.status) END AS before,
+            'school', p.school, 'grade', p.grade, 'role', p.role, 'status', p.status) END AS before,
         CASE
         WHEN p.person_id IS NULL THEN '{added}'
+        WHEN s.gone = $6 AND NOT p.enrollments @> $3 THEN '{}'
         WHEN s.gone IS NOT NULL THEN CASE WHEN p.status = 'enrolled' THEN '{withdrawn}' ELSE '{}'::text[] END
         ELSE array_remove(ARRAY[
             CASE WHEN NOT s.partial AND p.status = 'withdrawn' THEN 'returned' END,
             CASE WHEN s.last_name <> p.last_name OR s.first_name <> p.first_name THEN 'corrected' END,
             CASE WHEN s.number <> p.number THEN 'renumbered' END,
-            CASE WHEN s.school <> coalesce(p.school, '') OR s.grade <> coalesce(p.grade, '') THEN 'moved' END,
+            CASE WHEN s.school <> coalesce(p.school, '') OR s.grade <> coalesce(p.grade, '')
+                      OR s.role <> coalesce(p.role, '') THEN 'moved' END,
             CASE WHEN NOT s.partial AND NOT p.enrollments @> $3 THEN 'linked' END,
             CASE WHEN $5 AND NOT s.partial AND NOT p.enrollments @> $4 THEN 'baseline' END
         ], NULL) END AS kinds
@@ -150,7 +159,7 @@ FROM (
 ) AS found
 
 -- name: count_kinds
-SELECT kind, count(*) FROM import_row, unnest(kinds) AS kind WHERE import_id = $1 GROUP BY kind
+SELECT found.kind, count(*) FROM import_row, unnest(kinds) AS found (kind) WHERE import_id = $1 GROUP BY found.kind
 
 -- name: count_plan
 SELECT count(*) FILTER (WHERE kinds = '{}' AND gone IS NULL) AS unchanged,
@@ -160,8 +169,8 @@ FROM import_row WHERE import_id = $1
 
 -- name: count_beside
 -- What the report says beside the changes: the enrolled of the district, those of them whom no export has named, rows
--- that take away whom nobody knows, rows that change whom nobody knows, and how many pupils of this export share their
--- number with another.
+-- that take away whom nobody knows, rows that change whom nobody knows, rows of people who are of the other kind, and how
+-- many people of this export share their number with another.
 SELECT
     (SELECT count(*) FROM person WHERE district = $1 AND status = 'enrolled') AS enrolled,
     (SELECT count(*) FROM person WHERE district = $1 AND status = 'enrolled' AND NOT enrollments @> $2
@@ -170,6 +179,7 @@ SELECT
         AND NOT EXISTS (SELECT FROM person WHERE district = $1 AND person.source_id = staged.source_id)) AS never_here,
     (SELECT count(*) FROM staged WHERE NOT flawed AND gone IS NULL AND partial
         AND NOT EXISTS (SELECT FROM person WHERE district = $1 AND person.source_id = staged.source_id)) AS unknown,
+    (SELECT count(*) FROM staged WHERE other_kind) AS other_kind,
     (SELECT coalesce(sum(n), 0)::bigint FROM (
         SELECT count(*) AS n FROM staged WHERE gone IS NULL AND NOT flawed AND number IS NOT NULL
         GROUP BY number HAVING count(*) > 1) AS shared) AS shared_numbers
@@ -179,14 +189,18 @@ INSERT INTO import_flaw (import_id, n, flaw)
 SELECT $1, n, flaw FROM unnest($2::jsonb[]) WITH ORDINALITY AS found (flaw, n)
 
 -- name: insert_unknown
--- Rows of a delta that tell something of a pupil, and too little to begin with: the first ones.
+-- Rows of a delta that tell something of somebody, and too little to begin with; and of people of the other kind: the
+-- first ones.
 INSERT INTO import_flaw (import_id, n, flaw)
 SELECT $1, $2 + row_number() OVER (ORDER BY line, source_id), jsonb_build_object(
-    'file', file, 'line', line, 'reason', 'person_unknown', 'source_id', source_id,
-    'details', jsonb_build_object('source_id', source_id))
+    'file', file, 'line', line, 'source_id', source_id,
+    'reason', CASE WHEN other_kind THEN 'kind_differs' ELSE 'person_unknown' END,
+    'details', CASE WHEN other_kind
+        THEN jsonb_build_object('known_as', CASE kind WHEN 'staff' THEN 'student' ELSE 'staff' END)
+        ELSE jsonb_build_object('source_id', source_id) END)
 FROM staged
-WHERE NOT flawed AND gone IS NULL AND partial
-      AND NOT EXISTS (SELECT FROM person WHERE district = $3 AND person.source_id = staged.source_id)
+WHERE other_kind OR (NOT flawed AND gone IS NULL AND partial
+      AND NOT EXISTS (SELECT FROM person WHERE district = $3 AND person.source_id = staged.source_id))
 ORDER BY line, source_id LIMIT $4
 
 -- name: record_plan

@@ -9,7 +9,9 @@ import msgspec
 import pytest
 
 from services.roster.oneroster.archive import Limits
-from services.roster.oneroster.export import Flaw, StudentRow, open_export
+from services.roster.oneroster.cells import Flaw
+from services.roster.oneroster.export import PersonRow, open_export
+from shared.policy import Policy
 from tests.roster.exports import manifest, table, write_zip
 from tests.roster.given import POLICY
 
@@ -19,6 +21,7 @@ ORGS = [["sourcedId", "name", "type"], ["d", "The District", "district"], ["s1",
 USERS_11 = ["sourcedId", "identifier", "familyName", "givenName", "orgSourcedIds", "role"]
 AVA = ["u1", "0123456", "De La Cruz", "Ava", "s1", "student"]
 BEN = ["u2", "7654321", "O'Brien", "Ben", "s1", "student"]
+EVA = ["t1", "e99999", "Okafor", "Eva", "s1", "teacher"]
 USERS_12 = ["sourcedId", "identifier", "familyName", "givenName", "status", "primaryOrgSourcedId"]
 ROLES = ["userSourcedId", "role", "orgSourcedId", "roleType", "status", "beginDate", "endDate"]
 
@@ -27,26 +30,34 @@ class Seen(msgspec.Struct):
     version: str
     mode: str
     source: str | None
-    students: list[StudentRow]
+    students: list[PersonRow]
+    staff: list[PersonRow]
     flaws: list[Flaw]
     passed_over: dict[str, int]
 
     @property
-    def by_id(self) -> dict[str, StudentRow]:
-        return {student.source_id: student for student in self.students}
+    def by_id(self) -> dict[str, PersonRow]:
+        return {person.source_id: person for person in (*self.students, *self.staff)}
 
 
-def look(path: Path, as_of: datetime = AS_OF, **limits: int) -> Seen:
-    with open_export(path, POLICY, as_of, Limits(**limits)) as export:
-        told = list(export.students())
+def look(path: Path, as_of: datetime = AS_OF, policy: Policy = POLICY, **limits: int) -> Seen:
+    with open_export(path, policy, as_of, Limits(**limits)) as export:
+        told = list(export.persons())
+        persons = [t for t in told if isinstance(t, PersonRow)]
         return Seen(
             version=export.version,
             mode=export.mode,
             source=export.source,
-            students=[t for t in told if isinstance(t, StudentRow)],
+            students=[p for p in persons if p.kind != "staff"],
+            staff=[p for p in persons if p.kind == "staff"],
             flaws=[t for t in told if isinstance(t, Flaw)],
             passed_over=dict(export.passed_over),
         )
+
+
+def taking_staff(number_from: str) -> Policy:
+    imports = msgspec.structs.replace(POLICY.imports, staff_number_from=number_from)
+    return msgspec.structs.replace(POLICY, imports=imports)
 
 
 def files_11(*users: list[str], mode: str = "bulk", **other: Any) -> dict[str, bytes | str]:
@@ -76,7 +87,7 @@ Read = Callable[..., Seen]
 def read(tmp_path: Path) -> Read:
     """Reads files as one zip: `read(files, as_of, rows=5)`."""
 
-    def reading(files: Mapping[str, bytes | str], as_of: datetime = AS_OF, **limits: int) -> Seen:
-        return look(write_zip(tmp_path / "export.zip", files), as_of, **limits)
+    def reading(files: Mapping[str, bytes | str], as_of: datetime = AS_OF, **more: Any) -> Seen:
+        return look(write_zip(tmp_path / "export.zip", files), as_of, **more)
 
     return reading

@@ -15,11 +15,13 @@ from tests.roster.oneroster.conftest import (
     AS_OF,
     AVA,
     BEN,
+    EVA,
     USERS_11,
     Read,
     files_11,
     files_12,
     look,
+    taking_staff,
 )
 
 
@@ -27,14 +29,16 @@ from tests.roster.oneroster.conftest import (
 class TestOfThreeOrigins:
     def test_each_says_the_same_of_the_same_pupils(self, tmp_path: Path, origin: Origin) -> None:
         some = pupils(300)
-        seen = look(write_export(tmp_path / "export.zip", some, origin))
+        seen = look(write_export(tmp_path / "export.zip", some, origin, staff=True))
         assert seen.flaws == []
         assert {
             s.source_id: (s.number, s.last_name, s.first_name, s.school, s.grade) for s in seen.students
         } == {p.source_id: (p.number, p.last_name, p.first_name, p.school_name, p.grade) for p in some}
         assert not any(s.gone or s.partial for s in seen.students)
         assert (seen.mode, seen.source) == ("bulk", origin.capitalize())
-        assert seen.passed_over["staff"] == 15
+        assert {(s.number, s.first_name, (s.role or "").lower()) for s in seen.staff} == {
+            (f"e{n:05}", "Terry", "teacher") for n in range(19, 300, 20)
+        }
 
     def test_who_was_disabled_is_gone(self, tmp_path: Path, origin: Origin) -> None:
         first, *others = pupils(30)
@@ -76,11 +80,46 @@ class TestOfVersion11:
         seen = read(files_11([*AVA[:4], "d, s1", "student"]))
         assert seen.by_id["u1"].school == "First"
 
-    def test_a_parent_or_a_teacher_is_passed_over_whatever_their_row_holds(self, read: Read) -> None:
-        seen = read(files_11(AVA, ["", "", "", "", "", "Teacher"], ["p", "x", "", "", "", "parent"]))
+    def test_a_parent_is_passed_over_whatever_their_row_holds_and_staff_where_the_policy_takes_none(
+        self, read: Read
+    ) -> None:
+        rows = [["", "", "", "", "", "Teacher"], ["p", "x", "", "", "", "parent"]]
+        seen = read(files_11(AVA, *rows), policy=taking_staff("off"))
         assert [s.source_id for s in seen.students] == ["u1"]
         assert seen.flaws == []
         assert seen.passed_over == {"staff": 1, "guardians": 1}
+
+    def test_staff_has_a_role_an_employee_number_and_no_grade(self, read: Read) -> None:
+        header = [*USERS_11, "grades"]
+        seen = read(files_11([*EVA, "05"], ["t2", "12345", "Ng", "Al", "s1", "Principal", ""], header=header))
+        assert {s.source_id: (s.kind, s.number, s.school, s.role, s.grade) for s in seen.staff} == {
+            "t1": ("staff", "e99999", "First", "teacher", None),
+            "t2": ("staff", "e12345", "First", "Principal", None),
+        }
+
+    @pytest.mark.parametrize(
+        ("number", "reason", "hint"),
+        [("", "field_empty", None), ("0123456", "number_malformed", "number_length"),
+         ("e9999O", "number_malformed", "number_letter_o")],
+    )  # fmt: skip
+    def test_staff_without_an_employee_number_is_told_where(
+        self, read: Read, number: str, reason: str, hint: str | None
+    ) -> None:
+        (flaw,) = read(files_11(AVA, ["t1", number, *EVA[2:]])).flaws
+        assert (flaw.source_id, flaw.line, flaw.column, flaw.reason, flaw.details.get("hint")) == (
+            "t1", 3, "identifier", reason, hint,
+        )  # fmt: skip
+
+    def test_the_number_may_be_the_username(self, read: Read) -> None:
+        header = [*USERS_11, "username"]
+        rows = [[*AVA, "S0123456"], ["t1", "hr-7", *EVA[2:], "E99999"]]
+        seen = read(files_11(*rows, header=header), policy=taking_staff("username"))
+        assert {s.source_id: s.number for s in seen.staff} == {"t1": "e99999"}
+        assert [s.number for s in seen.students] == ["0123456"]
+
+    def test_a_username_that_is_not_read_makes_no_difference(self, read: Read) -> None:
+        seen = read(files_11([*EVA, "a"], [*EVA, "b"], header=[*USERS_11, "username"]))
+        assert (len(seen.staff), seen.flaws, seen.passed_over["repeated"]) == (1, [], 1)
 
     def test_a_folder_is_read_as_a_zip_is(self, tmp_path: Path) -> None:
         for name, content in files_11(AVA).items():
@@ -89,6 +128,35 @@ class TestOfVersion11:
 
 
 class TestOfVersion12:
+    def test_who_is_a_student_anywhere_is_one_also_when_that_has_ended(self, read: Read) -> None:
+        users = [["u1", "0123456", "Cruz", "Ava", "", ""], ["u2", "e99999", "Ng", "Eva", "", ""]]
+        roles = [
+            ["u1", "aide", "s1", "primary", "", "", ""],
+            ["u1", "student", "s2", "secondary", "", "", "2020-06-01"],
+            ["u2", "proctor", "s1", "secondary", "", "", ""],
+            ["u2", "teacher", "s2", "primary", "", "", ""],
+        ]
+        seen = read(files_12(users, roles))
+        assert {s.source_id: (s.kind, s.gone) for s in seen.by_id.values()} == {
+            "u1": ("student", "role_ended"),
+            "u2": ("staff", None),
+        }
+        assert (seen.by_id["u2"].role, seen.by_id["u2"].school) == ("teacher", "Second")
+
+    def test_in_a_delta_the_number_says_what_somebody_is_if_nothing_else_does(self, read: Read) -> None:
+        users = [["u1", "0123456", "Cruz", "Ava", "active", ""], ["t1", "e99999", "Ng", "Eva", "active", ""]]
+        seen = read(files_12([*users, ["t2", "x", "Ng", "Al", "active", ""]], [], mode="delta"))
+        assert {s.source_id: (s.kind, s.number, s.partial) for s in seen.by_id.values()} == {
+            "u1": ("student", "0123456", True),
+            "t1": ("staff", "e99999", True),
+        }
+        assert [(flaw.source_id, flaw.reason) for flaw in seen.flaws] == [("t2", "number_malformed")]
+
+    def test_in_a_delta_the_role_alone_may_be_staffs(self, read: Read) -> None:
+        seen = read(files_12([], [["t1", "principal", "s1", "primary", "active", "", ""]], mode="delta"))
+        (row,) = seen.staff
+        assert (row.source_id, row.school, row.role, row.partial) == ("t1", "First", "principal", True)
+
     PERSON = ("u1", "0123456", "De La Cruz", "Ava", "", "")
 
     @pytest.mark.parametrize(
@@ -294,4 +362,4 @@ def test_what_is_kept_of_each_person_is_some_hundred_bytes(tmp_path: Path, origi
 
 def read_through(path: Path) -> int:
     with open_export(path, POLICY, AS_OF) as export:
-        return sum(1 for _ in export.students())
+        return sum(1 for _ in export.persons())

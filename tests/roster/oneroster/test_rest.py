@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.roster.oneroster import rest
-from services.roster.oneroster.export import Flaw, StudentRow, open_export
+from services.roster.oneroster.export import Flaw, PersonRow, open_export
 from shared.errors import Rejected
-from tests.roster.exports import pupils, write_export
+from tests.roster.exports import pupils, school_name, write_export
 from tests.roster.given import NOON, POLICY
+from tests.roster.oneroster.conftest import taking_staff
 from tests.support.sis import Sis, other, user
 
 PUPILS = pupils(40)
@@ -41,12 +42,12 @@ def archive(path: Path, sis: Sis, mode: Any = "bulk", size: int = 7) -> Path:
     return path
 
 
-def read(path: Path) -> list[StudentRow | Flaw]:
+def read(path: Path) -> list[PersonRow | Flaw]:
     with open_export(path, POLICY, NOON) as export:
-        return list(export.students())
+        return list(export.persons())
 
 
-def without_place(rows: Sequence[StudentRow | Flaw]) -> list[Any]:
+def without_place(rows: Sequence[PersonRow | Flaw]) -> list[Any]:
     said = [msgspec.structs.replace(row, line=0, file="") for row in rows]
     return sorted(said, key=lambda row: row.source_id or "")
 
@@ -61,9 +62,13 @@ def test_it_says_what_the_export_says(tmp_path: Path) -> None:
 def test_others_are_passed_over(tmp_path: Path) -> None:
     sis = Sis(PUPILS[:2])
     sis.items["users"] += [other("t1", "teacher"), other("g1", "guardian"), other("g2", "parent")]
-    with open_export(archive(tmp_path / "a.zip", sis), POLICY, NOON) as export:
-        assert len(list(export.students())) == 2
+    path = archive(tmp_path / "a.zip", sis)
+    with open_export(path, taking_staff("off"), NOON) as export:
+        assert len(list(export.persons())) == 2
         assert export.passed_over == {"staff": 1, "guardians": 2}
+    with open_export(path, taking_staff("username"), NOON) as export:
+        [staff] = [row for row in export.persons() if isinstance(row, PersonRow) and row.kind == "staff"]
+        assert (staff.number, staff.role, staff.school) == ("e12345", "teacher", school_name(0))
 
 
 @pytest.mark.parametrize(
@@ -82,7 +87,7 @@ def test_who_is_no_student_any_more(tmp_path: Path, changes: Any, gone: str | No
     sis = Sis()
     sis.items["users"] = [user(PUPILS[0], **changes)]
     [row] = read(archive(tmp_path / "a.zip", sis))
-    assert isinstance(row, StudentRow)
+    assert isinstance(row, PersonRow)
     assert row.gone == gone
 
 
