@@ -7,6 +7,7 @@ it writes a line of JSON now and then: {"done": records so far}, at last {"error
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import importlib
 import os
@@ -41,6 +42,7 @@ NICENESS = 5
 READ_AT_ONCE = 5000
 REPORT_INTERVAL_S = 0.5
 WRITE_TIMEOUT_S = 600.0
+END_TIMEOUT_S = 10.0
 # Persons of one partition whose events cannot be applied: beyond that it is the code's fault.
 MOST_TROUBLED = 1000
 GC_THRESHOLDS = (100_000, 50, 1000)
@@ -83,10 +85,13 @@ async def run_child(job: Job, report: Callable[[int], None]) -> None:
         async for line in child.stdout:
             told = msgspec.json.decode(line)
             report(told.get("done", 0))
+        # It ends by itself now. Killing one that is ending already would lose what it ended with.
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(child.wait(), END_TIMEOUT_S)
     finally:
         if child.returncode is None:
             child.kill()
-        await child.wait()
+            await child.wait()
     error = told.get("error", f"it ended with {child.returncode}")
     if error is not None:
         message = f"the builder of {job.projection}: {error}"
