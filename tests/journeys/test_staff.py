@@ -17,10 +17,10 @@ pytestmark = [
     pytest.mark.xdist_group("journeys"),
 ]
 
-STRICT = """extends = "ccps"
-code = "STRICT"
+CODED = """extends = "ccps"
+code = "CODEDC"
 time_zone = "America/New_York"
-names = { en = "Strict County", es = "Condado Estricto" }
+names = { en = "Coded County", es = "Condado con Código" }
 suspension_grace_hours = 0
 staff_claim_code = "required"
 """
@@ -28,10 +28,10 @@ SCOPES = {"sis": ["roster:write"], "desk": ["desk"]}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def strict(town: Town) -> AsyncIterator[Town]:
+async def coded(town: Town) -> AsyncIterator[Town]:
     """A district that asks staff for a code, and gives nobody a grace."""
-    async with district_beside(town, "strict", STRICT, SCOPES, ["desk"]) as strict:
-        yield strict
+    async with district_beside(town, "coded", CODED, SCOPES, ["desk"]) as coded:
+        yield coded
 
 
 async def employed(town: Town, **changes: Any) -> Pupil:
@@ -99,10 +99,10 @@ async def test_a_teacher_has_the_pupils_of_the_class_and_no_others(town: Town) -
 
 
 async def test_where_the_district_asks_for_a_code_staff_shows_one_and_leaves_like_a_pupil(
-    strict: Town,
+    coded: Town,
 ) -> None:
-    staff = await employed(strict)
-    person = (await strict.person(staff))["person_id"]
+    staff = await employed(coded)
+    person = (await coded.person(staff))["person_id"]
     assert (await staff.open_claim()).status == 201
     assert staff.claim["code_required"] is True
     password = new_password()
@@ -112,26 +112,26 @@ async def test_where_the_district_asks_for_a_code_staff_shows_one_and_leaves_lik
     async def given() -> str | None:
         try:
             return str(
-                (await strict.homeroom.post("auth", f"/accounts/{person}/recovery-codes", {})).body["code"]
+                (await coded.homeroom.post("auth", f"/accounts/{person}/recovery-codes", {})).body["code"]
             )
         except Failed as failure:
             if failure.reason != "person_unknown":
                 raise
             return None
 
-    code = await strict.until(given, "auth to hear of the person")
+    code = await coded.until(given, "auth to hear of the person")
     assert (await staff.set_password(password, code=code)).status == 200
     assert (await staff.save_answers()).status in (200, 202)
     assert await staff.claim_settled() == "completed"
-    await signs_in(strict, staff, password)
+    await signs_in(coded, staff, password)
 
-    await strict.say("StaffLeft", {"source_id": staff.enrolled["source_id"], "reason": "retired"})
+    await coded.say("StaffLeft", {"source_id": staff.enrolled["source_id"], "reason": "retired"})
 
     async def shut_out() -> bool:
         return (await staff.sign_in(password)).body.get("reason") == "account_suspended"
 
-    await strict.until(shut_out, "who has left to be shut out")
+    await coded.until(shut_out, "who has left to be shut out")
     assert (await staff.who_am_i()).status == 401
-    await strict.say("StaffEmployed", {**staff.enrolled, "entered_at": clock.now().isoformat()})
-    await signs_in(strict, staff, password)
-    assert await strict.events(staff, "roster") == ["StaffEmployed", "StaffLeft", "StaffEmployed"]
+    await coded.say("StaffEmployed", {**staff.enrolled, "entered_at": clock.now().isoformat()})
+    await signs_in(coded, staff, password)
+    assert await coded.events(staff, "roster") == ["StaffEmployed", "StaffLeft", "StaffEmployed"]
