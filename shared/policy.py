@@ -146,6 +146,7 @@ class RecoveryRule(_Part, frozen=True):
 class RestRule(_Part, frozen=True, kw_only=True):
     """The OneRoster 1.2 rostering service of the SIS, and when it is asked. Its secret is in no policy.
 
+    `ca_file`: the authority that signed its certificate, a file (PEM) beside the secret; the system's when unset.
     `at`: times of the day, "05:30", in the district's time zone; none: only when somebody asks for it. A pull is whole
     when the last whole one is `full_every_days` old, and otherwise of what was modified since the last.
     """
@@ -154,6 +155,7 @@ class RestRule(_Part, frozen=True, kw_only=True):
     token_url: Address
     client_id: Annotated[str, Meta(min_length=1, max_length=255, pattern="^[^:]+$")]
     scope: Line = "https://purl.imsglobal.org/spec/or/v1p2/scope/roster-core.readonly"
+    ca_file: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}\.pem\Z")] | None = None
     at: Annotated[
         list[Annotated[str, Meta(pattern="^([01][0-9]|2[0-3]):[0-5][0-9]$")]], Meta(max_length=24)
     ] = []

@@ -90,8 +90,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     provider_secret_dir: Annotated[
         Path | None,
         _doc(
-            "Folder of the secrets with which districts' SIS are asked over REST, a file named as the district"
-            " (roster)."
+            "Folder of the secrets with which districts' SIS are asked over REST, a file named as the district, and of"
+            " the authorities that policies name (roster)."
         ),
     ] = None
     roles: Annotated[

@@ -6,11 +6,13 @@ no answer can send us elsewhere. Those addresses are the operator's word; that t
 
 import asyncio
 import random
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
 import aiohttp
 import msgspec
@@ -28,6 +30,10 @@ LONGEST_RETRY_AFTER_S = 600.0
 TOKEN_MARGIN = timedelta(seconds=30)
 PATIENCE = aiohttp.ClientTimeout(total=90, sock_connect=10)
 BUSY, PASSING = (429, 503), (408, 425, 500, 502, 504)
+# Why a certificate is not taken: X509_V_ERR_… of OpenSSL, x509_vfy.h
+UNTRUSTED = {
+    9: "not_yet_valid", 10: "expired", 62: "wrong_host", 64: "wrong_host",
+} | dict.fromkeys((2, 18, 19, 20, 21), "unknown_authority")  # fmt: skip
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -67,8 +73,8 @@ class Provider:
         self._token_ends = datetime.min.replace(tzinfo=UTC)
 
     async def page(self, collection: Collection, *, offset: int, limit: int, since: datetime | None) -> Page:
-        """A page of a collection in the order of its ids. Raises Rejected: provider_unreachable, provider_refused,
-        provider_unexpected."""
+        """A page of a collection in the order of its ids. Raises Rejected: provider_unreachable, provider_untrusted,
+        provider_refused, provider_unexpected."""
         asked = {
             "limit": str(limit), "offset": str(offset), "sort": "sourcedId", "orderBy": "asc",
             "fields": ",".join(FIELDS[collection]),
@@ -84,6 +90,10 @@ class Provider:
                 problem, wait_s = f"status {answer.status}", _retry_after(answer)
                 if answer.status not in (*BUSY, *PASSING):
                     _refused(answer, collection)
+            except aiohttp.ClientConnectorCertificateError as error:
+                _untrusted(error)  # time mends no certificate
+            except aiohttp.ClientConnectorSSLError as error:
+                problem, wait_s = f"TLS: {getattr(error.os_error, 'reason', None) or 'broken'}", 0.0
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 problem, wait_s = type(error).__name__, 0.0
             except NotJson:
@@ -143,11 +153,33 @@ class Provider:
 
 
 @asynccontextmanager
-async def connecting() -> AsyncIterator[aiohttp.ClientSession]:
-    """Connections to providers; nothing is unpacked, no cookie is kept, no proxy of the environment is used."""
-    jar = aiohttp.DummyCookieJar()
-    async with aiohttp.ClientSession(auto_decompress=False, cookie_jar=jar, trust_env=False) as http:
+async def connecting(trusted: ssl.SSLContext | None = None) -> AsyncIterator[aiohttp.ClientSession]:
+    """Connections to providers; nothing is unpacked, no cookie is kept, no proxy of the environment is used.
+
+    `trusted`: who may have signed their certificates; whom the system trusts when None.
+    """
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(ssl=trusted or True),
+        auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False,
+    ) as http:  # fmt: skip
         yield http
+
+
+def trusting(ca_file: Path) -> ssl.SSLContext:
+    """Only the authorities of this file, none of the system's. Raises OSError when it cannot be read, or holds none."""
+    context = ssl.create_default_context(cafile=ca_file)
+    if not context.cert_store_stats()["x509_ca"]:
+        raise ssl.SSLError("no authority in it")
+    return context
+
+
+def _untrusted(error: aiohttp.ClientConnectorCertificateError) -> NoReturn:
+    """Raises Rejected `provider_untrusted`."""
+    found, said = error.certificate_error, ""
+    if isinstance(found, ssl.SSLCertVerificationError):
+        said = found.verify_message
+    problem = UNTRUSTED.get(getattr(found, "verify_code", 0), "certificate")
+    raise Rejected("provider_untrusted", problem=problem, host=error.host, said=said[:200]) from None
 
 
 def _page(collection: Collection, offset: int, answer: _Answer) -> Page:

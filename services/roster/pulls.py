@@ -10,6 +10,7 @@ before, which has to be its first, and the total must stay. If it moved, that co
 
 import asyncio
 import contextlib
+import ssl
 import zipfile
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
@@ -26,7 +27,7 @@ from services.roster import imports
 from services.roster.import_worker import LONG, SILENCE_ALLOWED, failed
 from services.roster.oneroster import rest
 from services.roster.oneroster.archive import Limits
-from services.roster.provider import Page, Provider, connecting
+from services.roster.provider import Page, Provider, connecting, trusting
 from shared import clock
 from shared.database import Connection, Database, Row, close, connect, queries, unavailable_when_lost
 from shared.errors import Rejected, Unavailable
@@ -150,9 +151,9 @@ class PullWorker:
     async def _pull(self, row: Row, policy: Policy) -> None:
         kit, import_id = self._kit, row["import_id"]
         try:
-            async with connecting() as http:
+            rule, secret, trusted = _access(kit, policy)
+            async with connecting(trusted) as http:
                 tries = SCHEDULED_TRIES if row["author"] == SCHEDULE else TRIES
-                rule, secret = _access(kit, policy)
                 await Pulling(kit.db, row, policy, Provider(http, rule, secret, tries=tries)).run()
         except Rejected as refusal:
             log.warning(
@@ -170,15 +171,19 @@ class PullWorker:
                 await failed(kit, row, policy, error)
 
 
-def _access(kit: Kit, policy: Policy) -> tuple[RestRule, str]:
-    """The rule and the secret. Raises Rejected `pull_not_configured`."""
-    folder = kit.settings.provider_secret_dir
+def _access(kit: Kit, policy: Policy) -> tuple[RestRule, str, ssl.SSLContext | None]:
+    """The rule, the secret, and whom to trust. Raises Rejected `pull_not_configured`."""
+    rule, folder, missing = policy.imports.rest, kit.settings.provider_secret_dir, "secret"
+    if rule is None:
+        raise Rejected("pull_not_configured", missing="policy")
     try:
-        if policy.imports.rest is not None and folder is not None:
-            return policy.imports.rest, (folder / policy.district).read_text(encoding="utf-8").strip()
+        if folder is not None:
+            secret = (folder / policy.district).read_text(encoding="utf-8").strip()
+            missing = "ca_file"
+            return rule, secret, trusting(folder / rule.ca_file) if rule.ca_file else None
     except (OSError, UnicodeDecodeError) as error:
-        log.error("pull_secret_unread", district=policy.district, error=type(error).__name__)
-    raise Rejected("pull_not_configured", missing="secret" if policy.imports.rest else "policy")
+        log.error("pull_file_unread", district=policy.district, missing=missing, error=type(error).__name__)
+    raise Rejected("pull_not_configured", missing=missing)
 
 
 class Ended(Exception):

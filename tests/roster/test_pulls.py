@@ -24,6 +24,7 @@ from tests.roster.conftest import Roster
 from tests.roster.exports import pupils
 from tests.roster.given import DISTRICT, POLICY, POLICY_FOLDER
 from tests.roster.importing import District, change, some
+from tests.support.certificates import signed
 from tests.support.service import ISSUER
 from tests.support.sis import LONG_AGO, Sis, refusing, saying, serving, silence, user
 
@@ -228,6 +229,26 @@ async def test_a_district_without_an_sis_that_answers(district: District, tmp_pa
             await district.ended(answer[1]["import_id"])
             await asyncio.sleep(0.2)
     assert (answer[0], answer[1]["reason"]) == (409, "pull_not_configured")
+
+
+async def test_over_tls_the_authority_that_the_policy_names_is_believed(
+    district: District, sis: Sis, policy_dir: Path, tmp_path: Path
+) -> None:
+    authority, file = signed("Riverdale County"), tmp_path / "secrets" / "sis-ca.pem"
+    async with serving(sis, signed("sis", by=authority).server(tmp_path)):
+        write_policy(policy_dir, sis, f'ca_file = "{file.name}"\n')
+        shown = {}
+        async with asyncio.timeout(PATIENCE_S):  # until the policy is read again
+            while shown.get("reason") != "pull_not_configured":
+                shown = await pull(district)
+        assert shown["details"] == {"missing": "ca_file"}
+        file.write_text(signed("Riverdale County").pem)
+        shown = await pull(district)
+        assert (shown["state"], shown["reason"]) == ("refused", "provider_untrusted")
+        assert shown["details"]["problem"] == "unknown_authority"
+        file.write_text(authority.pem)
+        shown = await pull(district)
+        assert (shown["state"], some(shown["counts"])) == ("done", {"added": 25})
 
 
 async def test_only_an_operator_says_baseline(district: District) -> None:

@@ -342,6 +342,14 @@ def rest(**changes: object) -> RestRule:
 
 class TestPulls:
     @pytest.mark.parametrize(
+        "file", ["../sis.pem", "/etc/sis.pem", "riverdale", ".pem", "a/b.pem", "sis.pem\n"]
+    )
+    def test_the_authoritys_file_lies_beside_the_secret_and_is_no_secret(self, file: str) -> None:
+        assert rest(ca_file="sis-ca.pem").ca_file == "sis-ca.pem"
+        with pytest.raises(msgspec.ValidationError):
+            rest(ca_file=file)
+
+    @pytest.mark.parametrize(
         ("now", "slot"),
         [
             ("2026-08-03T09:29:59Z", "2026-08-02T16:00:00Z"),

@@ -1,8 +1,6 @@
 """A broker as docs/how-to/secure-kafka.md wants it: TLS, a login for everybody, and no right that was not given."""
 
 import asyncio
-import datetime as dt
-import ipaddress
 import secrets
 import ssl
 from collections.abc import AsyncIterator
@@ -13,53 +11,18 @@ from typing import ClassVar
 
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from deploy.local.backing import Choice, find_java
 from deploy.local.kafka import Kafka, fetch_jars, jar_folder
 from deploy.local.parts import Part
 from deploy.local.processes import free_port
 from deploy.local.state import Files
+from tests.support.certificates import signed
 
 START_PATIENCE_S = 60
 FIRST_PORT = 28700
 BROKER = "broker"
 SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule"
-
-
-def certificate(
-    name: str, signer: tuple[x509.Certificate, ec.EllipticCurvePrivateKey] | None
-) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
-    """One of 127.0.0.1 that the signer signed; of an authority where there is none. It lives for a day."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = dt.datetime.now(dt.UTC)
-    built = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(signer[0].subject if signer else subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(hours=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.BasicConstraints(ca=signer is None, path_length=None), critical=True)
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
-        )
-    )
-    return built.sign(signer[1] if signer else key, hashes.SHA256()), key
-
-
-def pem(cert: x509.Certificate) -> str:
-    return cert.public_bytes(serialization.Encoding.PEM).decode()
-
-
-def pem_key(key: ec.EllipticCurvePrivateKey) -> str:
-    form, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    return key.private_bytes(serialization.Encoding.PEM, form, plain).decode()
 
 
 @dataclass(frozen=True)
@@ -79,10 +42,10 @@ class SecuredKafka(Kafka):
 
     def prepare(self) -> None:
         self.data.parent.mkdir(parents=True, exist_ok=True)
-        authority = certificate("Test authority", None)
-        cert, key = certificate("broker", authority)
-        self.authority.write_text(pem(authority[0]))
-        self.key_store.write_text(pem_key(key) + pem(cert))
+        authority = signed("Test authority")
+        broker = signed("broker", by=authority)
+        self.authority.write_text(authority.pem)
+        self.key_store.write_text(broker.key_pem + broker.pem)
         for file in (self.authority, self.key_store):
             file.chmod(0o644)
         super().prepare()

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -188,10 +189,13 @@ def refusing(status: int, **headers: str) -> Fault:
 
 
 @asynccontextmanager
-async def serving(sis: Sis) -> AsyncIterator[Sis]:
+async def serving(
+    sis: Sis, shown: ssl.SSLContext | None = None, host: str = "127.0.0.1"
+) -> AsyncIterator[Sis]:
+    """`shown`: with TLS, and this certificate. `host`: how it is called."""
     server = TestServer(sis.app())
-    await server.start_server()
-    sis.url = f"http://127.0.0.1:{server.port}"
+    await server.start_server(ssl=shown)
+    sis.url = f"{'https' if shown else 'http'}://{host}:{server.port}"
     try:
         yield sis
     finally:
