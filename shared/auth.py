@@ -17,6 +17,7 @@ from joserfc.errors import JoseError
 
 from shared.errors import Rejected
 from shared.keys import ALGORITHM, KeyRing
+from shared.policy import rank
 
 AUDIENCE = "homeroom"
 EVERY_DISTRICT = "*"
@@ -50,7 +51,8 @@ def Scope(*scopes: str) -> Access:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """An authenticated caller. `subject` is a client's id, a person's, or a recovery's; `claims` the token's own."""
+    """An authenticated caller. `subject` is a client's id, a person's, or a recovery's; `claims` the token's own. The
+    token that a session of the staff was exchanged for is a client's, with the person as its subject."""
 
     subject: str
     kind: Kind
@@ -63,6 +65,18 @@ class Caller:
     def human(self) -> bool:
         """Whether this is one person's client: only such a one counts where a second person is asked for."""
         return self.claims.get("human") is True
+
+    @property
+    def who(self) -> str:
+        """The person behind this caller, by id, where auth knows whose it is; else the client. Two that are equal are
+        one human, whatever they came with."""
+        person = self.claims.get("person")
+        return person if isinstance(person, str) else self.subject
+
+    @property
+    def rank(self) -> int:
+        """Among the roles of the staff."""
+        return rank(self.scopes)
 
 
 # (token, district of the path or "", now) -> the caller, or Rejected token_invalid, token_expired,

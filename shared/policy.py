@@ -5,6 +5,7 @@ All of it is pure, so deciders may use it. The files are read by `shared.policie
 
 import re
 import unicodedata
+from collections.abc import Container
 from datetime import UTC, datetime, time, timedelta
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
@@ -19,6 +20,14 @@ NAME_MAX_LENGTH = 255
 SLUG = re.compile(r"[a-z][a-z0-9-]{1,31}")
 
 Kind = Literal["student", "staff"]  # what a person of the roster is
+Role = Literal["desk", "operator"]  # what a member of the staff may do in the district, the least first
+ROLES: tuple[Role, ...] = ("desk", "operator")
+
+
+def rank(held: Container[str]) -> int:
+    """How high the highest of some roles stands, or of the scopes that go by their names; 0 for none."""
+    return max((place for place, role in enumerate(ROLES, 1) if role in held), default=0)
+
 
 Positive = Annotated[int, Meta(ge=1)]
 Natural = Annotated[int, Meta(ge=0)]
@@ -31,6 +40,11 @@ Address = Annotated[
         pattern=r"^(https://[^/?#@\s]+|http://(127\.0\.0\.1|localhost)(:[0-9]+)?)(/[^?#\s]*)?\Z",
     ),
 ]
+
+
+def scopes_of(held: Container[str]) -> tuple[str, ...]:
+    """What who holds some roles may do: a role may also do what those below it may."""
+    return ROLES[: rank(held)]
 
 
 class UnknownDistrict(HomeroomError):
@@ -173,6 +187,15 @@ class RestRule(_Part, frozen=True, kw_only=True):
         return max((slot for slot in slots if slot <= now), default=None)
 
 
+class RolesRule(_Part, frozen=True):
+    """What roles of the staff are worth against each other. A role above one's own is never reset or closed.
+
+    `peers`: who has the same role as whoever asks is reset with a second person's approval, or only by a role above.
+    """
+
+    peers: Literal["approval", "refused"]
+
+
 class ImportRule(_Part, frozen=True):
     """Withdrawing (or renumbering) more pupils than this, or a greater share of the enrolled, needs a second person."""
 
@@ -299,6 +322,7 @@ class Policy(_Part, frozen=True, kw_only=True):
     sign_in: SignInRule
     recovery: RecoveryRule
     imports: ImportRule
+    roles: RolesRule
 
     @property
     def max_backdate(self) -> timedelta:

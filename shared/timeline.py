@@ -34,6 +34,15 @@ class Refusal(msgspec.Struct, frozen=True):
     on_file: dict[str, Any] = {}
 
 
+class RefusalSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """One refusal on an account's page. `reason` is what the person was told, `detail` the truth."""
+
+    reference: str
+    reason: str
+    detail: dict[str, Any]
+    at: datetime
+
+
 class TimelineQuery(Body, frozen=True):
     """`at`: what was known at that moment; `after`: the version to go on from."""
 

@@ -18,7 +18,7 @@ from shared.kafka import producing, unavailable_when_lost
 from shared.messages import ingress_topic
 from shared.settings import Settings
 
-CLIENTS = {"sis": ["roster:write"], "portal": ["introspect"], "desk": ["desk"], "desk2": ["desk"]}
+CLIENTS = {"sis": ["roster:write"], "portal": ["introspect", "exchange"], "desk": ["desk"], "desk2": ["desk"]}
 PEOPLE = ("desk", "desk2")  # two, since a long reset takes a second person
 CATCH_UP_POLL_S, CATCH_UP_PATIENCE_S = 0.2, 180.0
 PUBLISH_TRIES = 3

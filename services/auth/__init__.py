@@ -10,9 +10,10 @@ Routes, under /v1/districts/{district}:
     PUT  /password                                                                           while signed in
     POST /recoveries, /recoveries/{recovery_id}/answers, PUT /recoveries/{recovery_id}/password
     POST /accounts/{person_id}/recovery-codes, DELETE /accounts/{person_id}/lockout          the help desk
-    POST /token, /introspect, /revoke, GET /jwks                                             machines, as the RFCs say
+    GET  /accounts/{person_id}, PUT, DELETE /accounts/{person_id}/roles/{role}               staff and their roles
+    POST /token, /introspect, /revoke, GET /jwks                     machines, and sessions of staff, as the RFCs say
 and /v1/district-codes/{code}, /v1/operations/clients, /v1/operations/clients/{client_id},
 /v1/operations/clients/{client_id}/rotate.
 
-Topics in: roster's (projection `person`), claims' (reaction `verdicts`). Topic out: auth's.
+Topics in: roster's (projection `person`, reaction `departures`), claims' (reaction `verdicts`). Topic out: auth's.
 """

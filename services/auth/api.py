@@ -9,10 +9,11 @@ from services.auth.clients_api import Clients
 from services.auth.handlers import Auth
 from services.auth.oauth_api import OAuth
 from services.auth.recovery_api import Recoveries
+from services.auth.roles_api import Roles
 from services.auth.sessions_api import Sessions, session_authenticator
 from shared.web import Route
 
-FEATURES = (Claiming, Sessions, Recoveries, OAuth, Clients)
+FEATURES = (Claiming, Sessions, Recoveries, Roles, OAuth, Clients)
 
 
 def routes(auth: Auth) -> list[Route]:

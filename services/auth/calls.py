@@ -18,10 +18,21 @@ PASSWORD_REFUSALS = {
 Username = Annotated[str, Meta(max_length=255)]
 # What no rule reads; a rule's own bounds have their own reasons.
 Typed = Annotated[str, Meta(max_length=4096)]
+DeskTicket = Annotated[
+    str, Meta(min_length=1, max_length=64, description="The help desk's own ticket number.")
+]
 
 
 class PasswordBody(Body, frozen=True, kw_only=True):
     password: Typed
+
+
+class DeskBody(Body, frozen=True, kw_only=True):
+    desk_ticket: DeskTicket | None = None
+
+
+class DeskQuery(DeskBody, frozen=True, kw_only=True):
+    """The same, where there is no body."""
 
 
 class Feature(ABC):

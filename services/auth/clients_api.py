@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 from typing import Annotated
+from uuid import UUID
 
 import msgspec
 import structlog
@@ -14,6 +15,11 @@ from shared.database import Connection
 from shared.once import once
 from shared.web import Body, Call, Reply, Route
 
+STANDING_REFUSALS = {
+    "scope_unknown": 422, "client_district_unknown": 422, "client_not_human": 422, "person_unknown": 422,
+    "not_staff": 422,
+}  # fmt: skip
+
 log = structlog.get_logger(__name__)
 
 
@@ -24,6 +30,12 @@ class ClientBody(Body, frozen=True, kw_only=True):
         list[str], Meta(min_length=1, max_length=100, description="Slugs; `*` is every district.")
     ]
     human: Annotated[bool, Meta(description="Exactly one person's, who answers for what it does.")] = False
+    person_id: Annotated[
+        UUID | None,
+        Meta(
+            description="Whose it is, a member of the staff: never a second person beside their own session."
+        ),
+    ] = None
 
 
 class RotateBody(Body, frozen=True, kw_only=True):
@@ -59,6 +71,7 @@ class ClientView(msgspec.Struct, frozen=True, kw_only=True):
     scopes: list[str]
     districts: list[str]
     human: bool
+    person_id: UUID | None
     created_at: datetime
     rotated_at: datetime | None
     previous_until: datetime | None
@@ -133,7 +146,7 @@ class Clients(Feature):
                 "POST", clients, self.create_client,
                 summary="A new client; its secret is shown once.",
                 caller=operator, body=ClientBody, success={201: ClientMade},
-                refusals={"scope_unknown": 422, "client_district_unknown": 422},
+                refusals=STANDING_REFUSALS,
             ),
             Route(
                 "GET", clients, self.list_clients,
@@ -144,7 +157,7 @@ class Clients(Feature):
                 "PUT", f"{clients}/{{client_id}}", self.change_client,
                 summary="What a client is called and may do, all of it; its secret stays.",
                 caller=operator, body=ClientBody, success={204: None},
-                refusals={"scope_unknown": 422, "client_district_unknown": 422, "last_operator": 409},
+                refusals={**STANDING_REFUSALS, "last_operator": 409},
             ),
             Route(
                 "DELETE", f"{clients}/{{client_id}}", self.remove_client,
@@ -161,4 +174,10 @@ class Clients(Feature):
 
 
 def _standing(body: ClientBody) -> tokens.Standing:
-    return tokens.Standing(name=body.name, scopes=body.scopes, districts=body.districts, human=body.human)
+    return tokens.Standing(
+        name=body.name,
+        scopes=body.scopes,
+        districts=body.districts,
+        human=body.human,
+        person_id=body.person_id,
+    )

@@ -20,10 +20,10 @@ _sql = queries(__package__)
 
 
 async def issue_code(
-    auth: Auth, conn: Connection, on: Occasion, person_id: UUID, actor: str, desk_ticket: str | None
+    auth: Auth, conn: Connection, on: Occasion, person_id: UUID, actor: str, desk_ticket: str | None, by: int
 ) -> tuple[str, datetime]:
-    """A one-time code, in place of any before it; shown once. Raises Rejected person_unknown, not_claimed,
-    account_suspended."""
+    """A one-time code, in place of any before it; shown once. `by`: the rank of whoever gives it. Raises Rejected
+    person_unknown, role_not_below, not_claimed, account_suspended."""
     person, _ = await find_person(conn, on.district, person_id)
     code = "".join(secrets.choice(CODE_LETTERS) for _ in range(CODE_LENGTH))
     expires_at = on.now + timedelta(minutes=on.policy.recovery.code_minutes)
@@ -38,7 +38,7 @@ async def issue_code(
         auth,
         on,
         person_id,
-        lambda state, _: decider.issue_code(state, actor, desk_ticket, expires_at, to_claim=to_claim),
+        lambda state, _: decider.issue_code(state, actor, desk_ticket, expires_at, to_claim=to_claim, by=by),
         conn=conn,
         then=put,
     )

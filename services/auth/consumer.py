@@ -1,7 +1,7 @@
-"""What claims decides, turned into own commands at the border.
+"""What claims decides and what the roster tells, turned into own commands at the border.
 
 `AccountClaimed` makes a sealed credential live, `ClaimRejected` discards it, `AccountReset` revokes what came before,
-`AccountSuspended` closes the account to everybody until `AccountRestored`.
+`AccountSuspended` closes the account to everybody until `AccountRestored`. What the roster says of leaving ends roles.
 Gate, checkpoint and effect are one transaction; the call of the claim's last step is woken after it.
 """
 
@@ -47,9 +47,36 @@ CLAIMS = EventCodec(
 )
 
 
-def reactions(auth: Auth) -> list[Reaction]:
-    """One reader of claims' topic, so that a reset never overtakes the claim that it ends."""
+class StaffLeft(Event, frozen=True, kw_only=True):
+    pass
 
+
+class PersonsMerged(Event, frozen=True, kw_only=True):
+    merged_person_id: UUID
+
+
+LEAVING = EventCodec("roster", [StaffLeft, PersonsMerged])
+# Of a first load all is passed over, and costs one look at the gates of so many.
+LEAVING_BATCH = 500
+
+
+def reactions(auth: Auth) -> list[Reaction]:
+    """One reader of each topic: a reset never overtakes the claim that it ends."""
+    return [_verdicts(auth), _departures(auth)]
+
+
+def _departures(auth: Auth) -> Reaction:
+    async def react(conn: Connection, recorded: Recorded[Event]) -> None:
+        told = recorded.data
+        if isinstance(told, PersonsMerged) and told.merged_person_id != recorded.stream_id:
+            return
+        on = Occasion(auth.kit.policies.get(recorded.district), clock.now(), Cause.of(recorded))
+        await handlers.leave(auth, conn, on, recorded.stream_id, recorded.time)
+
+    return Reaction(name="departures", source="roster", codec=LEAVING, react=react, batch=LEAVING_BATCH)
+
+
+def _verdicts(auth: Auth) -> Reaction:
     async def react(conn: Connection, recorded: Recorded[Event]) -> None:
         person_id = recorded.stream_id
         on = Occasion(auth.kit.policies.get(recorded.district), clock.now(), Cause.of(recorded))
@@ -69,4 +96,4 @@ def reactions(auth: Auth) -> list[Reaction]:
         if isinstance(recorded.data, AccountClaimed | ClaimRejected):
             auth.arrivals.tell(recorded.data.claim_id)
 
-    return [Reaction(name="verdicts", source="claims", codec=CLAIMS, react=react, after=after)]
+    return Reaction(name="verdicts", source="claims", codec=CLAIMS, react=react, after=after)

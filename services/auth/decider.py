@@ -29,12 +29,15 @@ from services.auth.events import (
     PasswordChanged,
     RecoveryCodeIssued,
     RecoveryRested,
+    RoleEnd,
+    RoleGranted,
+    RoleRevoked,
     SuspensionCause,
 )
 from shared import text
 from shared.errors import Rejected
 from shared.messages import Event, Recorded
-from shared.policy import Policy
+from shared.policy import Kind, Policy, Role, rank, scopes_of
 
 VERDICTS_KEPT = 20  # rejected claims that are remembered, so that whoever asks late still gets an answer
 USED_KEPT = 50  # the most that a policy's history_count allows
@@ -69,6 +72,7 @@ class State(Struct, frozen=True):
     verdicts: dict[UUID, str] = msgspec.field(default_factory=dict)  # claim: why it was rejected
     rested_until: datetime | None = None
     suspended: tuple[SuspensionCause, ...] = ()  # the causes that stand; none: the account is open
+    roles: dict[Role, datetime] = msgspec.field(default_factory=dict)  # each since when
 
 
 class Claim(Struct, frozen=True):
@@ -116,6 +120,10 @@ def evolve(state: State, recorded: Recorded[Event]) -> State:
             return replace(state, suspended=(*state.suspended, cause))
         case CredentialRestored(cause=cause):
             return replace(state, suspended=tuple(c for c in state.suspended if c != cause))
+        case RoleGranted(role=role):
+            return replace(state, roles={**state.roles, role: recorded.time})
+        case RoleRevoked(role=role):
+            return replace(state, roles={held: since for held, since in state.roles.items() if held != role})
         case _:
             return state
 
@@ -226,18 +234,18 @@ def revoke(state: State, generation: int, sessions_ended: int) -> list[Event]:
     if generation <= state.generation:
         return []
     live = state.live.credential_id if state.live and state.live.generation < generation else None
-    return [
-        CredentialRevoked(
-            generation=generation, credential_id=live, sessions_ended=sessions_ended, cause="reset"
-        )
-    ]
+    revoked = CredentialRevoked(
+        generation=generation, credential_id=live, sessions_ended=sessions_ended, cause="reset"
+    )
+    return [revoked, *_roles_ended(state, "reset", generation)]
 
 
 def suspend(state: State, cause: SuspensionCause, generation: int, sessions_ended: int) -> list[Event]:
     """claims suspended the account, for a cause that may stand beside others. A reset leaves it suspended."""
     if cause in state.suspended:
         return []
-    return [CredentialSuspended(cause=cause, generation=generation, sessions_ended=sessions_ended)]
+    suspended = CredentialSuspended(cause=cause, generation=generation, sessions_ended=sessions_ended)
+    return [suspended, *_roles_ended(state, "suspended", generation)]
 
 
 def restore(state: State, cause: SuspensionCause, generation: int) -> list[Event]:
@@ -251,6 +259,71 @@ def refuse_suspended(state: State) -> None:
     """For whoever has shown what only the account's own person knows, and for the help desk."""
     if state.suspended:
         raise Rejected("account_suspended", secret={"causes": state.suspended})
+
+
+# Roles of the staff: given by an operator, to a person with a live credential, and gone with it
+
+
+def grant_role(
+    state: State, role: Role, kind: Kind, *, employed: bool, own: bool, actor: str, desk_ticket: str | None
+) -> list[Event]:
+    """Only who works here and has claimed may have one, and `own`: nobody gives one to themselves. Said twice, it is
+    recorded once."""
+    if kind != "staff":
+        raise Rejected("not_staff")
+    if own:
+        raise Rejected("role_own")
+    if not employed:
+        raise Rejected("has_left")
+    if state.live is None:
+        raise Rejected("not_claimed")
+    refuse_suspended(state)
+    if role in state.roles:
+        return []
+    return [RoleGranted(role=role, generation=state.live.generation, actor=actor, desk_ticket=desk_ticket)]
+
+
+def revoke_role(state: State, role: Role, *, actor: str, desk_ticket: str | None) -> list[Event]:
+    """An operator takes it back, their own too."""
+    if role not in state.roles:
+        return []
+    generation = state.live.generation if state.live else state.generation
+    return [
+        RoleRevoked(role=role, generation=generation, cause="operator", actor=actor, desk_ticket=desk_ticket)
+    ]
+
+
+def leave(state: State, left_at: datetime) -> list[Event]:
+    """The roster says that the person left. What was given since then is of a later employment."""
+    generation = state.live.generation if state.live else state.generation
+    return _roles_ended(state, "left", generation, before=left_at)
+
+
+def _roles_ended(
+    state: State, cause: RoleEnd, generation: int, before: datetime | None = None
+) -> list[Event]:
+    return [
+        RoleRevoked(role=role, generation=generation, cause=cause)
+        for role, since in sorted(state.roles.items())
+        if before is None or since <= before
+    ]
+
+
+def refuse_not_below(state: State, by: int) -> None:
+    """`by`: the rank of whoever asks. Who holds a role is changed by a role above it alone."""
+    if state.roles and rank(state.roles) >= by:
+        raise Rejected("role_not_below")
+
+
+def may_act(state: State, wanted: Collection[str], *, employed: bool) -> list[str]:
+    """The scopes that a session of this person is exchanged for: those of `wanted`, or all that the roles give. Raises
+    Rejected `role_missing`, and `invalid_scope` for one that no role of theirs gives."""
+    scopes = scopes_of(state.roles)
+    if not (scopes and employed and state.live) or state.suspended:
+        raise Rejected("role_missing")
+    if not set(wanted) <= set(scopes):
+        raise Rejected("invalid_scope", scopes=list(scopes))
+    return sorted(set(wanted) or scopes)
 
 
 # A person with a live credential
@@ -276,9 +349,11 @@ def change_password(
 
 
 def issue_code(
-    state: State, actor: str, desk_ticket: str | None, expires_at: datetime, *, to_claim: bool
+    state: State, actor: str, desk_ticket: str | None, expires_at: datetime, *, to_claim: bool, by: int
 ) -> list[Event]:
-    """A code opens a recovery, so there must be an account to recover; unless it is asked for `to_claim` one."""
+    """A code opens a recovery, so there must be an account to recover; unless it is asked for `to_claim` one. `by`: the
+    rank of whoever gives it, who could take the account over with it."""
+    refuse_not_below(state, by)
     if state.live is None and not to_claim:
         raise Rejected("not_claimed")
     refuse_suspended(state)

@@ -10,8 +10,10 @@ from typing import Literal
 from uuid import UUID
 
 from shared.messages import Event, EventCodec
+from shared.policy import Role
 
 SuspensionCause = Literal["withdrawn", "desk", "merged"]
+RoleEnd = Literal["operator", "left", "suspended", "reset"]
 
 
 class CredentialsSet(Event, frozen=True, kw_only=True):
@@ -106,6 +108,25 @@ class CredentialRestored(Event, frozen=True, kw_only=True):
     generation: int
 
 
+class RoleGranted(Event, frozen=True, kw_only=True):
+    """An operator gave a member of the staff a role in the district."""
+
+    role: Role
+    generation: int
+    actor: str
+    desk_ticket: str | None = None
+
+
+class RoleRevoked(Event, frozen=True, kw_only=True):
+    """The role has ended, and does not come back by itself."""
+
+    role: Role
+    generation: int
+    cause: RoleEnd
+    actor: str | None = None
+    desk_ticket: str | None = None
+
+
 CODEC = EventCodec(
     "auth",
     [
@@ -120,5 +141,7 @@ CODEC = EventCodec(
         LockoutLifted,
         CredentialSuspended,
         CredentialRestored,
+        RoleGranted,
+        RoleRevoked,
     ],
 )

@@ -5,8 +5,8 @@ from typing import Any
 import msgspec
 from aiohttp import hdrs
 
-from services.auth import tokens
-from services.auth.calls import DISTRICT, Feature
+from services.auth import exchange, tokens
+from services.auth.calls import DISTRICT, Feature, occasion
 from shared.errors import Rejected
 from shared.policy import Texts
 from shared.web import Call, Handler, Reply, Route
@@ -20,6 +20,9 @@ class TokenForm(msgspec.Struct, frozen=True):
     scope: str | None = None
     client_id: str | None = None
     client_secret: str | None = None
+    subject_token: str | None = None
+    subject_token_type: str | None = None
+    requested_token_type: str | None = None
 
 
 class InspectedForm(msgspec.Struct, frozen=True):
@@ -29,11 +32,12 @@ class InspectedForm(msgspec.Struct, frozen=True):
     client_secret: str | None = None
 
 
-class TokenIssued(msgspec.Struct, frozen=True):
+class TokenIssued(msgspec.Struct, frozen=True, omit_defaults=True):
     access_token: str
     token_type: str
     expires_in: int
     scope: str
+    issued_token_type: str | None = None  # of an exchange
 
 
 class DistrictView(msgspec.Struct, frozen=True):
@@ -49,12 +53,26 @@ class OAuth(Feature):
     """For clients, and for apps that look for their district."""
 
     async def token(self, call: Call[TokenForm]) -> Reply:
-        if call.body.grant_type != "client_credentials":
+        body, kind = call.body, None
+        if body.grant_type not in ("client_credentials", exchange.GRANT):
             raise Rejected("unsupported_grant_type")
         client = await tokens.authenticate(self.auth, *_credentials(call), call.now)
-        issued = tokens.issue(self.auth, client, call.district, call.body.scope, call.now)
-        life_s = int(tokens.TOKEN_LIFE.total_seconds())
-        return Reply(200, TokenIssued(issued.token, "Bearer", life_s, issued.scope), {"Pragma": "no-cache"})
+        if body.grant_type == exchange.GRANT:
+            issued, kind = await self._exchange(call, client), exchange.ACCESS_TOKEN
+        else:
+            issued = tokens.issue(self.auth, client, call.district, body.scope, call.now)
+        reply = TokenIssued(issued.token, "Bearer", issued.life_s, issued.scope, kind)
+        return Reply(200, reply, {"Pragma": "no-cache"})
+
+    async def _exchange(self, call: Call[TokenForm], client: tokens.Client) -> tokens.Issued:
+        body = call.body
+        if body.requested_token_type not in (None, exchange.ACCESS_TOKEN):
+            raise Rejected(
+                "invalid_body", field="$.requested_token_type", problem="only an access token is given"
+            )
+        if not body.subject_token or body.subject_token_type != exchange.ACCESS_TOKEN:
+            raise Rejected("subject_token_invalid")
+        return await exchange.exchange(self.auth, occasion(call), client, body.subject_token, body.scope)
 
     async def introspect(self, call: Call[InspectedForm]) -> Reply:
         await tokens.may_introspect(self.auth, call.district, *_credentials(call), call.now)
@@ -89,8 +107,12 @@ class OAuth(Feature):
 
         return [
             form(
-                "token", self.token, "A client's access token (RFC 6749, client credentials).", TokenForm, TokenIssued,
-                unsupported_grant_type=400, invalid_scope=400, unauthorized_client=400,
+                "token", self.token,
+                "A client's access token (RFC 6749, client credentials), or that of a member of the staff for their"
+                " session (RFC 8693, token exchange).",
+                TokenForm, TokenIssued,
+                unsupported_grant_type=400, invalid_scope=400, unauthorized_client=400, subject_token_invalid=400,
+                role_missing=400,
             ),
             form(
                 "introspect", self.introspect, "What a token is worth (RFC 7662).", InspectedForm, dict[str, Any],

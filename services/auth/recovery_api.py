@@ -12,6 +12,8 @@ from services.auth.calls import (
     DISTRICT,
     PASSWORD_REFUSALS,
     UNIFORM_S,
+    DeskBody,
+    DeskQuery,
     Feature,
     PasswordBody,
     Username,
@@ -26,10 +28,6 @@ from shared.errors import Rejected
 from shared.once import once
 from shared.web import Body, Call, Reply, Route
 
-DeskTicket = Annotated[
-    str, Meta(min_length=1, max_length=64, description="The help desk's own ticket number.")
-]
-
 
 class ProofBody(Body, frozen=True, kw_only=True):
     """Either the answers to the questions, or the help desk's one-time code."""
@@ -40,14 +38,6 @@ class ProofBody(Body, frozen=True, kw_only=True):
 
 class RecoveryBody(Body, frozen=True, kw_only=True):
     username: Username
-
-
-class DeskBody(Body, frozen=True, kw_only=True):
-    desk_ticket: DeskTicket | None = None
-
-
-class DeskQuery(DeskBody, frozen=True, kw_only=True):
-    """The same, where there is no body."""
 
 
 class CodeIssued(msgspec.Struct, frozen=True):
@@ -79,8 +69,10 @@ class Recoveries(Feature):
 
     async def issue_code(self, call: Call[DeskBody]) -> Reply:
         async def work(conn: Connection) -> Reply:
+            assert call.caller is not None
+            person_id, ticket, by = call.uuid("person_id"), call.body.desk_ticket, call.caller.rank
             code, expires_at = await codes.issue_code(
-                self.auth, conn, occasion(call), call.uuid("person_id"), actor(call), call.body.desk_ticket
+                self.auth, conn, occasion(call), person_id, actor(call), ticket, by
             )
             return Reply(201, CodeIssued(code, expires_at))
 
@@ -119,7 +111,9 @@ class Recoveries(Feature):
                 "POST", f"{person}/recovery-codes", self.issue_code,
                 summary="A one-time code: opens a recovery at once, or lets staff claim where the policy asks for one.",
                 caller=Scope("desk"), body=DeskBody, success={201: CodeIssued},
-                refusals={"person_unknown": 404, "not_claimed": 409, "account_suspended": 403},
+                refusals={
+                    "person_unknown": 404, "not_claimed": 409, "account_suspended": 403, "role_not_below": 403,
+                },
             ),
             Route(
                 "DELETE", f"{person}/lockout", self.lift_lockout,

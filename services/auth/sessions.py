@@ -6,6 +6,7 @@ hash compared with nothing. The reference in the answer is where the difference 
 
 import math
 import secrets
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -221,6 +222,19 @@ async def find_session(auth: Auth, policy: Policy, token: str, now: datetime) ->
         expires_at=row["expires_at"],
         idle_expires_at=last_seen_at + policy.session.idle,
     )
+
+
+async def session_may(auth: Auth, policy: Policy, sid: str, scopes: Collection[str], now: datetime) -> bool:
+    """Whether the session of this id (its token's hash) is good, and its person may still do all of that."""
+    async with auth.kit.db.connection() as conn:
+        row = await conn.fetchrow(_sql.session_still, bytes.fromhex(sid), policy.district)
+    if row is None or now >= min(row["expires_at"], row["last_seen_at"] + policy.session.idle):
+        return False
+    try:
+        decider.may_act(read_state(row["state"]), scopes, employed=row["employed"])
+    except Rejected:
+        return False
+    return True
 
 
 async def end_session(auth: Auth, district: str, token: str) -> None:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_plus
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import msgspec
 from msgspec import Struct
@@ -16,13 +16,13 @@ from msgspec.structs import astuple
 
 from services.auth.handlers import Auth
 from services.auth.passwords import token_hash
-from services.auth.sessions import TOKEN_PREFIX, end_session, find_session
+from services.auth.sessions import TOKEN_PREFIX, end_session, find_session, session_may
 from shared.auth import AUDIENCE, CLIENT_TYP, EVERY_DISTRICT, Caller, bearer
 from shared.database import Connection, queries
 from shared.errors import Rejected
 from shared.policy import Policy
 
-SCOPES = ("roster:write", "desk", "teacher", "operator", "introspect")
+SCOPES = ("roster:write", "desk", "teacher", "operator", "introspect", "exchange")
 TOKEN_LIFE = timedelta(minutes=10)
 SECRET_PREFIX = "hrc_"
 PREVIOUS_KEPT = 5  # secrets of one client that count beside the present one
@@ -31,13 +31,14 @@ _sql = queries(__package__)
 
 
 class Client(Struct, frozen=True, kw_only=True):
-    """A machine, or a person of the staff. `human`: exactly one person's."""
+    """A machine, or a person of the staff. `human`: exactly one person's; `person_id`: whose, where that was said."""
 
     client_id: str
     name: str
     scopes: list[str]
     districts: list[str]
     human: bool
+    person_id: UUID | None
     secret_hashes: list[bytes]  # of all that count now: the present one, and older ones until they end
 
     def knows(self, secret: str) -> bool:
@@ -54,6 +55,7 @@ class Issued(Struct, frozen=True):
 
     token: str
     scope: str
+    life_s: int
 
 
 class BootstrapFile(Struct, frozen=True):
@@ -104,32 +106,44 @@ def issue(auth: Auth, client: Client, district: str, scope: str | None, now: dat
     wanted = scope.split() if scope else client.scopes
     if not wanted or not set(wanted) <= set(client.scopes):
         raise Rejected("invalid_scope", scopes=client.scopes)
-    granted = " ".join(sorted(set(wanted)))
     claims = {
-        "iss": f"{auth.kit.settings.issuer}/v1/districts/{district}",
-        "aud": AUDIENCE,
         "sub": client.client_id,
         "client_id": client.client_id,
         "name": client.name,
-        "scope": granted,
-        "district": district,
+        "scope": " ".join(sorted(set(wanted))),
         "districts": client.districts,
         "human": client.human,
-        "iat": int(now.timestamp()),
-        "exp": int((now + TOKEN_LIFE).timestamp()),
+    }
+    if client.person_id is not None:
+        claims["person"] = str(client.person_id)
+    return sign(auth, district, claims, now, now + TOKEN_LIFE)
+
+
+def sign(auth: Auth, district: str, claims: dict[str, Any], now: datetime, ends_at: datetime) -> Issued:
+    """An access token (RFC 9068) for one district, with what the claims say of whoever acts."""
+    issued_at, expires = int(now.timestamp()), int(ends_at.timestamp())
+    common = {
+        "iss": f"{auth.kit.settings.issuer}/v1/districts/{district}",
+        "aud": AUDIENCE,
+        "district": district,
+        "iat": issued_at,
+        "exp": expires,
         "jti": str(uuid4()),
     }
-    return Issued(auth.kit.signer.sign(CLIENT_TYP, claims), granted)
+    return Issued(auth.kit.signer.sign(CLIENT_TYP, claims | common), claims["scope"], expires - issued_at)
 
 
 async def client_of(auth: Auth, token: str, district: str, now: datetime) -> Caller:
-    """Whose access token this is: an Authenticator. Here, where clients are known, one that was removed is so at once,
-    and so is what was taken from it; the other services believe the token until it ends."""
+    """Whose access token this is: an Authenticator. Here, where clients and sessions are known, one that was removed or
+    has ended is so at once, and so is what was taken from it; the other services believe the token until it ends."""
     caller = await auth.kit.tokens.client(token, district, now)
+    client_id, scopes = caller.subject, list(caller.scopes)
+    if session := caller.claims.get("sid"):  # exchanged for a person's session: the client only carries it
+        if not await session_may(auth, auth.kit.policies.get(caller.district), session, scopes, now):
+            raise Rejected("token_invalid")
+        client_id, scopes = caller.claims["client_id"], ["exchange"]
     async with auth.kit.db.connection() as conn:
-        if not await conn.fetchval(
-            _sql.client_still_has, caller.subject, list(caller.scopes), caller.district
-        ):
+        if not await conn.fetchval(_sql.client_still_has, client_id, scopes, caller.district):
             raise Rejected("token_invalid")
     return caller
 
@@ -170,8 +184,9 @@ async def introspect(auth: Auth, policy: Policy, token: str, now: datetime) -> d
         caller = await client_of(auth, token, policy.district, now)
     except Rejected:
         return {"active": False}
-    shown = ("iss", "sub", "aud", "client_id", "scope", "iat", "exp", "jti", "district")
-    return {"active": True, "token_type": "Bearer"} | {name: caller.claims[name] for name in shown}
+    shown = ("iss", "sub", "aud", "client_id", "scope", "iat", "exp", "jti", "district", "act", "username")
+    told = {name: caller.claims[name] for name in shown if name in caller.claims}
+    return {"active": True, "token_type": "Bearer"} | told
 
 
 async def revoke(auth: Auth, district: str, token: str) -> None:
@@ -189,6 +204,7 @@ class Standing(Struct, frozen=True, kw_only=True):
     scopes: list[str]
     districts: list[str]
     human: bool
+    person_id: UUID | None = None
 
     @property
     def rules(self) -> bool:
@@ -201,24 +217,37 @@ class Standing(Struct, frozen=True, kw_only=True):
             raise Rejected("scope_unknown", scopes=unknown)
         if unknown := sorted(set(self.districts) - {EVERY_DISTRICT, *auth.kit.policies.districts}):
             raise Rejected("client_district_unknown", districts=unknown)
+        if self.person_id and not self.human:
+            raise Rejected("client_not_human")
 
 
 async def create_client(auth: Auth, conn: Connection, standing: Standing, now: datetime) -> tuple[str, str]:
-    """A new client's id and secret; the secret is shown once. Raises Rejected scope_unknown,
-    client_district_unknown."""
+    """A new client's id and secret; the secret is shown once. Raises Rejected scope_unknown, client_district_unknown,
+    client_not_human, person_unknown, not_staff."""
     standing.check(auth)
+    await _require_staff(conn, standing.person_id)
     client_id, secret = str(uuid4()), SECRET_PREFIX + secrets.token_urlsafe(32)
     await conn.execute(_sql.insert_client, client_id, *astuple(standing), token_hash(secret), now)
     return client_id, secret
 
 
 async def change_client(auth: Auth, conn: Connection, client_id: str, standing: Standing) -> None:
-    """Raises Rejected not_found, scope_unknown, client_district_unknown, last_operator."""
+    """Raises Rejected not_found, scope_unknown, client_district_unknown, client_not_human, person_unknown, not_staff,
+    last_operator."""
     standing.check(auth)
+    await _require_staff(conn, standing.person_id)
     if not standing.rules:
         await _leave_an_operator(conn, client_id)
     if not await conn.fetchval(_sql.change_client, client_id, *astuple(standing)):
         raise Rejected("not_found")
+
+
+async def _require_staff(conn: Connection, person_id: UUID | None) -> None:
+    """Of whatever district: a client is not bound to one."""
+    if person_id is not None:
+        kind = await conn.fetchval(_sql.kind_of, person_id)
+        if kind != "staff":
+            raise Rejected("not_staff" if kind else "person_unknown")
 
 
 async def remove_client(conn: Connection, client_id: str, by: str, now: datetime) -> None:

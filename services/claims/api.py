@@ -232,12 +232,14 @@ def routes(kit: Kit) -> list[Route]:
         Route(
             "PUT", f"{person}/suspension", suspend,
             summary="Close this account: sessions end, nobody signs in or claims it.",
-            caller=desk_only, body=DeskBody, success={204: None}, refusals={"person_unknown": 404},
+            caller=desk_only, body=DeskBody, success={204: None},
+            refusals={"person_unknown": 404, "role_not_below": 403},
         ),
         Route(
             "DELETE", f"{person}/suspension", restore,
             summary="Take the help desk's suspension back; one because the pupil left ends by itself on return.",
-            caller=desk_only, query=RevokeQuery, success={204: None}, refusals={"person_unknown": 404},
+            caller=desk_only, query=RevokeQuery, success={204: None},
+            refusals={"person_unknown": 404, "role_not_below": 403},
         ),
         *batches_api.routes(),
     ]  # fmt: skip

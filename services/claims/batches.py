@@ -13,7 +13,7 @@ import msgspec
 
 from services.claims import decider
 from services.claims.decider import Account, Extent, Wanted
-from services.claims.handlers import DECIDER, Asked, pupils_under, require_person
+from services.claims.handlers import DECIDER, Asked, pupils_under, ranks_of, require_person
 from services.claims.projections import ACCOUNT
 from services.claims.reset_lines import Finding, match, numbers, read_lines
 from shared.database import Connection, Row, queries
@@ -47,14 +47,21 @@ class Plan(msgspec.Struct, frozen=True):
         return Wanted(accounts=len(self.matched), extent="lines", staff=staff, alone=alone)
 
 
-async def plan(conn: Connection, pasted: str | Sequence[str], policy: Policy) -> Plan:
-    """Whom the lines mean, as things stand. Changes nothing. Raises Rejected `lines_missing`, `lines_too_many`."""
+async def plan(conn: Connection, pasted: str | Sequence[str], policy: Policy, by: int) -> Plan:
+    """Whom the lines mean, as things stand; `by`: the rank of whoever asks. Changes nothing. Raises Rejected
+    `lines_missing`, `lines_too_many`."""
     lines = read_lines(pasted)
     found: dict[str, list[decider.Pupil]] = {}
     for pupil in await pupils_under(conn, policy.district, numbers(lines, policy)):
         found.setdefault(pupil.number, []).append(pupil)
     accounts = await ACCOUNT.load(conn, [pupil.person_id for under in found.values() for pupil in under])
-    findings = match(lines, found, accounts, policy)
+    ranks = await ranks_of(conn, list(accounts))
+    findings = [
+        finding
+        if finding.person_id is None or decider.may_reset(ranks.get(finding.person_id, 0), by, policy)
+        else msgspec.structs.replace(finding, state="role_not_below")
+        for finding in match(lines, found, accounts, policy)
+    ]
     generations = {
         f.person_id: accounts[f.person_id].generation
         for f in findings
@@ -115,7 +122,7 @@ async def reset_lost(
     outcome = await transact(store, DECIDER, district, person_id, decide, now=now, cause=cause, conn=conn)
     if outcome.events:
         plan = _plan_of_one(person_id, outcome.state)
-        asked = Asked("auth", False, None, now, cause)
+        asked = Asked("auth", "auth", 0, False, None, now, cause)
         await insert(conn, district, "account", asked, plan=plan, batch_id=batch_id, of="credential_lost")
         await _list(conn, batch_id, plan, "reset", now)
 
@@ -134,12 +141,16 @@ async def confirm(
 
 async def approve(conn: Connection, batch_id: UUID, policy: Policy, asked: Asked) -> None:
     """A second person lets a long list begin. Said twice, it is done once. Raises Rejected `batch_unknown`,
-    `person_required`, `approver_is_author`, `batch_cancelled`."""
+    `person_required`, `approver_is_author`, `role_not_below`, `batch_cancelled`."""
     row = await found(conn, sql.find_batch_locked, batch_id, policy.district)
     if row["state"] == "cancelled":
         raise Rejected("batch_cancelled")
     if row["state"] == "awaiting_approval":
-        decider.approve_list(row["author"], asked.actor, policy, human=asked.human)
+        listed = [item["person_id"] for item in await conn.fetch(sql.staff_of, batch_id)]
+        held = max((await ranks_of(conn, listed)).values(), default=0)
+        decider.approve_list(
+            row["author_who"], asked.who, policy, human=asked.human, by=asked.rank, held=held
+        )
         await conn.execute(sql.approve_batch, batch_id, asked.actor, asked.now)
         await conn.execute(sql.plan_items, batch_id, asked.now)
 
@@ -160,10 +171,10 @@ async def found(conn: Connection, query: str, batch_id: UUID, district: str) -> 
 
 
 async def reset_alone(conn: Connection, district: str, asked: Asked) -> int:
-    """How many accounts this client has reset in the last day without a second person. Its other requests wait until
-    this transaction ends: of a hundred that are sent at once, each is counted by the next."""
-    await conn.execute(sql.take_turn, f"client:{district}:{asked.actor}")
-    return int(await conn.fetchval(sql.count_reset_alone, district, asked.actor, asked.now - decider.DAY))
+    """How many accounts this person, or client, has reset in the last day without a second person. Their other requests
+    wait until this transaction ends: of a hundred that are sent at once, each is counted by the next."""
+    await conn.execute(sql.take_turn, f"client:{district}:{asked.who}")
+    return int(await conn.fetchval(sql.count_reset_alone, district, asked.who, asked.now - decider.DAY))
 
 
 async def insert(
@@ -198,6 +209,7 @@ async def insert(
         report,
         plan.unclaimed if unclaimed is None else unclaimed,
         asked.cause.correlation_id,
+        asked.who,
     )
     return batch_id
 

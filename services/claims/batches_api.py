@@ -78,7 +78,7 @@ async def start_batch(call: Call[BatchBody]) -> Reply:
         if isinstance(body.lines, UnsetType):
             batch_id = await bulk_resets.start(conn, body.of_school, policy, asked)
         else:
-            plan = await batches.plan(conn, body.lines, policy)
+            plan = await batches.plan(conn, body.lines, policy, asked.rank)
             batch_id = await batches.start(conn, plan, policy, asked)
         return await _accepted(call, conn, batch_id)
 
@@ -89,14 +89,15 @@ async def _preview(call: Call[BatchBody], conn: Connection) -> Preview:
     body, policy = call.body, call.policy
     lines: list[Finding] = []
     schools: list[SchoolFigures] = []
-    alone = await batches.reset_alone(conn, policy.district, asked_of(call))
+    asked = asked_of(call)
+    alone = await batches.reset_alone(conn, policy.district, asked)
     if isinstance(body.lines, UnsetType):
         schools = await bulk_resets.figures(conn, policy.district, body.of_school)
         extent: Extent = "all_students" if body.all_students else "school"
         unclaimed = sum(of.unclaimed for of in schools)
         wanted = Wanted(accounts=sum(of.total for of in schools), extent=extent, alone=alone)
     else:
-        plan = await batches.plan(conn, body.lines, policy)
+        plan = await batches.plan(conn, body.lines, policy, asked.rank)
         lines, unclaimed, wanted = plan.findings, plan.unclaimed, plan.wanted(alone=alone)
     return Preview(
         total=wanted.accounts,
@@ -186,7 +187,8 @@ def routes() -> list[Route]:
             summary="Let a long list begin, as a second person.",
             caller=desk_or_operator, success={202: Batch},
             refusals={
-                "batch_unknown": 404, "person_required": 403, "approver_is_author": 403, "batch_cancelled": 409,
+                "batch_unknown": 404, "person_required": 403, "approver_is_author": 403, "role_not_below": 403,
+                "batch_cancelled": 409,
             },
         ),
     ]  # fmt: skip

@@ -19,5 +19,6 @@ class DeskBody(Body, frozen=True, kw_only=True):
 
 def asked_of(call: Call[Any], desk_ticket: str | None = None) -> Asked:
     """Who asks, when, and for which of the help desk's tickets."""
-    assert call.caller is not None
-    return Asked(call.caller.subject, call.caller.human, desk_ticket, call.now, call.cause)
+    caller = call.caller
+    assert caller is not None
+    return Asked(caller.subject, caller.who, caller.rank, caller.human, desk_ticket, call.now, call.cause)

@@ -1,6 +1,7 @@
 """What auth and the roster tell, turned into own commands at the border.
 
 `CredentialsSet` asks whether the claim is good, `CredentialRevoked` confirms a reset, `CredentialLost` leads to one.
+`RoleGranted` and `RoleRevoked` say whose accounts a help desk does not reset or close.
 `StudentWithdrawn`, `StaffLeft` and `EnrollmentVoided` begin the grace of who left; `StudentEnrolled` and
 `StaffEmployed` open the account again. `PersonsMerged` closes the account of the record that does not stay.
 All of one record (gate, checkpoint, the event that it leads to) is one transaction: dying before it commits leaves the
@@ -24,6 +25,7 @@ from shared import clock
 from shared.consumer import Reaction
 from shared.database import Connection
 from shared.messages import Cause, Event, EventCodec, Recorded
+from shared.policy import Role
 from shared.service import Kit
 
 
@@ -43,7 +45,15 @@ class CredentialRevoked(Event, frozen=True, kw_only=True):
     sessions_ended: int
 
 
-AUTH = EventCodec("auth", [CredentialsSet, CredentialLost, CredentialRevoked])
+class RoleGranted(Event, frozen=True, kw_only=True):
+    role: Role
+
+
+class RoleRevoked(Event, frozen=True, kw_only=True):
+    role: Role
+
+
+AUTH = EventCodec("auth", [CredentialsSet, CredentialLost, CredentialRevoked, RoleGranted, RoleRevoked])
 
 
 # Of a first load nearly all is passed over, and costs one look at the gates of so many.
@@ -96,5 +106,9 @@ def _credentials(kit: Kit) -> Reaction:
                 await batches.confirm(
                     conn, person_id, generation=told.generation, sessions_ended=told.sessions_ended, now=now
                 )
+            case RoleGranted(role=role):
+                await conn.execute(handlers.sql.note_role, person_id, role)
+            case RoleRevoked(role=role):
+                await conn.execute(handlers.sql.end_role, person_id, role)
 
     return Reaction("credentials", "auth", AUTH, react)

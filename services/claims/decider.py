@@ -409,12 +409,27 @@ def _exhausted(policy: Policy) -> Rejected:
     return Rejected("resets_exhausted", resets_alone_a_day=policy.resets_alone_a_day)
 
 
-def approve_list(author: str, approver: str, policy: Policy, *, human: bool) -> None:
-    """Somebody lets a list begin that waits: a person, and another one than who asked for it."""
+def approve_list(author: str, approver: str, policy: Policy, *, human: bool, by: int, held: int) -> None:
+    """Somebody lets a list begin that waits: a person, and another one than who asked for it. `by`: the approver's
+    rank, `held`: the highest in the list."""
     if not human:
         raise Rejected("person_required", approval_above=policy.approval_above)
     if approver == author:
         raise Rejected("approver_is_author")
+    if not may_reset(held, by, policy):
+        raise Rejected("role_not_below")
+
+
+def may_reset(held: int, by: int, policy: Policy) -> bool:
+    """Whether somebody of rank `by` may ask for, or approve, the reset of an account whose roles rank `held`. Staff is
+    always reset by two people; of peers a policy may say that two are not enough."""
+    return held == 0 or held < by or (held == by and policy.roles.peers == "approval")
+
+
+def refuse_not_below(held: int, by: int) -> None:
+    """For what one person does alone: who holds a role is changed by a role above it."""
+    if held and held >= by:
+        raise Rejected("role_not_below")
 
 
 def reset_lost(account: Account, *, claim_id: UUID | None, generation: int, batch_id: UUID) -> list[Event]:

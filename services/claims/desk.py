@@ -14,7 +14,7 @@ from shared.actors import names_of
 from shared.database import Connection
 from shared.errors import Rejected
 from shared.policy import Kind, Policy
-from shared.timeline import Refusal
+from shared.timeline import Refusal, RefusalSeen
 
 RECENT = 20  # resets, refusals and claims that are shown, the newest first
 UNDER_ONE_NUMBER = 20
@@ -56,15 +56,6 @@ class SuspensionSeen(Suspension, frozen=True, kw_only=True):
     """Why an account is closed, since when, and who closed it, also by name."""
 
     actor_name: str | None
-
-
-class RefusalSeen(msgspec.Struct, frozen=True, kw_only=True):
-    """`reason` is what the pupil was told, `detail` the truth: which field differed."""
-
-    reference: str
-    reason: str
-    detail: dict[str, Any]
-    at: datetime
 
 
 class ParkedSeen(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,7 +18,7 @@ from shared.database import Connection, queries
 from shared.errors import Rejected
 from shared.event_store import EventStore
 from shared.messages import Cause, Event
-from shared.policy import Kind, Policy
+from shared.policy import Kind, Policy, rank
 from shared.transact import Decider, transact
 
 DECIDER = Decider(decider.initial, decider.evolve)
@@ -34,9 +34,12 @@ class Opened(msgspec.Struct, frozen=True):
 
 class Asked(msgspec.Struct, frozen=True):
     """Who asks for something, for which of the help desk's tickets, when, and as part of which journey. `human`: by a
-    client that is one person's."""
+    client or session that is one person's; `who`: that person, where it is known, else the `actor`; `rank`: among the
+    roles of the staff."""
 
     actor: str
+    who: str
+    rank: int
     human: bool
     desk_ticket: str | None
     now: datetime
@@ -143,18 +146,20 @@ async def revoke_waiver(store: EventStore, person_id: UUID, district: str, asked
 
 
 async def suspend(store: EventStore, person_id: UUID, district: str, asked: Asked) -> None:
-    """Closes an account for the help desk. Raises Rejected `person_unknown`."""
+    """Closes an account for the help desk. Raises Rejected `person_unknown`, `role_not_below`."""
 
-    def decide(account: Account, _: Any) -> Sequence[Event]:
+    def decide(account: Account, held: int) -> Sequence[Event]:
+        decider.refuse_not_below(held, asked.rank)
         return decider.suspend(account, actor=asked.actor, desk_ticket=asked.desk_ticket)
 
     await _for_known(store, person_id, district, asked, decide)
 
 
 async def restore(store: EventStore, person_id: UUID, district: str, asked: Asked) -> None:
-    """Takes the help desk's suspension back. Raises Rejected `person_unknown`."""
+    """Takes the help desk's suspension back. Raises Rejected `person_unknown`, `role_not_below`."""
 
-    def decide(account: Account, _: Any) -> Sequence[Event]:
+    def decide(account: Account, held: int) -> Sequence[Event]:
+        decider.refuse_not_below(held, asked.rank)
         return decider.restore(account, actor=asked.actor, desk_ticket=asked.desk_ticket)
 
     await _for_known(store, person_id, district, asked, decide)
@@ -167,8 +172,9 @@ async def _for_known(
     asked: Asked,
     decide: Callable[[Account, Any], Sequence[Event]],
 ) -> None:
-    async def known(conn: Connection) -> None:
+    async def known(conn: Connection) -> int:
         await require_person(conn, person_id, district)
+        return (await ranks_of(conn, [person_id])).get(person_id, 0)
 
     await transact(store, DECIDER, district, person_id, decide, now=asked.now, cause=asked.cause, load=known)
 
@@ -176,6 +182,11 @@ async def _for_known(
 async def pupils_under(conn: Connection, district: str, numbers: Sequence[str]) -> list[Pupil]:
     """Everybody whom the roster has under these numbers, enrolled or not."""
     return [Pupil(**dict(row)) for row in await conn.fetch(sql.pupils_under, district, numbers)]
+
+
+async def ranks_of(conn: Connection, persons: Sequence[UUID]) -> dict[UUID, int]:
+    """How high the roles of some persons stand, of those that have any."""
+    return {row["person_id"]: rank(row["roles"]) for row in await conn.fetch(sql.roles_of, persons)}
 
 
 async def require_person(conn: Connection, person_id: UUID, district: str) -> Kind:

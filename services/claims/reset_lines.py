@@ -28,9 +28,9 @@ class Line(msgspec.Struct, frozen=True):
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What one line comes to. `state` is `matched`, or why nothing is done: unmatched, name_differs, not_claimed,
-    repeated, malformed (with a `hint`), number_conflict, withdrawn, history_parked. Of a matched line it becomes
-    `reset`, `done`, `skipped` or `failed` (both with a `reason`), or `cancelled` as the batch goes on. `kind`: what the
-    person is."""
+    repeated, malformed (with a `hint`), number_conflict, withdrawn, history_parked, role_not_below. Of a matched line
+    it becomes `reset`, `done`, `skipped` or `failed` (both with a `reason`), or `cancelled` as the batch goes on.
+    `kind`: what the person is."""
 
     line: int
     state: str

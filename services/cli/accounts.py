@@ -1,7 +1,7 @@
 """What the help desk does at a command line: look a pupil up, waive the wait, see why a claim was refused."""
 
 import asyncio
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 from cyclopts import App, Parameter
@@ -27,6 +27,8 @@ Person = Annotated[str, Parameter(help="A person's id, username (S0123456) or nu
 Ticket = Annotated[
     str | None, Parameter(name="--ticket", help="The help desk's ticket number, kept with the event.")
 ]
+
+Role = Literal["desk", "operator"]
 
 SERVICE_OF_REFERENCE = {"R": "roster", "C": "claims", "A": "auth"}
 
@@ -58,9 +60,47 @@ def given(**fields: object) -> Json:
 
 @account.command(name="show")
 async def show_account(who: Person, *, json: AsJson = False) -> None:
-    """Whether the account is claimed, since when, from when it can be, and what stands in the way."""
+    """Whether the account is claimed, since when, from when it can be, what stands in the way; its roles, where it is
+    signed in, and what auth refused."""
     async with connect() as homeroom:
-        show(await find_account(homeroom, who), json)
+        found = await find_account(homeroom, who)
+        found["auth"] = await _standing(homeroom, found["person_id"])
+        show(found, json)
+
+
+async def _standing(homeroom: Homeroom, person_id: str) -> Json | None:
+    """What auth knows of the account; None where it has not heard of the person yet."""
+    try:
+        standing = dict(await homeroom.get("auth", f"/accounts/{person_id}"))
+    except Failed as failure:
+        if failure.status != 404:
+            raise
+        return None
+    del standing["person_id"], standing["username"]
+    return standing
+
+
+@account.command
+async def grant(who: Person, role: Role, *, ticket: Ticket = None, json: AsJson = False) -> None:
+    """Give a member of the staff a role: what they may do with their own account, until they leave or are reset."""
+    await _change_role("PUT", who, role, ticket, json)
+
+
+@account.command
+async def revoke(who: Person, role: Role, *, ticket: Ticket = None, json: AsJson = False) -> None:
+    """Take a role back. Auth takes no token of it any more, the other services within five minutes."""
+    await _change_role("DELETE", who, role, ticket, json)
+
+
+async def _change_role(method: str, who: str, role: str, ticket: str | None, as_json: bool) -> None:
+    async with connect() as homeroom:
+        path = await account_path(homeroom, who)
+        body, query = (
+            (given(desk_ticket=ticket), None) if method == "PUT" else (None, {"desk_ticket": ticket})
+        )
+        await homeroom.call("operator", method, "auth", f"{path}/roles/{role}", body, query=query)
+        roles = (await homeroom.get("auth", path, role="operator"))["roles"]
+        show(roles, as_json) if roles or as_json else out.print("no role")
 
 
 @account.command

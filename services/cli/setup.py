@@ -11,6 +11,7 @@ import msgspec
 from cyclopts import App, Parameter
 
 from services.cli import app
+from services.cli.accounts import find_account
 from services.cli.client import (
     SERVICES,
     AsJson,
@@ -186,7 +187,8 @@ async def add_client(
     name: str,
     *,
     scope: Annotated[
-        list[str], Parameter(help="roster:write, desk, teacher, operator or introspect; may be repeated.")
+        list[str],
+        Parameter(help="roster:write, desk, teacher, operator, introspect or exchange; may be repeated."),
     ],
     districts: Annotated[
         list[str] | None, Parameter(name="--district", help="Where it may ask; this one by default.")
@@ -197,13 +199,21 @@ async def add_client(
             negative="", help="One person's own: may ask for and approve resets that take a second person."
         ),
     ] = False,
+    person: Annotated[
+        str | None,
+        Parameter(
+            help="Whose, by employee number or id: what the client and their own session do, one person did."
+        ),
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """A machine or a member of staff that may ask the services. The secret is shown once, here."""
     async with connect() as homeroom:
         body: Json = {"name": name, "scopes": scope, "districts": districts or [homeroom.site.district]}
-        if human:
+        if human or person:
             body["human"] = True
+        if person:
+            body["person_id"] = (await find_account(homeroom, person))["person_id"]
         show((await homeroom.post("auth", CLIENTS, body, role="operator")).body, json)
 
 
@@ -216,7 +226,7 @@ async def list_clients(
     """Who may ask, with which scopes; never a secret."""
     async with connect() as homeroom:
         found = await homeroom.get("auth", CLIENTS, role="operator", removed=str(removed).lower())
-        columns = "id", "name", "scopes", "districts", "human", "created_at"
+        columns = "id", "name", "scopes", "districts", "human", "person_id", "created_at"
         more = ("removed_at", "removed_by_name") if removed else ("rotated_at", "previous_until")
         show(found["clients"], json, *columns, *more)
 
@@ -233,6 +243,7 @@ async def change_client(
         list[str] | None, Parameter(name="--district", help="In place of all where it may ask.")
     ] = None,
     human: Annotated[bool | None, Parameter(help="Whether it is one person's own.")] = None,
+    person: Annotated[str | None, Parameter(help="Whose, by employee number or id.")] = None,
     json: AsJson = False,
 ) -> None:
     """Change what a client is called or may do; what is not said stays. Tokens that it has end within ten minutes."""
@@ -240,6 +251,9 @@ async def change_client(
         found = await _find_client(homeroom, client_id)
         said = {"name": name, "scopes": scope, "districts": districts, "human": human}
         body = {key: found[key] if value is None else value for key, value in said.items()}
+        whose = (await find_account(homeroom, person))["person_id"] if person else found.get("person_id")
+        if whose and body["human"]:
+            body["person_id"] = whose
         await homeroom.call("operator", "PUT", "auth", f"{CLIENTS}/{client_id}", body)
         show(await _find_client(homeroom, client_id), json)
 

@@ -42,6 +42,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 
     district: str
     author: str
+    who: str
     dry_run: bool
     baseline: bool
     as_of: datetime
@@ -141,7 +142,7 @@ async def begin(db: Database, asked: Asked, *, repeatable: bool) -> UUID:
             await refuse_second(conn, asked.district)
         await conn.execute(
             sql.begin_import, import_id, asked.district, asked.dry_run, asked.baseline, asked.as_of, asked.now,
-            asked.file_name, asked.author, asked.cause.correlation_id,
+            asked.file_name, asked.author, asked.cause.correlation_id, asked.who,
         )  # fmt: skip
     return import_id
 
@@ -209,15 +210,22 @@ async def problems(conn: Connection, district: str, import_id: UUID, *, after: i
 
 
 async def approve(
-    conn: Connection, district: str, import_id: UUID, *, approver: str, human: bool, now: datetime
+    conn: Connection,
+    district: str,
+    import_id: UUID,
+    *,
+    approver: str,
+    who: str,
+    human: bool,
+    now: datetime,
 ) -> None:
-    """A second person lets an import go on. Said twice, it is done once. Raises Rejected `import_unknown`,
-    `import_ended`, `person_required`, `approver_is_author`."""
+    """A second person, `who` stands behind the approver, lets an import go on. Said twice, it is done once. Raises
+    Rejected `import_unknown`, `import_ended`, `person_required`, `approver_is_author`."""
     row = await _found(conn, sql.find_import_locked, district, import_id)
     if row["state"] in ("refused", "cancelled", "failed"):
         raise Rejected("import_ended", state=row["state"])
     if row["state"] == "awaiting_approval":
-        decider.approve_import(row["author"], approver, human=human)
+        decider.approve_import(row["author_who"] or row["author"], who, human=human)
         await conn.execute(sql.approve_import, import_id, approver, now)
 
 

@@ -109,6 +109,7 @@ async def _begin(call: Call[None]) -> UUID:
     asked = Asked(
         district=call.district,
         author=caller.subject,
+        who=caller.who,
         dry_run=query.dry_run,
         baseline=query.baseline,
         as_of=query.as_of or call.now,
@@ -126,6 +127,7 @@ async def pull(call: Call[None]) -> Reply:
     asked = Pull(
         district=call.district,
         author=caller.subject,
+        who=caller.who,
         dry_run=query.dry_run,
         baseline=query.baseline,
         full=query.full or None,
@@ -177,7 +179,13 @@ async def approve(call: Call[None]) -> Reply:
 
     async def work(conn: Connection) -> Reply:
         await imports.approve(
-            conn, call.district, import_id, approver=caller.subject, human=caller.human, now=call.now
+            conn,
+            call.district,
+            import_id,
+            approver=caller.subject,
+            who=caller.who,
+            human=caller.human,
+            now=call.now,
         )
         return await _accepted(call, conn, import_id)
 

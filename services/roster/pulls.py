@@ -60,6 +60,7 @@ class Pull(msgspec.Struct, frozen=True, kw_only=True):
 
     district: str
     author: str
+    who: str | None = None
     dry_run: bool
     baseline: bool
     full: bool | None
@@ -82,7 +83,7 @@ async def begin(conn: Connection, policy: Policy, pull: Pull) -> UUID:
     try:
         await conn.execute(
             sql.begin_pull, import_id, pull.district, pull.dry_run, pull.baseline, pull.now, pull.author,
-            pull.cause.correlation_id, full, since,
+            pull.cause.correlation_id, full, since, pull.who,
         )  # fmt: skip
     except asyncpg.UniqueViolationError:
         raise Rejected("import_running") from None

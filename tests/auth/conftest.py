@@ -13,9 +13,10 @@ from uuid import UUID, uuid4
 
 import msgspec
 import pytest
+from aiohttp import encode_basic_auth
 from aiohttp.test_utils import TestClient
 
-from services.auth import consumer
+from services.auth import consumer, exchange
 from services.auth.app import SPEC
 from services.auth.consumer import (
     AccountClaimed,
@@ -32,6 +33,7 @@ from services.auth.projections import (
     Identity,
     NumberChanged,
     StaffEmployed,
+    StaffLeft,
     StudentEnrolled,
     StudentWithdrawn,
 )
@@ -84,7 +86,7 @@ class World:
         self._claims = Signer(keys / "claims", "claims")
         self._claims.refresh()
         self._versions: defaultdict[tuple[str, UUID], int] = defaultdict(int)
-        (self._reaction,) = consumer.reactions(auth)
+        self._reaction, self._departures = consumer.reactions(auth)
         self.late = timedelta(0)
 
     # Time
@@ -104,6 +106,13 @@ class World:
         await self.roster(pupil.person_id, enrolled(identity=Identity(number, last, first), current=True))
         return pupil
 
+    async def leaves(self, employee: Pupil) -> None:
+        await self.roster(employee.person_id, StaffLeft())
+
+    async def returns(self, employee: Pupil) -> None:
+        who = Identity(employee.number, "O'Neil", "Mary-Ann")
+        await self.roster(employee.person_id, StaffEmployed(identity=who, current=True))
+
     async def withdraw(self, pupil: Pupil) -> None:
         await self.roster(pupil.person_id, StudentWithdrawn())
 
@@ -113,7 +122,10 @@ class World:
 
     async def roster(self, person_id: UUID, fact: Event) -> None:
         async with self.kit.db.transaction() as conn:
-            await PERSON.apply(conn, [self._told("roster", person_id, fact)])
+            told = self._told("roster", person_id, fact)
+            await PERSON.apply(conn, [told])
+            if told.type in consumer.LEAVING.types:
+                await self._departures.react(conn, consumer_reads(told))
 
     # claims
 
@@ -258,6 +270,37 @@ class World:
         assert found.status == 200, found
         return found.body
 
+    async def grant(self, employee: Pupil, role: str = "desk", **more: Any) -> Answer:
+        path = f"/accounts/{employee.person_id}/roles/{role}"
+        return await self.desk("PUT", path, {}, scope="operator", **more)
+
+    async def holder(self, role: str = "desk", number: str = "e12345", **who: Any) -> Pupil:
+        """A member of the staff who has claimed and was given a role."""
+        employee = await self.claimed(number, **who)
+        assert (await self.grant(employee, role)).status == 204
+        return employee
+
+    async def form(self, path: str, client: tuple[str, str] | None = None, **fields: str) -> Answer:
+        """A form sent to an OAuth endpoint by a client."""
+        headers = {"Authorization": encode_basic_auth(*client)} if client else {}
+        async with self.http.post(f"{D}{path}", data=fields, headers=headers) as response:
+            raw = await response.read()
+            return Answer(response.status, msgspec.json.decode(raw) if raw else None, response.headers)
+
+    async def exchange(self, session: str, client: tuple[str, str] | None, **more: str) -> Answer:
+        """A session for an access token (RFC 8693)."""
+        fields = {
+            "grant_type": exchange.GRANT, "subject_token": session, "subject_token_type": exchange.ACCESS_TOKEN,
+        }  # fmt: skip
+        return await self.form("/token", client, **(fields | more))
+
+    async def portal(self, *scopes: str) -> tuple[str, str]:
+        """A client's id and secret; a portal's, that may exchange sessions, unless other scopes are named."""
+        body = {"name": "the portal", "scopes": list(scopes or ("exchange",)), "districts": ["ccps"]}
+        made = await self.ask("POST", "/v1/operations/clients", body, bearer=self.token("operator"))
+        assert made.status == 201, made
+        return made.body["id"], made.body["secret"]
+
     # What there is
 
     async def events(self, person_id: UUID) -> list[Any]:
@@ -279,6 +322,12 @@ class World:
         async with self.http.request(method, url, json=body, headers=sent, **more) as response:
             raw = await response.read()
             return Answer(response.status, msgspec.json.decode(raw) if raw else None, response.headers)
+
+
+def consumer_reads(told: Any) -> Any:
+    """A fact of the roster as the consumer decodes it."""
+    fact = consumer.LEAVING.types[told.type]
+    return msgspec.structs.replace(told, data=msgspec.convert(msgspec.to_builtins(told.data), fact))
 
 
 def typed(answers: Any) -> list[dict[str, str]]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import reduce
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -20,21 +21,25 @@ from services.auth.events import (
     CredentialLost,
     CredentialRevoked,
     CredentialsSet,
+    CredentialSuspended,
     LockoutLifted,
     PasswordChanged,
     RecoveryCodeIssued,
     RecoveryRested,
+    RoleGranted,
+    RoleRevoked,
 )
 from shared.errors import Rejected
 from shared.messages import Cause, Event, Recorded
 from shared.policies import load_policy
-from shared.policy import Policy
+from shared.policy import Kind, Policy, Role
 
 POLICY = load_policy(Path(__file__).parents[2] / "policies" / "ccps.toml")
 T0 = datetime(2026, 8, 3, 13, 0, tzinfo=UTC)
 PERSON, CLAIM, OTHER_CLAIM, ONE, TWO, THREE = (UUID(int=n) for n in range(1, 7))
 SEALED = CredentialsSet(claim_id=CLAIM, credential_id=ONE, generation=0)
 LIVE = CredentialActivated(claim_id=CLAIM, credential_id=ONE, generation=0)
+SUSPENDED = CredentialSuspended(cause="desk", generation=0, sessions_ended=0)
 CHANGED = PasswordChanged(
     credential_id=TWO, previous_credential_id=ONE, generation=0, cause="change", actor="self"
 )
@@ -233,20 +238,88 @@ class TestHistory:
         assert decider.remembered(after(SEALED, LIVE, CHANGED), last, T0) == [TWO]
 
 
+GRANTED = RoleGranted(role="desk", generation=0, actor="ops")
+
+
+def grant(state: State, role: Role = "desk", kind: Kind = "staff", **differing: bool) -> list[Event]:
+    usual = {"employed": True, "own": False}
+    return decider.grant_role(state, role, kind, **(usual | differing), actor="ops", desk_ticket=None)
+
+
+class TestRoles:
+    def test_given_to_staff_who_have_claimed_and_once(self) -> None:
+        assert grant(after(SEALED, LIVE)) == [GRANTED]
+        assert grant(after(SEALED, LIVE, GRANTED)) == []
+
+    @pytest.mark.parametrize(
+        ("past", "differing", "reason"),
+        [
+            ((SEALED, LIVE), {"kind": "student"}, "not_staff"),
+            ((SEALED, LIVE), {"own": True}, "role_own"),
+            ((SEALED, LIVE), {"employed": False}, "has_left"),
+            ((SEALED,), {}, "not_claimed"),
+            ((SEALED, LIVE, SUSPENDED), {}, "account_suspended"),
+        ],
+    )
+    def test_to_nobody_else(self, past: Sequence[Event], differing: dict[str, Any], reason: str) -> None:
+        with refused(reason):
+            grant(after(*past), **differing)
+
+    def test_taken_back_once(self) -> None:
+        revoked = RoleRevoked(role="desk", generation=0, cause="operator", actor="ops")
+        state = after(SEALED, LIVE, GRANTED)
+        assert decider.revoke_role(state, "desk", actor="ops", desk_ticket=None) == [revoked]
+        assert decider.revoke_role(state, "operator", actor="ops", desk_ticket=None) == []
+        assert after(SEALED, LIVE, GRANTED, revoked).roles == {}
+
+    def test_reset_suspension_and_leaving_end_them(self) -> None:
+        state = after(SEALED, LIVE, GRANTED)
+        assert decider.revoke(state, 1, 0)[1:] == [RoleRevoked(role="desk", generation=1, cause="reset")]
+        assert decider.suspend(state, "desk", 0, 0)[1:] == [
+            RoleRevoked(role="desk", generation=0, cause="suspended")
+        ]
+        given_at = state.roles["desk"]
+        assert decider.leave(state, given_at) == [RoleRevoked(role="desk", generation=0, cause="left")]
+        assert decider.leave(state, given_at - timedelta(seconds=1)) == []
+
+    def test_a_role_may_do_what_those_below_it_may(self) -> None:
+        desk, operator = after(SEALED, LIVE, GRANTED), after(SEALED, LIVE, replace(GRANTED, role="operator"))
+        assert decider.may_act(desk, [], employed=True) == ["desk"]
+        assert decider.may_act(operator, [], employed=True) == ["desk", "operator"]
+        assert decider.may_act(operator, ["desk"], employed=True) == ["desk"]
+        with refused("invalid_scope"):
+            decider.may_act(desk, ["operator"], employed=True)
+
+    @pytest.mark.parametrize("past", [(), (SEALED, LIVE)])
+    def test_who_has_none_or_has_left_may_do_nothing(self, past: Sequence[Event]) -> None:
+        with refused("role_missing"):
+            decider.may_act(after(*past), [], employed=True)
+        with refused("role_missing"):
+            decider.may_act(after(SEALED, LIVE, GRANTED), [], employed=False)
+
+    def test_who_holds_one_is_changed_by_a_role_above(self) -> None:
+        desk = after(SEALED, LIVE, GRANTED)
+        decider.refuse_not_below(after(SEALED, LIVE), by=1)
+        decider.refuse_not_below(desk, by=2)
+        for state, by in ((desk, 1), (after(SEALED, LIVE, replace(GRANTED, role="operator")), 2)):
+            with refused("role_not_below"):
+                decider.refuse_not_below(state, by)
+
+
 class TestRecoveryRules:
     def test_a_code_is_for_an_account_that_exists(self) -> None:
         until = T0 + timedelta(minutes=10)
         for to_claim in (False, True):
-            assert decider.issue_code(after(SEALED, LIVE), "desk-1", "T-7", until, to_claim=to_claim) == [
-                RecoveryCodeIssued(generation=0, actor="desk-1", desk_ticket="T-7", expires_at=until)
-            ]
+            assert decider.issue_code(
+                after(SEALED, LIVE), "desk-1", "T-7", until, to_claim=to_claim, by=1
+            ) == [RecoveryCodeIssued(generation=0, actor="desk-1", desk_ticket="T-7", expires_at=until)]
         with refused("not_claimed"):
-            decider.issue_code(after(SEALED), "desk-1", None, until, to_claim=False)
+            decider.issue_code(after(SEALED), "desk-1", None, until, to_claim=False, by=1)
 
     def test_or_for_claiming_one_where_the_district_asks_for_a_code(self) -> None:
         until = T0 + timedelta(minutes=10)
         for past, generation in ((after(), 0), (after(SEALED, LIVE, reset(1)), 1)):
-            assert decider.issue_code(past, "desk-1", None, until, to_claim=True) == [
+            assert decider.issue_code(past, "desk-1", None, until, to_claim=True, by=1) == [
                 RecoveryCodeIssued(generation=generation, actor="desk-1", expires_at=until)
             ]
 

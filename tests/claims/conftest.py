@@ -25,6 +25,7 @@ from services.claims.reset_worker import ResetWorker
 from shared import clock, testing
 from shared.keys import Signer
 from shared.messages import Event
+from shared.policy import Role
 from shared.service import Kit, build_app
 from tests.support.service import ISSUER, migrated_database, quiet_kit
 
@@ -111,6 +112,10 @@ class World:
         async with self.kit.db.transaction() as conn:
             await self._reaction.react(conn, told)
 
+    async def grant(self, person_id: UUID, role: Role = "desk") -> None:
+        """An operator gave a role, and auth tells of it."""
+        await self.auth(person_id, consumer.RoleGranted(role=role))
+
     async def seal(
         self, person_id: UUID, claim: Any, credential_id: UUID | None = None, **differing: Any
     ) -> UUID:
@@ -162,11 +167,12 @@ class World:
         sub: str = "desk-1",
         scope: str = "desk",
         human: bool = True,
+        person: UUID | None = None,
         **more: Any,
     ) -> Answer:
-        """Asked by a person of the desk, or (not `human`) by a machine."""
+        """Asked by a person of the desk (whose id auth may know), or (not `human`) by a machine."""
         headers = {
-            "Authorization": f"Bearer {self.token(sub, scope, human=human)}",
+            "Authorization": f"Bearer {self.token(sub, scope, human=human, person=person)}",
             **more.pop("headers", {}),
         }
         return await self._ask(method, path, headers=headers, **more)
@@ -176,13 +182,13 @@ class World:
         assert status == 200
         return account
 
-    def token(self, sub: str, scope: str, *, human: bool = True) -> str:
+    def token(self, sub: str, scope: str, *, human: bool = True, person: UUID | None = None) -> str:
         now = int(clock.now().timestamp())
         claims = {
             "iss": f"{ISSUER}{D}", "aud": "homeroom", "sub": sub, "iat": now, "exp": now + 600,
             "district": "ccps", "scope": scope, "human": human, "name": f"{sub} by name",
         }  # fmt: skip
-        return self._auth.sign("at+jwt", claims)
+        return self._auth.sign("at+jwt", claims | ({"person": str(person)} if person else {}))
 
     async def pass_by(self, **time: float) -> int:
         """Lets the worker suspend whoever is due once so much time has passed; how many departures it settled."""

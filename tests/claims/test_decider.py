@@ -459,7 +459,7 @@ class TestASecondPerson:
                 decider.allow_single(of, rules)
 
     def test_somebody_else_approves_it(self) -> None:
-        decider.approve_list("desk-1", "desk-2", CCPS, human=True)
+        decider.approve_list("desk-1", "desk-2", CCPS, human=True, by=1, held=0)
 
     @pytest.mark.parametrize(
         ("approver", "human", "why"),
@@ -471,7 +471,7 @@ class TestASecondPerson:
     )
     def test_neither_who_asked_nor_a_machine_approves_it(self, approver: str, human: bool, why: str) -> None:
         with pytest.raises(Rejected) as caught:
-            decider.approve_list("desk-1", approver, CCPS, human=human)
+            decider.approve_list("desk-1", approver, CCPS, human=human, by=1, held=0)
         assert caught.value.reason == why
 
 

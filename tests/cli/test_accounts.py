@@ -82,6 +82,25 @@ def test_a_waiver_is_given_and_taken_back(services: FakeServices, run: Run) -> N
     assert len(services.requests(f"DELETE /accounts/{PERSON}/waiver")) == 1
 
 
+def test_a_role_is_given_and_taken_back(
+    services: FakeServices, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    held = {"role": "desk", "since": "2026-08-03T09:00:00Z"}
+    services.answers["GET /accounts"] = [(200, {"accounts": [ACCOUNT]})]
+    services.answers[f"GET /accounts/{PERSON}"] = [(200, {"roles": [held]}), (200, {"roles": []})]
+    services.answers[f"PUT /accounts/{PERSON}/roles/desk"] = [(204, None)]
+    services.answers[f"DELETE /accounts/{PERSON}/roles/desk"] = [(204, None)]
+    assert run("account", "grant", "e12345", "desk", "--ticket", "T-1") == 0
+    assert "desk" in capsys.readouterr().out
+    [given] = services.requests(f"PUT /accounts/{PERSON}/roles/desk")
+    assert json.loads(given.body) == {"desk_ticket": "T-1"}
+    assert run("account", "revoke", "e12345", "desk", "--ticket", "T-2") == 0
+    assert "no role" in capsys.readouterr().out
+    [taken] = services.requests(f"DELETE /accounts/{PERSON}/roles/desk")
+    assert taken.query == {"desk_ticket": "T-2"}
+    assert run("account", "grant", "e12345", "principal") == 2
+
+
 def test_an_account_is_closed_and_opened_again(services: FakeServices, run: Run) -> None:
     services.answers[f"GET /accounts/{PERSON}"] = [(200, ACCOUNT)]
     services.answers[f"PUT /accounts/{PERSON}/suspension"] = [(204, None)]

@@ -21,7 +21,7 @@ def test_a_thing_is_shown_for_people_and_as_json(
     assert run("account", "show", PERSON) == 0
     assert "unclaimed" in capsys.readouterr().out
     assert run("account", "show", PERSON, "--json") == 0
-    assert json.loads(capsys.readouterr().out) == ACCOUNT
+    assert json.loads(capsys.readouterr().out) == ACCOUNT | {"auth": {"status": "unclaimed"}}
 
 
 def test_a_refusal_is_a_reason_on_stderr_and_exit_status_1(
@@ -141,7 +141,7 @@ def test_what_cannot_be_read_or_reached_is_said_without_a_trace(
 def test_a_service_that_is_not_ready_is_asked_again(services: FakeServices, run: Run) -> None:
     services.answers[f"GET /accounts/{PERSON}"] = [(503, {}), (503, {}), (200, ACCOUNT)]
     assert run("account", "show", PERSON) == 0
-    assert len(services.requests(f"GET /accounts/{PERSON}")) == 3
+    assert len(services.requests(f"GET /accounts/{PERSON}")) == 4  # the last asks auth
 
 
 def test_a_service_that_hangs_is_not_waited_for_again_and_again(

@@ -241,6 +241,25 @@ def test_what_is_not_said_of_a_client_stays(services: FakeServices, run: Run) ->
     }  # fmt: skip
 
 
+def test_a_client_is_said_to_be_somebodys_and_stays_so_until_it_is_nobodys(
+    services: FakeServices, run: Run
+) -> None:
+    services.answers["GET /accounts"] = [(200, {"accounts": [{"person_id": "p-1"}]})]
+    services.answers["POST /v1/operations/clients"] = [(201, {"id": "x", "secret": "y"})]
+    assert run("client", "add", "R. Alvarez", "--scope", "desk", "--person", "e12345") == 0
+    [asked] = services.requests("POST /v1/operations/clients")
+    assert json.loads(asked.body) == {
+        "name": "R. Alvarez", "scopes": ["desk"], "districts": ["ccps"], "human": True, "person_id": "p-1",
+    }  # fmt: skip
+    own = CLIENT | {"human": True, "person_id": "p-1"}
+    services.answers["GET /v1/operations/clients"] = [(200, {"clients": [own]})]
+    services.answers["PUT /v1/operations/clients/c-1"] = [(204, None)]
+    assert run("client", "change", "c-1", "--name", "Rosa Alvarez") == 0
+    assert run("client", "change", "c-1", "--no-human") == 0
+    bodies = [json.loads(asked.body) for asked in services.requests("PUT /v1/operations/clients/c-1")]
+    assert [body.get("person_id") for body in bodies] == ["p-1", None]
+
+
 def test_a_clients_scopes_and_districts_are_what_was_said(services: FakeServices, run: Run) -> None:
     services.answers["POST /v1/operations/clients"] = [(201, {"id": "x", "secret": "y"})]
     words = "client", "add", "Desk", "--scope", "desk", "--scope", "teacher", "--district", "hill"

@@ -38,7 +38,7 @@ CLIENTS = {
     "desk": ["desk"],
     "desk2": ["desk"],
     "teacher": ["teacher"],
-    "portal": ["introspect"],
+    "portal": ["introspect", "exchange"],
     "operator": ["operator"],
     "everything": ["roster:write", "desk", "operator"],
 }

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from aiohttp import encode_basic_auth
 
-from services.cli.client import Failed, Json
-from services.cli.pupil import Pupil, employment
+from services.cli.client import Answer, Failed, Json
+from services.cli.pupil import Pupil, bearer, employment
 from shared import clock
 from tests.journeys.town import Town, claim, district_beside, new_password
 
@@ -80,6 +81,51 @@ async def _reset_by_two(town: Town, staff: Pupil) -> Json:
         return batch if batch["state"] == "done" else None
 
     return dict(await town.until(done, "the reset to be confirmed"))
+
+
+async def test_staff_with_a_role_works_at_the_desk_under_their_own_name(town: Town) -> None:
+    """An operator gives the role; a portal exchanges the session; what is done is done by a person, and not by two."""
+    staff, pupil = await employed(town), await town.pupil()
+    password, pupils = await claim(staff), await claim(pupil)
+    await signs_in(town, staff, password)
+    me = (await town.person(staff))["person_id"]
+    assert (await _exchanged(town, staff)).body["reason"] == "role_missing"
+    await town.homeroom.call("operator", "PUT", "auth", f"/accounts/{me}/roles/desk", {})
+    token = bearer((await _exchanged(town, staff)).body["access_token"])
+
+    person = (await town.person(pupil))["person_id"]
+    path, ticket = f"/accounts/{person}/resets", {"desk_ticket": "T-29"}
+    await signs_in(town, pupil, pupils)
+    batch = await town.homeroom.ask(
+        "POST", "claims", path, ticket, headers={**token, "Idempotency-Key": person}
+    )
+    assert (batch.status, batch.body["author"]) == (202, me)
+    name = " ".join(staff.enrolled[part] for part in ("first_name", "last_name"))
+    assert batch.body["author_name"] == name
+    told = (await town.homeroom.ask("GET", "claims", f"/persons/{person}/timeline", headers=token)).body
+    assert (told["events"][-1]["type"], told["events"][-1]["actor_name"]) == ("AccountReset", name)
+
+    for service, question in (("roster", f"/persons/{person}"), ("auth", f"/accounts/{person}")):
+        assert (await town.homeroom.ask("GET", service, question, headers=token)).status == 200
+
+    async def protected() -> bool:
+        refused = await town.homeroom.ask("PUT", "claims", f"/accounts/{me}/suspension", {}, headers=token)
+        return refused.body.get("reason") == "role_not_below"
+
+    await town.until(protected, "claims to hear of the role")
+    await _reset_by_two(town, staff)
+    assert (await town.homeroom.ask("GET", "auth", f"/accounts/{me}", headers=token)).status == 401
+    assert (await town.homeroom.get("auth", f"/accounts/{me}"))["roles"] == []
+
+
+async def _exchanged(town: Town, staff: Pupil) -> Answer:
+    portal = town.homeroom.site.client("portal")
+    form = {
+        "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange", "subject_token": staff.session,
+        "subject_token_type": "urn:ietf:params:oauth:token-type:access_token",
+    }  # fmt: skip
+    basic = {"Authorization": encode_basic_auth(portal.id, portal.secret)}
+    return await town.homeroom.ask("POST", "auth", "/token", form=form, headers=basic)
 
 
 async def test_a_teacher_has_the_pupils_of_the_class_and_no_others(town: Town) -> None:

@@ -131,6 +131,40 @@ JOIN credential c ON c.person_id = s.person_id AND c.credential_id = s.credentia
 JOIN person p ON p.person_id = s.person_id
 WHERE s.token_hash = $1 AND (c.restored_at IS NULL OR s.created_at > c.restored_at)
 
+-- name: session_still
+-- A session by its hash ($1), with what its person may do at this moment.
+SELECT s.last_seen_at, s.expires_at, p.status = 'enrolled' AS employed, c.state
+FROM session s
+JOIN credential c ON c.person_id = s.person_id AND c.credential_id = s.credential_id AND c.status = 'live'
+JOIN person p ON p.person_id = s.person_id
+WHERE s.token_hash = $1 AND s.district = $2 AND (c.restored_at IS NULL OR s.created_at > c.restored_at)
+
+-- name: holds_role
+SELECT state -> 'roles' <> '{}' FROM credential WHERE person_id = $1
+
+-- name: sessions_of
+-- Those that are good at a moment ($2), used since another ($3).
+SELECT s.created_at, s.last_seen_at, s.expires_at
+FROM session s
+JOIN credential c ON c.person_id = s.person_id AND c.credential_id = s.credential_id AND c.status = 'live'
+WHERE s.person_id = $1 AND s.expires_at > $2 AND s.last_seen_at > $3
+  AND (c.restored_at IS NULL OR s.created_at > c.restored_at)
+ORDER BY s.last_seen_at DESC LIMIT $4
+
+-- name: standing
+-- Always one row: a person's credential ($1), and the pauses of their username ($2) on a day ($3) at a moment ($4).
+SELECT c.status, c.generation, w.count AS wrong_passwords, w.last_at AS wrong_password_at, t.count AS wrong_answers,
+       CASE WHEN t.count >= t.allowed THEN t.until END AS resting_until, r.expires_at AS code_until
+FROM (SELECT 1) AS one
+LEFT JOIN credential c ON c.person_id = $1
+LEFT JOIN wrong_password w ON w.account = $2
+LEFT JOIN recovery_try t ON t.account = $2 AND t.day = $3
+LEFT JOIN recovery_code r ON r.person_id = $1 AND r.expires_at > $4
+
+-- name: recent_refusals
+SELECT reference, reason, detail, at FROM refusal
+WHERE person_id = $1 AND district = $2 ORDER BY at DESC LIMIT $3
+
 -- name: touch_session
 UPDATE session SET last_seen_at = $2 WHERE token_hash = $1 AND last_seen_at < $2
 
@@ -247,7 +281,7 @@ UPDATE recovery_try SET announced = true WHERE account = $1 AND day = $2
 
 -- name: find_client
 -- With the hashes of all secrets that count at this moment ($2).
-SELECT client_id, name, scopes, districts, human,
+SELECT client_id, name, scopes, districts, human, person_id,
        ARRAY(
            SELECT c.secret_hash
            UNION ALL SELECT p.secret_hash FROM previous_secret p WHERE p.client_id = c.client_id AND p.until > $2
@@ -261,7 +295,7 @@ WHERE client_id = $1 AND removed_at IS NULL AND scopes @> $2::text[] AND distric
 
 -- name: list_clients
 -- Those that there are, or ($2) those that were removed.
-SELECT client_id AS id, name, scopes, districts, human, created_at, rotated_at,
+SELECT client_id AS id, name, scopes, districts, human, person_id, created_at, rotated_at,
        (SELECT max(until) FROM previous_secret p WHERE p.client_id = c.client_id AND p.until > $1) AS previous_until,
        removed_at, (SELECT r.name FROM client r WHERE r.client_id = c.removed_by) AS removed_by_name
 FROM client c
@@ -269,9 +303,12 @@ WHERE (removed_at IS NOT NULL) = $2
 ORDER BY created_at, client_id LIMIT 1000
 
 -- name: insert_client
-INSERT INTO client (client_id, name, scopes, districts, human, secret_hash, created_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7)
+INSERT INTO client (client_id, name, scopes, districts, human, person_id, secret_hash, created_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 ON CONFLICT (client_id) DO NOTHING
+
+-- name: kind_of
+SELECT kind FROM person WHERE person_id = $1
 
 -- name: lock_client
 -- Who rotates takes turns with others who do.
@@ -284,7 +321,7 @@ WHERE removed_at IS NULL AND 'operator' = ANY(scopes) AND '*' = ANY(districts)
 ORDER BY client_id FOR UPDATE
 
 -- name: change_client
-UPDATE client SET name = $2, scopes = $3, districts = $4, human = $5
+UPDATE client SET name = $2, scopes = $3, districts = $4, human = $5, person_id = $6
 WHERE client_id = $1 AND removed_at IS NULL RETURNING true
 
 -- name: remove_client

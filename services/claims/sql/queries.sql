@@ -25,6 +25,15 @@ FOR SHARE OF a
 -- name: person_of
 SELECT kind FROM admission WHERE person_id = $1 AND district = $2 AND number <> ''
 
+-- name: note_role
+INSERT INTO role_held (person_id, role) VALUES ($1, $2) ON CONFLICT DO NOTHING
+
+-- name: end_role
+DELETE FROM role_held WHERE person_id = $1 AND role = $2
+
+-- name: roles_of
+SELECT person_id, array_agg(role) AS roles FROM role_held WHERE person_id = ANY($1::uuid[]) GROUP BY person_id
+
 -- name: persons_under
 SELECT person_id FROM admission WHERE district = $1 AND number = $2 ORDER BY status, person_id LIMIT $3
 

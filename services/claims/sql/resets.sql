@@ -3,15 +3,15 @@
 SELECT pg_advisory_xact_lock(hashtextextended('homeroom-resets:' || $1::text, 0))
 
 -- name: count_reset_alone
--- The accounts that a client has reset since a moment without a second person.
+-- The accounts that a person, or a client, has reset since a moment without a second person.
 SELECT count(*) FROM reset_batch b JOIN reset_item i USING (batch_id)
-WHERE b.district = $1 AND b.author = $2 AND b.as_of > $3 AND b.approved_by IS NULL
+WHERE b.district = $1 AND coalesce(b.author_who, b.author) = $2 AND b.as_of > $3 AND b.approved_by IS NULL
   AND i.state IN ('planned', 'reset', 'done')
 
 -- name: insert_batch
 INSERT INTO reset_batch (batch_id, district, cause, extent, school, state, author, desk_ticket, as_of, report,
-                         unclaimed, correlation_id, changed_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $9)
+                         unclaimed, correlation_id, author_who, changed_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $9)
 
 -- name: insert_items
 INSERT INTO reset_item (batch_id, person_id, line, generation, state, changed_at)
@@ -50,10 +50,16 @@ LEFT JOIN actor p ON p.client_id = b.approved_by
 WHERE batch_id = $1 AND district = $2
 
 -- name: find_batch_locked
-SELECT state, author FROM reset_batch WHERE batch_id = $1 AND district = $2 FOR UPDATE
+SELECT state, coalesce(author_who, author) AS author_who
+FROM reset_batch WHERE batch_id = $1 AND district = $2 FOR UPDATE
 
 -- name: items_of
 SELECT person_id, line, state, reason, sessions_ended FROM reset_item WHERE batch_id = $1 ORDER BY line
+
+-- name: staff_of
+-- Those of a batch who hold a role.
+SELECT i.person_id FROM reset_item i
+WHERE i.batch_id = $1 AND EXISTS (SELECT FROM role_held r WHERE r.person_id = i.person_id)
 
 -- name: numbers_of
 SELECT person_id, kind, number FROM admission WHERE person_id = ANY($1::uuid[]) AND district = $2 AND number <> ''

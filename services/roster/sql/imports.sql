@@ -4,8 +4,8 @@ WHERE district = $1 AND state IN ('pulling', 'received', 'awaiting_approval', 'a
 
 -- name: begin_import
 INSERT INTO import (import_id, district, state, dry_run, baseline, as_of, received_at, file_name, author,
-                    correlation_id, changed_at)
-VALUES ($1, $2, 'receiving', $3, $4, $5, $6, $7, $8, $9, $6)
+                    correlation_id, author_who, changed_at)
+VALUES ($1, $2, 'receiving', $3, $4, $5, $6, $7, $8, $9, $10, $6)
 
 -- name: insert_piece
 INSERT INTO import_piece (import_id, n, content) VALUES ($1, $2, $3)

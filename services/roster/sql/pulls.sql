@@ -3,8 +3,8 @@ SELECT pg_try_advisory_lock(hashtext('homeroom-pulls'))
 
 -- name: begin_pull
 INSERT INTO import (import_id, district, state, dry_run, baseline, as_of, received_at, author, correlation_id, changed_at,
-                    pull_full, pull_since)
-VALUES ($1, $2, 'pulling', $3, $4, $5, $5, $6, $7, $5, $8, $9)
+                    pull_full, pull_since, author_who)
+VALUES ($1, $2, 'pulling', $3, $4, $5, $5, $6, $7, $5, $8, $9, $10)
 
 -- name: last_pull
 -- When the last pull that was applied began, by the provider's clock; and the last whole one by ours.
