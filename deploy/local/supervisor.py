@@ -145,7 +145,7 @@ class Supervisor:
                 await provision.make_clients(homeroom, self.credentials)
                 self.files.keep(self.credentials)
             if not self.stack.sample:
-                async with self._step("sample district, 2,000 pupils"):
+                async with self._step("sample district: 2,000 pupils, their classes, the staff"):
                     await provision.publish_sample(homeroom.site.settings())
                     self.stack.sample = True
             async with self._step("read models up to date") as step:

@@ -1,18 +1,18 @@
 """A pupil at a browser: the calls that a portal makes in a pupil's name.
 
-The demonstration and the journeys walk with it.
+The demonstration, the sample and the journeys walk with it.
 """
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 from uuid import uuid4
 
 import msgspec
 
-from services.cli.client import Answer, Json
+from services.cli.client import Answer, Homeroom, Json
 
 # Names as a district has them: what the SIS says counts to the letter.
 LAST_NAMES = (
@@ -72,6 +72,14 @@ def employment(*, now: datetime, **changes: Any) -> Json:
         "entered_at": now.astimezone(UTC).isoformat(timespec="milliseconds"),
         **changes,
     }
+
+
+async def stranger(homeroom: Homeroom, made: Callable[[], Json]) -> Json:
+    """An enrollment, or an employment, of somebody whose number nobody has yet."""
+    while True:
+        data = made()
+        if not (await homeroom.get("roster", "/persons", number=data["number"]))["persons"]:
+            return data
 
 
 def cloud_event(kind: str, data: Json, *, source: str, now: datetime, event_id: str | None = None) -> Json:

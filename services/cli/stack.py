@@ -31,7 +31,8 @@ LOG_POLL_S, READ_AT_ONCE = 0.3, 2**20
 SHOWN_OF_A_FAILED_LOG = 15
 ORPHANED = "its supervisor was killed; `make up` starts it anew, `make down` ends what is left"
 NEXT = (
-    ("{homeroom} demo", "the whole story of a pupil's account, step by step"),
+    ("{homeroom} demo", "the whole story of a pupil's account and a teacher's, step by step"),
+    ("{homeroom} sample", "new people in every state that a portal meets, and what to type"),
     ("{homeroom} status", "what runs, where, under which ports"),
     ("{homeroom} logs claims", "follow a part's log"),
     ("make down", "stop it; make clean also forgets its data"),

@@ -65,8 +65,33 @@ def terminal(town: Town) -> Terminal:
 async def test_the_demonstration_tells_the_whole_story(terminal: Terminal) -> None:
     status, out, err = await terminal.run("demo")
     assert status == 0, f"{out}\n{err}"
+    assert "staff is spared" in out
     assert "The story ended as it should" in out
     assert terminal.env["HOMEROOM_CLIENT_SECRET"] not in out
+
+
+async def test_the_sample_has_somebody_in_every_state(town: Town, terminal: Terminal) -> None:
+    shown = {row["state"]: row for row in await terminal.json("sample")}
+    pupils = {state: Pupil(town.homeroom.ask, row, town.policy) for state, row in shown.items()}
+
+    async def claims(state: str) -> tuple[int, str | None]:
+        answer = await pupils[state].open_claim()
+        return answer.status, answer.body.get("reason")
+
+    async def signs_in(state: str) -> tuple[int, str | None]:
+        answer = await pupils[state].sign_in(shown[state]["password"])
+        return answer.status, answer.body.get("reason")
+
+    assert await claims("open") == await claims("staff") == (201, None)
+    assert shown["staff"]["number"] == shown["staff"]["username"]
+    assert await claims("waiting") == (403, "waiting_period")
+    assert await claims("withdrawn") == (403, "claim_refused")
+    assert await claims("claimed") == (409, "account_claimed")
+    assert await signs_in("claimed") == await signs_in("locked") == (201, None)
+    assert await signs_in("suspended") == (403, "account_suspended")
+    for state, status in (("claimed", 200), ("locked", 403)):
+        await pupils[state].forgot_password()
+        assert (await pupils[state].answer_questions(shown[state]["answers"])).status == status
 
 
 async def test_the_help_desk_at_a_command_line(town: Town, terminal: Terminal, tmp_path: Path) -> None:
