@@ -8,6 +8,7 @@ Routes, under /v1/districts/{district}:
     PUT  /claims/{claim_id}/password, /claims/{claim_id}/answers, GET /claims/{claim_id}     the end of a claim
     POST /sessions, GET, DELETE /sessions/current, DELETE /accounts/{person_id}/sessions     signing in and out
     PUT  /password                                                                           while signed in
+    GET  /activity                                                                           sign-ins by the minute
     POST /recoveries, /recoveries/{recovery_id}/answers, PUT /recoveries/{recovery_id}/password
     POST /accounts/{person_id}/recovery-codes, DELETE /accounts/{person_id}/lockout          the help desk
     GET  /accounts/{person_id}, PUT, DELETE /accounts/{person_id}/roles/{role}               staff and their roles

@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 import msgspec
 
 from services.auth import decider
+from services.auth.activity import Tally
 from services.auth.decider import State
 from services.auth.events import SuspensionCause
 from services.auth.passwords import First, Hasher, common_passwords
@@ -85,6 +86,7 @@ class Auth:
     hasher: Hasher
     arrivals: Arrivals = field(default_factory=Arrivals)
     turns: Turns = field(default_factory=Turns)
+    tally: Tally = field(default_factory=Tally)
 
     def account(self, policy: Policy, username: str) -> bytes:
         """Under what an account's wrong tries are counted, whether it exists or not. People type passwords

@@ -7,6 +7,7 @@ from uuid import UUID
 import msgspec
 
 from services.auth import sessions
+from services.auth.activity import sign_ins_a_minute
 from services.auth.calls import (
     DISTRICT,
     PASSWORD_REFUSALS,
@@ -19,6 +20,7 @@ from services.auth.calls import (
 )
 from services.auth.handlers import Auth
 from services.auth.sessions import Session, SessionOpened
+from shared.activity import Activity, ActivityQuery
 from shared.auth import PUBLIC, SESSION, Authenticator, Caller, Scope
 from shared.errors import Rejected
 from shared.web import Body, Call, Reply, Route
@@ -46,8 +48,18 @@ class Sessions(Feature):
     """For pupils, and for a desk that signs one out."""
 
     async def sign_in(self, call: Call[SignInBody]) -> Reply:
-        body = call.body
-        return Reply(201, await sessions.sign_in(self.auth, occasion(call), body.username, body.password))
+        body, tally = call.body, self.auth.tally
+        try:
+            opened = await sessions.sign_in(self.auth, occasion(call), body.username, body.password)
+        except Rejected:
+            tally.add(call.district, call.now, refused=True)
+            raise
+        tally.add(call.district, call.now, refused=False)
+        return Reply(201, opened)
+
+    async def show_activity(self, call: Call[None]) -> Reply:
+        query = call.query
+        return Reply(200, await sign_ins_a_minute(call.kit.db, call.district, query.minutes, call.now))
 
     async def show_session(self, call: Call[None]) -> Reply:
         return Reply(200, msgspec.convert(_session(call)[0], SessionView, from_attributes=True))
@@ -75,6 +87,11 @@ class Sessions(Feature):
                 caller=PUBLIC, body=SignInBody, success={201: SessionOpened},
                 refusals={"authentication_failed": 401, "account_suspended": 403, "sign_in_paused": 429},
                 uniform_s=wrong,
+            ),
+            Route(
+                "GET", f"{DISTRICT}/activity", self.show_activity,
+                summary="Sign-ins, and those that were refused, in each of the last minutes.",
+                caller=Scope("desk", "operator"), query=ActivityQuery, success={200: Activity},
             ),
             Route(
                 "GET", f"{DISTRICT}/sessions/current", self.show_session,

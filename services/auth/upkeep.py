@@ -7,6 +7,7 @@ import msgspec
 import structlog
 
 from services.auth import recovery, tokens
+from services.auth.activity import FLUSH_EVERY_S
 from services.auth.handlers import Auth
 from shared import clock
 from shared.expiry import Expiring
@@ -21,6 +22,7 @@ EXPIRING = (
     Expiring("wrong_password", "last_at", timedelta(days=1)),
     Expiring("recovery_try", "until", timedelta(days=1)),
     Expiring("previous_secret", "until"),
+    Expiring("sign_in_minute", "minute", timedelta(days=2)),
 )
 ANNOUNCE_EVERY_S = 2.0
 ANNOUNCE_ROWS = 100
@@ -34,6 +36,7 @@ log = structlog.get_logger(__name__)
 def workers(auth: Auth) -> list[Worker]:
     found = [
         Worker("announce-rests", "projector", every(ANNOUNCE_EVERY_S, lambda: announce(auth))),
+        Worker("sign-ins", "api", every(FLUSH_EVERY_S, lambda: auth.tally.flush(auth.kit.db))),
     ]
     if auth.kit.settings.bootstrap_client_file is not None and "api" in auth.kit.settings.roles:
         # Whoever finds auth ready may ask for the operator's token at once.

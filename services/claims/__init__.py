@@ -7,6 +7,7 @@ Routes, under /v1/districts/{district}:
     GET  /policy                                  what a front end must know of the district's rules
     POST /claims, GET /claims/{claim_id}          begin to claim; how a claim stands
     GET  /accounts?username=, /accounts/{person_id}            what the help desk sees
+    GET  /directory, /unclaimed, /activity        whom it looks for, who has not claimed, how many claim by the minute
     PUT, DELETE /accounts/{person_id}/waiver                   the wait of one pupil
     PUT, DELETE /accounts/{person_id}/suspension               an account that the desk closes, and opens again
     POST /accounts/{person_id}/resets                          one reset, a batch of one

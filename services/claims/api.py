@@ -7,7 +7,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
-from services.claims import batches_api, decider, desk, handlers
+from services.claims import batches_api, decider, desk, directory_api, handlers
 from services.claims.calls import DISTRICT, DeskBody, DeskTicket, asked_of
 from services.claims.desk import AccountSeen
 from services.claims.projections import ACCOUNT
@@ -242,4 +242,5 @@ def routes(kit: Kit) -> list[Route]:
             refusals={"person_unknown": 404, "role_not_below": 403},
         ),
         *batches_api.routes(),
+        *directory_api.routes(),
     ]  # fmt: skip

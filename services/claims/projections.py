@@ -7,7 +7,7 @@ when somebody asks (`decider.eligible_at`).
 """
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 from uuid import UUID
 
@@ -87,6 +87,21 @@ class EnrollmentVoided(Event, frozen=True, kw_only=True):
     enrollment_id: str
 
 
+class Assigned(msgspec.Struct, frozen=True):
+    """A person's place in one class."""
+
+    class_id: str
+    role: str
+    title: str | None = None
+    begins_on: date | None = None
+    ends_on: date | None = None
+
+
+class ClassesChanged(Event, frozen=True, kw_only=True):
+    assigned: list[Assigned] = msgspec.field(default_factory=list)
+    unassigned: list[str] = msgspec.field(default_factory=list)
+
+
 class PersonsMerged(Event, frozen=True, kw_only=True):
     person_id: UUID
     merged_person_id: UUID
@@ -107,6 +122,7 @@ ROSTER = EventCodec(
         StudentWithdrawn,
         StaffLeft,
         EnrollmentVoided,
+        ClassesChanged,
         PersonsMerged,
         PersonsSplit,
     ],
@@ -138,6 +154,15 @@ class Enrollment(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+class ClassOf(msgspec.Struct, frozen=True):
+    """A class that a pupil is in, from its first day to its last."""
+
+    class_id: str
+    title: str | None = None
+    begins_on: date | None = None
+    ends_on: date | None = None
+
+
 class Admission(msgspec.Struct, frozen=True, kw_only=True):
     """One row for each person of the roster: who they are, whether they are enrolled (staff: employed), since when
     their wait counts."""
@@ -156,6 +181,9 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     basis: datetime | None = None
     baseline: bool = False
     merged_into: UUID | None = None  # the record is another name of that person
+    classes: list[ClassOf] = msgspec.field(
+        default_factory=list
+    )  # that a pupil is in, in the order of their ids
     version: int = 0
 
 
@@ -180,7 +208,19 @@ def evolve_admission(row: Admission | None, recorded: Recorded[Any]) -> Admissio
             return _with_identity(row, told.identity, told.kind)
         case PlacementChanged() as told:
             return _replace(row, school=told.school, grade=told.grade)
+        case ClassesChanged() as told:
+            return _replace(row, classes=_classes(row.classes, told))
     return row
+
+
+def _classes(known: list[ClassOf], told: ClassesChanged) -> list[ClassOf]:
+    gone = {*told.unassigned, *(of.class_id for of in told.assigned)}
+    now = {of.class_id: of for of in known if of.class_id not in gone} | {
+        of.class_id: ClassOf(of.class_id, of.title, of.begins_on, of.ends_on)
+        for of in told.assigned
+        if of.role == "student"
+    }
+    return [now[class_id] for class_id in sorted(now)]
 
 
 def earliest(moments: Iterable[datetime | None]) -> datetime | None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -9,8 +10,11 @@ from uuid import UUID
 import pytest
 from msgspec.structs import replace
 
-from services.auth import sessions
+from services.auth import activity, sessions
+from services.auth.activity import Tally
 from services.auth.passwords import Hasher, HashPool, Peppers, Strength
+from shared.database import Database
+from shared.errors import Unavailable
 from tests.auth.conftest import LIGHT, PASSWORD, World, write_peppers
 
 
@@ -384,3 +388,33 @@ class TestChangingThePassword:
         session = await world.session(pupil, "another horse")
         assert (await world.ask("PUT", "/password", back, bearer=session)).status == 204
         assert len(await world.fetch("SELECT FROM vault")) == 2
+
+
+async def test_sign_ins_are_counted_by_the_minute_in_every_process(world: World) -> None:
+    """Also while PostgreSQL is away: what was counted waits."""
+    pupil = await world.claimed()
+    await world.session(pupil)
+    await world.sign_in(pupil.username, "wrong horse")
+    await world.sign_in("S9999999", "wrong horse")
+    other = Tally()
+    other.add("ccps", world.now(), refused=False)
+    away = Database("postgresql://127.0.0.1:1/away", max_size=1, application_name="test")
+    with pytest.raises(Unavailable):
+        await world.auth.tally.flush(away)
+    for tally in (world.auth.tally, other, other):
+        await tally.flush(world.kit.db)
+    shown = (await world.desk("GET", "/activity?minutes=3")).body["minutes"]
+    assert len(shown) == 3
+    assert [sum(minute[what] for minute in shown) for what in ("done", "refused")] == [2, 2]
+    world.later(minutes=10)
+    later = (await world.desk("GET", "/activity?minutes=3")).body["minutes"]
+    assert [(minute["done"], minute["refused"]) for minute in later] == [(0, 0)] * 3
+
+
+def test_what_waits_to_be_counted_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(activity, "WAITING_MAX", 1)
+    tally, now = Tally(), datetime(2026, 8, 3, 7, 30, tzinfo=UTC)
+    for _ in range(3):
+        tally.add("ccps", now, refused=False)
+        tally.add("ccps", now + timedelta(minutes=1), refused=False)
+    assert list(tally.counts.values()) == [3]

@@ -1,7 +1,7 @@
 """The waiting period is a fold: whatever order and however often the roster's facts come, the row is the same."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +18,9 @@ from services.claims.projections import (
     ADMISSION,
     ENROLLMENTS_KEPT,
     Admission,
+    Assigned,
+    ClassesChanged,
+    ClassOf,
     Enrollment,
     EnrollmentVoided,
     Identity,
@@ -240,3 +243,17 @@ def test_the_codec_of_the_own_events_knows_them_all() -> None:
         "AccountSuspended", "AccountRestored",
     }  # fmt: skip
     assert isinstance(event, AccountClaimed)
+
+
+def test_the_classes_of_a_pupil_are_what_was_told_last() -> None:
+    """Also what was told before the first enrollment; what somebody teaches is no class of theirs."""
+    art, maths = Assigned("c-1", "student", "Art"), Assigned("c-2", "student", "Maths", date(2026, 8, 3))
+    told = ClassesChanged(assigned=[maths, art])
+    assert fold(told, enrolled()).classes == [
+        ClassOf("c-1", "Art"),
+        ClassOf("c-2", "Maths", date(2026, 8, 3)),
+    ]
+    moved = ClassesChanged(assigned=[Assigned("c-1", "student", "Art 2")], unassigned=["c-2", "c-9"])
+    assert fold(enrolled(), told, moved).classes == [ClassOf("c-1", "Art 2")]
+    teaches = ClassesChanged(assigned=[Assigned("c-1", "teacher")])
+    assert fold(enrolled(), told, teaches).classes == [ClassOf("c-2", "Maths", date(2026, 8, 3))]

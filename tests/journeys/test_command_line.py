@@ -126,6 +126,39 @@ async def test_the_help_desk_at_a_command_line(town: Town, terminal: Terminal, t
     assert before == []
 
 
+async def test_who_has_only_a_name_finds_the_person(town: Town, terminal: Terminal) -> None:
+    """By the beginning of a name, by the code that they were shown, among those who have not claimed; and the first day
+    is watched as it goes."""
+    school = "Findlay High"
+    pupil = await town.pupil(school=school, last_name="Ångström-Quist", first_name="Zoë")
+    room = {
+        "source_id": pupil.enrolled["source_id"],
+        "class_id": "findlay-1",
+        "role": "student",
+        "title": "Art",
+    }
+    await town.say("ClassAssigned", room)
+    [found] = await terminal.json("person", "find", "quist zoe", "--school", school)
+    assert (found["username"], found["claimed"]) == (pupil.username, False)
+    refused = await pupil.open_claim(first_name="Wrong")
+    [again] = await terminal.json("person", "find", refused.body["reference"])
+    assert again == found
+
+    figure = {"persons": 1, "claimed": 0, "unclaimed": 1, "waiting": 0}
+    assert {"school": school} | figure in await terminal.json("unclaimed")
+
+    async def counted() -> bool:
+        by_class = await terminal.json("unclaimed", "--by", "class", "--school", school)
+        return bool(by_class == [{"class_id": "findlay-1", "title": "Art"} | figure])
+
+    await town.until(counted, "claims to hear of the class")
+    await claim(pupil)
+    assert await terminal.json("unclaimed", "--class", "findlay-1") == []
+    minutes = await terminal.json("activity", "--minutes", "5")
+    assert sum(minute["claims"] for minute in minutes) >= 1
+    assert sum(minute["claims_refused"] for minute in minutes) >= 1
+
+
 async def test_a_school_is_reset_at_a_command_line(town: Town, terminal: Terminal) -> None:
     """Figures first, nothing without a yes, then followed until every session has ended."""
     school = "Terminal Elementary"

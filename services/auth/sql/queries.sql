@@ -339,3 +339,14 @@ DELETE FROM previous_secret WHERE client_id = $1
 
 -- name: replace_secret
 UPDATE client SET secret_hash = $2, rotated_at = $3 WHERE client_id = $1
+
+-- The first-day wall
+
+-- name: add_sign_ins
+INSERT INTO sign_in_minute (district, minute, done, refused)
+SELECT * FROM unnest($1::text[], $2::timestamptz[], $3::bigint[], $4::bigint[])
+ON CONFLICT (district, minute) DO UPDATE
+SET done = sign_in_minute.done + EXCLUDED.done, refused = sign_in_minute.refused + EXCLUDED.refused
+
+-- name: sign_ins
+SELECT minute, done, refused FROM sign_in_minute WHERE district = $1 AND minute >= $2
