@@ -9,11 +9,13 @@ import re
 import sys
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import msgspec
 import structlog
 from structlog.typing import EventDict, WrappedLogger
+
+from shared import metrics
 
 REDACTED = "[redacted]"
 _SECRET_KEYS = re.compile(
@@ -33,6 +35,25 @@ _MAX_TEXT, _MAX_DEPTH = 4000, 6
 
 _encode = msgspec.json.Encoder().encode
 _lines_go_to: TextIO | None = None  # where lines of requests go past structlog
+
+
+class _Output:
+    """Where lines go. That they cannot be written (a full disk, a reader that is gone) stops nobody's work."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, text: str) -> None:
+        try:
+            self._file.write(text)
+        except OSError:
+            metrics.lost_log_writes.inc()
+
+    def flush(self) -> None:
+        try:
+            self._file.flush()
+        except OSError:
+            metrics.lost_log_writes.inc()
 
 
 def redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
@@ -64,6 +85,7 @@ def _render_json(_: WrappedLogger, __: str, event: EventDict) -> str:
 
 def configure_logging(service: str, *, level: str = "INFO", form: str = "json") -> None:
     """Sets up structlog and the standard library's logging (aiohttp, aiokafka, asyncio) to write the same lines."""
+    output = cast(TextIO, _Output(sys.stdout))
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -75,10 +97,10 @@ def configure_logging(service: str, *, level: str = "INFO", form: str = "json") 
     structlog.configure(
         processors=[*shared, redact, last],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stdout),
+        logger_factory=structlog.PrintLoggerFactory(output),
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(sys.stdout)
+    handler = logging.StreamHandler(output)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
@@ -86,7 +108,7 @@ def configure_logging(service: str, *, level: str = "INFO", form: str = "json") 
         )
     )
     global _lines_go_to
-    _lines_go_to = sys.stdout if form == "json" and level in ("DEBUG", "INFO") else None
+    _lines_go_to = output if form == "json" and level in ("DEBUG", "INFO") else None
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)

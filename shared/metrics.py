@@ -23,6 +23,9 @@ invalid_policies = Gauge(
 worker_failures = Counter(
     "homeroom_worker_failures", "How often a part of the process failed and was started again.", ["worker"]
 )
+lost_log_writes = Counter(
+    "homeroom_lost_log_writes", "Writes of log lines that failed: the disk is full, or nobody reads any more."
+)
 published = Gauge("homeroom_published_events", "Events that this process has brought to Kafka.")
 outbox_rows = Gauge("homeroom_outbox_rows", "Events that Kafka has not acknowledged yet.")
 outbox_oldest_seconds = Gauge("homeroom_outbox_oldest_seconds", "Age of the oldest of them.")

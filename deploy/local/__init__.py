@@ -10,5 +10,5 @@ service.py      roster, claims or auth as a part
 provision.py    databases, clients, the sample district; waiting until the read models are up to date
 sample.py       the sample district
 account.py      the unprivileged account for PostgreSQL and Kafka when root runs the stack
-processes.py    processes that are found again by pid and start time; ports
+processes.py    processes that are found again by pid and birth; ports
 """

@@ -1,4 +1,4 @@
-"""Processes that are found again by pid and start time: never by a pattern, never a stranger that got the pid."""
+"""Processes that are found again by pid and birth: never by a pattern, never a stranger that got the pid."""
 
 import asyncio
 import contextlib
@@ -15,30 +15,29 @@ import psutil
 
 from deploy.local.account import Account
 
-START_TIME_TOLERANCE_S = 2.0  # the kernel counts from boot, and the boot time moves a little with the clock
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class ProcessRecord(msgspec.Struct, frozen=True):
-    """What is written down about a process so that a later supervisor can tell whether it still runs."""
+    """What is written down about a process so that a later supervisor can tell whether it still runs.
+
+    `birth`: the boot and the tick of the kernel's at which it began. No time of day: clocks are set.
+    """
 
     pid: int
-    started_at: float
+    birth: str
 
     @classmethod
     def of(cls, pid: int) -> "ProcessRecord":
         """ProcessLookupError: it ended already."""
-        try:
-            return cls(pid, psutil.Process(pid).create_time())
-        except psutil.NoSuchProcess:
-            raise ProcessLookupError(pid) from None
+        return cls(pid, _look_at(pid)[0])
 
     def alive(self) -> bool:
         try:
-            process = psutil.Process(self.pid)
-            same = abs(process.create_time() - self.started_at) < START_TIME_TOLERANCE_S
-            return same and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
+            birth, state = _look_at(self.pid)
+        except ProcessLookupError:
             return False
+        return birth == self.birth and state != "Z"
 
     def listens_on(self, port: int) -> bool:
         """Whether it is this process that answers there, not a stranger that was quicker."""
@@ -67,6 +66,16 @@ class ProcessRecord(msgspec.Struct, frozen=True):
                 return False
             time.sleep(0.05)
         return True
+
+
+def _look_at(pid: int) -> tuple[str, str]:
+    """Birth and state of a process (proc_pid_stat(5): fields 22 and 3). ProcessLookupError: there is none."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except FileNotFoundError:
+        raise ProcessLookupError(pid) from None
+    fields = stat.rpartition(")")[2].split()  # its name, in brackets, may hold anything
+    return f"{BOOT_ID.read_text().strip()} {fields[19]}", fields[0]
 
 
 async def spawn(

@@ -37,6 +37,7 @@ WANTED_PORTS = {
 }
 READY_PATIENCE_S = 60.0
 TRIES = 4
+FOLDER_TAKEN = 75  # exit status: another supervisor has the state folder (EX_TEMPFAIL of sysexits.h)
 TEND_EVERY_S = 5.0
 OPEN_FILES = 65536
 
@@ -52,11 +53,13 @@ class Supervisor:
         self.parts: list[Part] = []
         self.credentials = provision.make_secrets(files)
         self.superuser_dsn = choice.postgres_dsn or ""
+        self._written = True
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Start everything, watch it until told to stop, stop everything. Raises what made the start fail."""
         tasks = [
-            asyncio.create_task(work) for work in (self._start_somewhere(), stopping.wait(), self._tend())
+            asyncio.create_task(work)
+            for work in (self._start_somewhere(), stopping.wait(), self._keep_tending())
         ]
         starting, told, _ = tasks
         try:
@@ -79,8 +82,8 @@ class Supervisor:
         """Start, and begin again on other ports when somebody was quicker to take one."""
         leftovers = self.stack.leftovers()
         self.stack.supervisor = ProcessRecord.of(os.getpid())
-        self.stack.steps, self.stack.error = [], None
-        self._become("starting")
+        self.stack.state, self.stack.steps, self.stack.error = "starting", [], None
+        self.files.write(self.stack)  # who cannot write down that it is there does not start
         if leftovers:
             async with self._step("end what an earlier supervisor left running"):
                 await asyncio.to_thread(stop_leftovers, leftovers)
@@ -153,7 +156,7 @@ class Supervisor:
 
     async def _launch(self, programs: Sequence[Program], log_file: Path | None = None) -> None:
         """Start these parts and wait until all of them answer. TimeoutError names who did not."""
-        parts = [Part(program, self.files.logs, self._write, log_file) for program in programs]
+        parts = [Part(program, self.files.logs, self.write_down, log_file) for program in programs]
         for part in parts:
             self.parts.append(part)
             self.stack.parts.append(part.state)
@@ -178,39 +181,54 @@ class Supervisor:
         await asyncio.gather(*(part.stop() for part in self.parts if part not in services))
         self.parts = []
 
-    async def _tend(self) -> None:
-        """Keep every log bounded."""
+    async def _keep_tending(self) -> None:
         while True:
-            for file in [*self.files.logs.glob("*.log"), *self.files.logs.glob("*/*.json")]:
-                rotate(file)
+            self.tend()
             await asyncio.sleep(TEND_EVERY_S)
+
+    def tend(self) -> None:
+        """Keep every log bounded, and write down what could not be before."""
+        for file in [*self.files.logs.glob("*.log"), *self.files.logs.glob("*/*.json")]:
+            try:
+                rotate(file)
+            except OSError as error:
+                log.error("log_not_rotated", file=file.name, error=str(error))
+        if not self._written:
+            self.write_down()
 
     def _become(self, state: str) -> None:
         self.stack.state = state
-        self._write()
+        self.write_down()
         log.info("stack", state=state)
 
-    def _write(self) -> None:
-        self.files.write(self.stack)
+    def write_down(self) -> None:
+        """What `homeroom status` shows. That the disk is full must stop nobody from watching the parts."""
+        try:
+            self.files.write(self.stack)
+        except OSError as error:
+            log.error("state_not_written", error=str(error))
+            self._written = False
+        else:
+            self._written = True
 
     @asynccontextmanager
     async def _step(self, name: str) -> AsyncIterator[Step]:
         """Announce what is being done, and write down how long it took."""
         step, began = Step(name), time.monotonic()
         self.stack.steps.append(step)
-        self._write()
+        self.write_down()
         try:
             yield step
         except PortTaken:
             self.stack.steps.remove(step)
             raise
         step.seconds = round(time.monotonic() - began, 2)
-        self._write()
+        self.write_down()
         log.info("step_done", step=name, seconds=step.seconds)
 
     def _detail(self, step: Step, detail: str) -> None:
         step.detail = detail
-        self._write()
+        self.write_down()
 
 
 def choose_ports(before: dict[str, int]) -> dict[str, int]:
@@ -238,7 +256,8 @@ async def main() -> None:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            sys.exit("another supervisor has this state folder")
+            print("another supervisor has this state folder", file=sys.stderr)
+            sys.exit(FOLDER_TAKEN)
         await Supervisor(files, backing.Choice.of(os.environ)).run(stopping)
 
 

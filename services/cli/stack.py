@@ -74,7 +74,7 @@ def up() -> None:
         if stack.supervised() and stack.state == "stopping":
             _wait_for_end(stack)
         if not files.read().supervised():
-            _start_supervisor(files)
+            start_supervisor(files)
         stack = _follow_start(files)
         out.print(f"Homeroom runs ({time.monotonic() - began:.1f} s).")
     for name, url in stack.urls().items():
@@ -91,8 +91,9 @@ def own_name() -> str:
     return "homeroom" if which("homeroom") == os.path.abspath(here) else here
 
 
-def _start_supervisor(files: "Files") -> None:
+def start_supervisor(files: "Files") -> None:
     from deploy.local.state import PROJECT
+    from deploy.local.supervisor import FOLDER_TAKEN
 
     with (files.logs / "supervisor.log").open("ab") as log:
         started = subprocess.Popen(
@@ -105,7 +106,8 @@ def _start_supervisor(files: "Files") -> None:
         )
     deadline = time.monotonic() + STOP_PATIENCE_S
     while not files.read().supervised():
-        if started.poll() is not None or time.monotonic() > deadline:
+        ended = started.poll() not in (None, FOLDER_TAKEN)  # whoever has it is about to write that down
+        if ended or time.monotonic() > deadline:
             raise _start_failed(files)
         time.sleep(POLL_S)
 

@@ -1,9 +1,14 @@
 """What the stack's commands show, without a stack; tests/deploy/test_stack.py runs the real one."""
 
+import fcntl
 import os
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from deploy.local.backing import Choice
@@ -111,6 +116,33 @@ def test_orphans_come_with_what_to_do(files: Files, run: Run, capsys: pytest.Cap
     assert list(doctor.ports(files.read())) == []
 
 
+def test_who_is_second_in_starting_the_stack_follows_the_first(files: Files) -> None:
+    """Two at once: one supervisor gets the folder, and takes a moment to write down that it is there."""
+    with files.lock.open("w") as lock, ThreadPoolExecutor(1) as pool:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        second = pool.submit(stack.start_supervisor, files)
+        while "another supervisor" not in last_words(files) or supervisors():
+            time.sleep(0.05)
+        with pytest.raises(TimeoutError):
+            second.result(timeout=0.5)
+        files.write(Stack(state="starting", supervisor=ProcessRecord.of(os.getpid())))
+        second.result(timeout=10)
+
+
+def last_words(files: Files) -> str:
+    return "".join(stack.last_lines(files.logs / "supervisor.log", 5))
+
+
+def supervisors() -> list[int]:
+    """Those that this process has started and that run."""
+    running = []
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):  # it ends while we look
+            if child.status() != psutil.STATUS_ZOMBIE and "supervisor" in str(child.cmdline()):
+                running.append(child.pid)
+    return running
+
+
 def test_wrong_usage_is_status_2(files: Files, run: Run) -> None:
     assert run("status", "--no-such-option") == 2
     assert run("logs", "--lines", "many") == 2
@@ -139,7 +171,7 @@ def test_the_doctor_names_the_setting_that_is_wrong(files: Files) -> None:
 def test_what_is_dead_is_shown_so_whatever_a_supervisor_that_hangs_wrote_down(
     files: Files, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    here, gone = ProcessRecord.of(os.getpid()), ProcessRecord(os.getpid(), 1.0)
+    here, gone = ProcessRecord.of(os.getpid()), ProcessRecord(os.getpid(), "of another boot")
     ports = {name: port for port, name in enumerate(("roster", "claims", "auth"), start=1)}
     parts = [PartState("postgres", "log", "running", here), PartState("kafka", "log", "running", gone)]
     files.write(Stack(state="running", supervisor=here, ports=ports, parts=parts))

@@ -10,12 +10,16 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from deploy.local import parts
 from deploy.local.account import Account
+from deploy.local.backing import Choice
 from deploy.local.parts import Part, rotate
 from deploy.local.processes import PortTaken, ProcessRecord, free_port
+from deploy.local.state import Files
+from deploy.local.supervisor import Supervisor
 
 # Below those that the system gives to clients, and apart from the other workers' of this run.
 OWN_PORTS = 21000 + 500 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
@@ -130,11 +134,56 @@ async def test_every_change_of_a_part_is_told(tmp_path: Path) -> None:
     assert told == ["starting", "running", "stopped"]
 
 
-def test_a_process_is_known_by_its_start_time_too() -> None:
+def test_a_process_is_known_by_its_birth_too() -> None:
     """The kernel gives a pid to another process one day: that one is not ours to end."""
     here = ProcessRecord.of(os.getpid())
     assert here.alive()
-    assert not ProcessRecord(here.pid, here.started_at - 3600).alive()
+    assert not ProcessRecord(here.pid, ProcessRecord.of(1).birth).alive()
+
+
+def test_a_process_is_known_however_the_clock_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time of day at which it began is counted from the boot, which moves with the clock."""
+    here = ProcessRecord.of(os.getpid())
+    boot = psutil.boot_time()
+    monkeypatch.setattr("psutil._pslinux.boot_time", lambda: boot + 3600)
+    assert here.alive()
+
+
+async def test_a_full_disk_stops_nobody_from_starting_a_part_again(tmp_path: Path) -> None:
+    """And what could not be written down meanwhile is, as soon as it can be."""
+    files = Files(tmp_path / "state")
+    files.make()
+    supervisor = Supervisor(files, Choice())
+    part = Part(Program(SERVES, files.logs), files.logs, supervisor.write_down)
+    supervisor.stack.parts = [part.state]
+    part.start()
+    try:
+        await part.wait_ready(10)
+        in_the_way = files.stack_file.with_name(f".{files.stack_file.name}.new")  # as if there were no room
+        in_the_way.mkdir()
+        assert part.state.process
+        os.kill(part.state.process.pid, signal.SIGKILL)
+        await until(lambda: part.state.restarts == 1 and part.state.state == "running")
+        in_the_way.rmdir()
+        supervisor.tend()
+        assert files.read().parts == [part.state]
+    finally:
+        await part.stop(patience_s=0.5)
+
+
+async def test_logs_that_cannot_be_set_aside_are_tried_again(tmp_path: Path) -> None:
+    files = Files(tmp_path / "state")
+    files.make()
+    supervisor, log = Supervisor(files, Choice()), files.logs / "part.log"
+    log.write_bytes(b"x" * parts.LOG_BYTES)
+    in_the_way = files.logs / "part.log.2"
+    (files.logs / "part.log.1").write_text("older")
+    in_the_way.mkdir()
+    (files.logs / "part.log.3").write_text("oldest")
+    supervisor.tend()
+    in_the_way.rmdir()
+    supervisor.tend()
+    assert log.stat().st_size == 0
 
 
 def test_a_process_that_ended_is_not_alive() -> None:

@@ -17,7 +17,7 @@ from deploy.local.state import Credentials, Files, PartState, Stack
 from deploy.local.supervisor import WANTED_PORTS, choose_ports
 from shared.settings import from_environment, unknown_variables
 
-GONE = ProcessRecord(os.getpid(), 1.0)  # a process of this pid that started in 1970
+GONE = ProcessRecord(os.getpid(), "of another boot")
 
 
 @pytest.fixture

@@ -5,8 +5,9 @@ import json
 import logging
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TextIO
 
 import asyncpg
 import msgspec
@@ -14,21 +15,40 @@ import pytest
 import structlog
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import REGISTRY
 
-from shared.log import REDACTED, AccessLine, access_line, configure_logging, redact
+from shared.log import REDACTED, AccessLine, access_line, configure_logging, flush, redact
 
 JWT = "eyJhbGciOiJFZDI1NTE5In0.eyJzdWIiOiJ4In0.c2lnbmF0dXJl"
 ARGON2 = "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaGhhc2hoYXNo"
+LINE = AccessLine(
+    service="claims",
+    time=datetime(2026, 1, 1, tzinfo=UTC),
+    district="ccps",
+    correlation_id="j-1",
+    method="GET",
+    route="/v1/districts/{district}/persons/{person_id}",
+    status=404,
+    ms=12.3,
+    reason="not_found",
+)
 
 
 @pytest.fixture
 def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Logging as a service has it; calling the fixture's value reads what was written."""
-    root, written = logging.getLogger(), io.StringIO()
+    with io.StringIO() as written, logging_to(written, monkeypatch):
+        yield lambda: [json.loads(line) for line in written.getvalue().splitlines()]
+
+
+@contextmanager
+def logging_to(file: TextIO, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    monkeypatch.setattr(sys, "stdout", written)
-    configure_logging("claims", level="INFO")
-    yield lambda: [json.loads(line) for line in written.getvalue().splitlines()]
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", file)
+        configure_logging("claims", level="INFO")
+        yield
     structlog.reset_defaults()
     structlog.contextvars.clear_contextvars()
     root.handlers[:] = handlers
@@ -44,6 +64,25 @@ def test_a_line_is_json_with_service_district_and_journey(lines: Any) -> None:
     assert (line["district"], line["correlation_id"], line["version"]) == ("ccps", "j-1", 3)
     assert line["level"] == "info"
     assert line["time"].endswith("Z")
+
+
+def test_a_full_disk_stops_nobody_who_logs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else every request would end in a 500 once it has taken effect, and no worker would be started again."""
+    before = lost_writes()
+    full = open("/dev/full", "w")  # noqa: SIM115
+    with logging_to(full, monkeypatch):
+        structlog.get_logger("here").error("relay_failed")
+        logging.getLogger("aiohttp.server").warning("odd")
+        for _ in range(100):
+            access_line(LINE)
+        flush()
+    assert lost_writes() > before
+    with pytest.raises(OSError, match="No space"):
+        full.close()  # what it holds back has nowhere to go
+
+
+def lost_writes() -> float:
+    return REGISTRY.get_sample_value("homeroom_lost_log_writes_total") or 0
 
 
 def test_libraries_write_the_same_lines(lines: Any) -> None:
@@ -148,19 +187,7 @@ def test_whatever_is_logged_can_be_written(value: Any) -> None:
 
 
 def test_a_request_is_one_line(lines: Any) -> None:
-    access_line(
-        AccessLine(
-            service="claims",
-            time=datetime(2026, 1, 1, tzinfo=UTC),
-            district="ccps",
-            correlation_id="j-1",
-            method="GET",
-            route="/v1/districts/{district}/persons/{person_id}",
-            status=404,
-            ms=12.3,
-            reason="not_found",
-        )
-    )
+    access_line(LINE)
     (line,) = lines()
     assert (line["event"], line["level"], line["correlation_id"]) == ("request", "info", "j-1")
     assert (line["method"], line["status"], line["reason"], line["ms"]) == ("GET", 404, "not_found", 12.3)
