@@ -5,6 +5,7 @@ Exit status: 0 done, 1 refused or failed with a reason on stderr, 2 wrong usage,
 
 import importlib
 import logging
+import os
 import pkgutil
 import sys
 from collections.abc import Sequence
@@ -38,6 +39,7 @@ def main(words: Sequence[str] | None = None) -> None:
     )  # it tells of every try; we tell once what is away
     try:
         app(words, exit_on_error=False, print_error=True, result_action="return_value")
+        sys.stdout.flush()
     except CycloptsError as error:
         err.print(f"How it is used: {' '.join((PROJECT, *(error.command_chain or ())))} --help", markup=False)
         sys.exit(2)
@@ -46,6 +48,12 @@ def main(words: Sequence[str] | None = None) -> None:
         sys.exit(2 if failure.reason == "wrong_usage" else 1)
     except Unavailable as away:
         explain(Failed("unavailable", str(away)))
+        sys.exit(1)
+    except BrokenPipeError:  # who read this has heard enough; nor shall the interpreter complain when it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        explain(Failed("file_unusable", str(error)))
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -56,6 +56,7 @@ ADVICE = {
     "district_not_served": "Put the file into the folder that the services read, HOMEROOM_POLICY_DIR; they take it up.",
     "nothing_matched": "Each line's state says why; `homeroom person show NUMBER` tells how the SIS writes a name.",
     "file_unreadable": "Name a text file in UTF-8, or - to paste the lines.",
+    "file_unusable": "Look at the path and who may use it. HOMEROOM_STATE_DIR names another folder for the stack.",
     "rebuild_missing": "Begin one with `homeroom rebuild start SERVICE PROJECTION`.",
     "rebuild_waits": "It goes on by itself when that is back; the same command watches it again.",
     "part_unknown": "Name one of those, or none to follow all.",

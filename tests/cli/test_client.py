@@ -1,6 +1,9 @@
 """How the command line asks: tokens, repeats, refusals and exit statuses."""
 
 import json
+import os
+import subprocess
+import sys
 import time
 
 import pytest
@@ -136,6 +139,31 @@ def test_what_cannot_be_read_or_reached_is_said_without_a_trace(
     assert run("topics", "check") == 1
     assert "kafka is not available" in capsys.readouterr().err
     assert run("reset", "status", "no-batch") == 2
+
+
+@pytest.mark.parametrize("words", [("up",), ("down",), ("status",), ("doctor",), ("clean", "--yes")])
+def test_a_folder_that_cannot_be_used_is_said_without_a_trace(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("HOMEROOM_STATE_DIR", "/dev/null/here")
+    assert run(*words) in (0, 1)
+    said = capsys.readouterr()
+    assert "Traceback" not in said.err
+    assert "never ran" in said.out or "nothing to forget" in said.out or "/dev/null" in said.out + said.err
+
+
+@pytest.mark.parametrize("words", [("policy", "check"), ("policy", "check", "--json"), ("--help",)])
+def test_who_stops_reading_is_shown_no_trace(words: tuple[str, ...]) -> None:
+    """`homeroom logs | head` is an everyday thing."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        ran = subprocess.run(
+            [sys.executable, "-m", "services.cli", *words], stdout=writing, stderr=subprocess.PIPE, text=True
+        )
+    finally:
+        os.close(writing)
+    assert (ran.stderr, ran.returncode) == ("", 1)
 
 
 def test_a_service_that_is_not_ready_is_asked_again(services: FakeServices, run: Run) -> None:
