@@ -8,7 +8,7 @@ sessions.
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 import msgspec
@@ -20,6 +20,7 @@ from shared.keys import ALGORITHM, KeyRing
 from shared.policy import rank
 
 AUDIENCE = "homeroom"
+SESSIONS_END_WITHIN = timedelta(seconds=2)  # once a session has ended, no process of auth believes it longer
 EVERY_DISTRICT = "*"
 CLIENT_TYP, CLAIM_TYP, RECOVERY_TYP = "at+jwt", "claim-ticket+jwt", "recovery-ticket+jwt"
 MAX_TOKEN_LENGTH = 4096

@@ -19,7 +19,7 @@ STREAM_TIMEOUT_S = 1800.0
 STREAM_STALL_S = 30.0
 MAX_FORM_FIELDS = 50
 
-_FORM_TYPE = "application/x-www-form-urlencoded"
+FORM_TYPE = "application/x-www-form-urlencoded"
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 
@@ -115,7 +115,7 @@ def decode_json(raw: bytes, request: web.Request, route: "Route") -> Any:
 
 
 def decode_form(raw: bytes, request: web.Request, route: "Route") -> Any:
-    _expect_type(request, (_FORM_TYPE,))
+    _expect_type(request, (FORM_TYPE,))
     try:
         pairs = parse_qsl(
             raw.decode(), keep_blank_values=True, errors="strict", max_num_fields=MAX_FORM_FIELDS

@@ -9,6 +9,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 
 from shared.problems import Problem
+from shared.quick import TABLE, answering_first
 from shared.web import respond_problem
 
 KEEPALIVE_S = 75.0  # also how long a connection may take to send its first request's head
@@ -56,6 +57,9 @@ async def listening(app: web.Application, host: str, port: int, *, drain_s: floa
     }
     runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=drain_s, **limits)
     await runner.setup()
+    if TABLE in app:
+        assert runner.server is not None
+        runner.server.request_handler = answering_first(app, runner.server.request_handler)
     loop = asyncio.get_running_loop()
     try:
         server = await loop.create_server(

@@ -28,6 +28,7 @@ from shared.log import configure_logging
 from shared.messages import EventCodec
 from shared.policies import Policies
 from shared.projection import Projection
+from shared.quick import TABLE, table_of
 from shared.relay import Relay
 from shared.server import listening
 from shared.settings import Settings, SettingsInvalid, from_environment, unknown_variables
@@ -144,6 +145,7 @@ def build_app(kit: Kit) -> web.Application:
     app[KIT] = kit
     routes = all_routes(kit) if "api" in kit.settings.roles else kit_routes(kit)
     add_routes(app, routes)
+    app[TABLE] = table_of(routes)
     health.add_routes(app, kit, routes)
     return app
 

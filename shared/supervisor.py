@@ -92,7 +92,10 @@ class Readiness:
 
     def lacks(self, *any_of: str) -> str | None:
         """The first of these that is missing."""
-        return next((what for what in any_of if what in self._missing), None)
+        for what in any_of:
+            if what in self._missing:
+                return what
+        return None
 
     async def wait(self, *for_these: str) -> None:
         """Until none of these is missing; without names, until nothing is."""

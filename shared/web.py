@@ -33,6 +33,7 @@ from shared.problems import Problem, new_reference, problem_of, status_of_form
 from shared.reading import decode_form, decode_json, read_body, read_query
 
 if TYPE_CHECKING:
+    from shared.quick import Quick
     from shared.service import Kit
 
 KIT: "web.AppKey[Kit]" = web.AppKey("kit")
@@ -45,7 +46,7 @@ FRONT_END_HEADER = "Homeroom-Client"
 
 _JSON_TYPES = ("application/json",)
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})(?:-.*)?")
-_HEADERS = (
+DEFAULT_HEADERS = (
     ("Cache-Control", "no-store"),
     ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
     ("Referrer-Policy", "no-referrer"),
@@ -135,7 +136,7 @@ class Route:
     body, in pieces (`reading.body_pieces`). `needs_store=False` is for what
     can be answered while PostgreSQL is away; `despite_divergence` for what may be when store and topic
     disagree. `uniform_s`: refusals whose time must tell nothing leave so many seconds after the last of the request
-    came, or at a multiple of that.
+    came, or at a multiple of that. `quick` answers some requests at once, from memory (shared/quick.py).
     """
 
     method: Literal["GET", "POST", "PUT", "DELETE"]
@@ -154,6 +155,7 @@ class Route:
     needs_store: bool = True
     despite_divergence: bool = False
     uniform_s: Mapping[str, float] = field(default_factory=dict)
+    quick: "Quick | None" = None
 
     @property
     def has_district(self) -> bool:
@@ -263,11 +265,23 @@ def respond_problem(problem: Problem, *, form: bool = False) -> web.Response:
 
 def begin_journey(traceparent: str | None) -> Cause:
     """The journey that a request is part of: the caller's (W3C trace context), or a new one."""
+    trace, flags = _trace(traceparent)
+    return Cause(_correlation_id(trace), None, f"00-{trace}-{_names.getrandbits(64):016x}-{flags}")
+
+
+def name_journey(traceparent: str | None) -> str:
+    """The correlation id alone, where nothing follows from the request."""
+    return _correlation_id(_trace(traceparent)[0])
+
+
+def _trace(traceparent: str | None) -> tuple[str, str]:
     match = _TRACEPARENT.fullmatch(traceparent) if traceparent else None
     # Names that must differ, not secrets: the system's randomness costs ten times as much.
-    trace, flags = (match[1], match[2]) if match else (f"{_names.getrandbits(128):032x}", "00")
-    correlation_id = f"{trace[:8]}-{trace[8:12]}-{trace[12:16]}-{trace[16:20]}-{trace[20:]}"
-    return Cause(correlation_id, None, f"00-{trace}-{_names.getrandbits(64):016x}-{flags}")
+    return (match[1], match[2]) if match else (f"{_names.getrandbits(128):032x}", "00")
+
+
+def _correlation_id(trace: str) -> str:
+    return f"{trace[:8]}-{trace[8:12]}-{trace[12:16]}-{trace[16:20]}-{trace[20:]}"
 
 
 @web.middleware
@@ -295,30 +309,39 @@ async def boundary(
     finally:
         metrics.in_flight -= 1
     headers = response.headers
-    for name, value in _HEADERS:
+    for name, value in DEFAULT_HEADERS:
         if name not in headers:
             headers[name] = value
     headers[CORRELATION_HEADER] = cause.correlation_id
     if hdrs.ORIGIN in request.headers:
         allow_origin(request, response, kit.policies)
-    _observe(request, cause, district, response.status, reason, time.perf_counter() - started)
+    # By its route's template: a raw path can hold a person, or anything at all.
+    resource = request.match_info.route.resource
+    path = resource.canonical if resource is not None else "unmatched"
+    seconds = time.perf_counter() - started
+    observe(kit, cause.correlation_id, district, request.method, path, response.status, reason, seconds)
     return response
 
 
-def _observe(
-    request: web.Request, cause: Cause, district: str, status: int, reason: str | None, seconds: float
+def observe(
+    kit: "Kit",
+    correlation_id: str,
+    district: str,
+    method: str,
+    path: str,
+    status: int,
+    reason: str | None,
+    seconds: float,
 ) -> None:
-    """Counts and logs a request by its route's template: a raw path can hold a person, or anything at all."""
-    resource = request.match_info.route.resource
-    path = resource.canonical if resource is not None else "unmatched"
-    metrics.observe_request(request.method, path, status, reason, seconds)
+    """Counts and logs a request; `path` is its route's template."""
+    metrics.observe_request(method, path, status, reason, seconds)
     access_line(
         AccessLine(
-            service=request.app[KIT].settings.service,
+            service=kit.settings.service,
             time=clock.now(),
             district=district,
-            correlation_id=cause.correlation_id,
-            method=request.method,
+            correlation_id=correlation_id,
+            method=method,
             route=path,
             status=status,
             ms=round(seconds * 1000, 2),

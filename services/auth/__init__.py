@@ -6,7 +6,7 @@ Knows no waiting period and opens no claim: it seals what a claim's ticket allow
 
 Routes, under /v1/districts/{district}:
     PUT  /claims/{claim_id}/password, /claims/{claim_id}/answers, GET /claims/{claim_id}     the end of a claim
-    POST /sessions, GET, DELETE /sessions/current, DELETE /accounts/{person_id}/sessions     signing in and out
+    POST /sessions, GET, DELETE /sessions/current, /sessions, DELETE /accounts/{person_id}/sessions   signing in and out
     PUT  /password                                                                           while signed in
     GET  /activity                                                                           sign-ins by the minute
     POST /recoveries, /recoveries/{recovery_id}/answers, PUT /recoveries/{recovery_id}/password

@@ -109,6 +109,7 @@ class Clients(Feature):
             return Reply(204)
 
         reply = await once(call, call.kit.db, work)
+        self.auth.remembered.clients.forget([client_id])
         log.info("client_changed", client=client_id, by=actor(call))
         return reply
 
@@ -120,6 +121,7 @@ class Clients(Feature):
             return Reply(204)
 
         reply = await once(call, call.kit.db, work)
+        self.auth.remembered.clients.forget([client_id])
         log.info("client_removed", client=client_id, by=actor(call))
         return reply
 
@@ -131,6 +133,7 @@ class Clients(Feature):
             return Reply(200, ClientRotated(client_id, secret, until))
 
         reply = await once(call, call.kit.db, work, shown_once=True)
+        self.auth.remembered.clients.forget([client_id])
         log.info("client_rotated", client=client_id, by=actor(call))
         return reply
 

@@ -95,5 +95,7 @@ def _verdicts(auth: Auth) -> Reaction:
     def after(recorded: Recorded[Event]) -> None:
         if isinstance(recorded.data, AccountClaimed | ClaimRejected):
             auth.arrivals.tell(recorded.data.claim_id)
+        else:
+            auth.remembered.sessions.forget([recorded.stream_id])
 
     return Reaction(name="verdicts", source="claims", codec=CLAIMS, react=react, after=after)

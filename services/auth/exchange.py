@@ -10,7 +10,7 @@ from datetime import timedelta
 from services.auth import decider
 from services.auth.handlers import Auth, Occasion, find_person
 from services.auth.passwords import token_hash
-from services.auth.sessions import find_session
+from services.auth.session_checks import find_session
 from services.auth.tokens import Client, Issued, sign
 from shared.errors import Rejected
 

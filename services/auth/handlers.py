@@ -20,6 +20,8 @@ from services.auth.decider import State
 from services.auth.events import SuspensionCause
 from services.auth.passwords import First, Hasher, common_passwords
 from services.auth.projections import PERSON, Person
+from services.auth.remembered import Remembered
+from services.auth.uses import Uses
 from shared import text
 from shared.database import Connection, queries
 from shared.errors import Rejected
@@ -87,6 +89,8 @@ class Auth:
     arrivals: Arrivals = field(default_factory=Arrivals)
     turns: Turns = field(default_factory=Turns)
     tally: Tally = field(default_factory=Tally)
+    remembered: Remembered = field(default_factory=Remembered)
+    uses: Uses = field(default_factory=Uses)
 
     def account(self, policy: Policy, username: str) -> bytes:
         """Under what an account's wrong tries are counted, whether it exists or not. People type passwords

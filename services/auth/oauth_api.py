@@ -5,10 +5,13 @@ from typing import Any
 import msgspec
 from aiohttp import hdrs
 
-from services.auth import exchange, tokens
+from services.auth import exchange, session_checks, tokens
 from services.auth.calls import DISTRICT, Feature, occasion
+from services.auth.passwords import hash_token
 from shared.errors import Rejected
 from shared.policy import Texts
+from shared.quick import Asked, Quick
+from shared.reading import FORM_TYPE
 from shared.web import Call, Handler, Reply, Route
 
 KEYS_MAX_AGE_S = 300
@@ -78,6 +81,21 @@ class OAuth(Feature):
         await tokens.may_introspect(self.auth, call.district, *_credentials(call), call.now)
         return Reply(200, await tokens.introspect(self.auth, call.policy, call.body.token, call.now))
 
+    def introspect_at_once(self, asked: Asked) -> bytes | None:
+        """A session, for a client that shows its secret by Basic."""
+        field, _, token = asked.body.partition(b"=")  # with more fields it is no token that anybody remembers
+        if field != b"token" or asked.headers.get(hdrs.CONTENT_TYPE) != FORM_TYPE:
+            return None
+        client = tokens.remembered_client(self.auth, asked.authorization, asked.now)
+        if client is None or "introspect" not in client.scopes or not client.serves(asked.policy.district):
+            return None
+        checked = session_checks.remembered(self.auth, asked.policy, hash_token(token), asked.now)
+        if checked is None:
+            return None
+        return checked.reply(
+            "introspection", lambda: tokens.session_attributes(self.auth, asked.policy, checked.session)
+        )
+
     async def revoke(self, call: Call[InspectedForm]) -> Reply:
         client = await tokens.authenticate(self.auth, *_credentials(call), call.now)
         if not client.serves(call.district):
@@ -97,12 +115,18 @@ class OAuth(Feature):
 
     def routes(self) -> list[Route]:
         def form(
-            path: str, handler: Handler, summary: str, body: Any, success: Any, **refusals: int
+            path: str,
+            handler: Handler,
+            summary: str,
+            body: Any,
+            success: Any,
+            quick: Quick | None = None,
+            **refusals: int,
         ) -> Route:
             told = {**CLIENT_REFUSALS, **refusals}
             return Route(
                 "POST", f"{DISTRICT}/{path}", handler, summary=summary, body=body, success={200: success},
-                refusals=told, form=True,
+                refusals=told, form=True, quick=quick,
             )  # fmt: skip
 
         return [
@@ -116,6 +140,7 @@ class OAuth(Feature):
             ),
             form(
                 "introspect", self.introspect, "What a token is worth (RFC 7662).", InspectedForm, dict[str, Any],
+                quick=self.introspect_at_once,
                 scope_missing=403, token_invalid=401, token_expired=401, district_forbidden=403,
             ),
             form(

@@ -219,4 +219,9 @@ def common_passwords() -> frozenset[str]:
 def token_hash(token: str) -> bytes:
     """How a secret of full entropy (session, client secret) is kept: nothing to stretch, nothing to
     reverse."""
-    return hashlib.sha256(token.encode()).digest()
+    return hash_token(token.encode())
+
+
+def hash_token(token: bytes) -> bytes:
+    """The same, as it came over the wire."""
+    return hashlib.sha256(token).digest()

@@ -142,7 +142,8 @@ async def put_password(auth: Auth, on: Occasion, recovery_id: UUID, typed: str) 
                 raise refused({"cause": "too_many_passwords", "person_id": row["person_id"]})
 
     if row["new_credential_id"]:
-        return await _check_repeat(auth, row, typed, count)
+        await _check_repeat(auth, row, typed, count)
+        return
 
     async def close(conn: Connection, credential_id: UUID) -> None:
         await conn.execute(_sql.move_session, row["person_id"], None, credential_id)
@@ -166,6 +167,7 @@ async def put_password(auth: Auth, on: Occasion, recovery_id: UUID, typed: str) 
         if refusal.reason != "credential_replaced":
             raise
         await _check_repeat(auth, await _find(auth, on, recovery_id), typed, count)
+    auth.remembered.sessions.forget([row["person_id"]])
 
 
 async def _check_repeat(auth: Auth, row: Row, typed: str, count: First) -> None:

@@ -31,6 +31,8 @@ class RoleHeld(Struct, frozen=True):
 class SessionSeen(Struct, frozen=True, kw_only=True):
     """A browser or app in which the person is signed in; nothing that it could be used by."""
 
+    session_id: UUID
+    device_kind: str | None
     created_at: datetime
     last_seen_at: datetime
     expires_at: datetime

@@ -6,7 +6,6 @@ hash compared with nothing. The reference in the answer is where the difference 
 
 import math
 import secrets
-from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -18,12 +17,13 @@ from services.auth import decider
 from services.auth.decider import Failures
 from services.auth.handlers import Auth, Occasion, find_person, read_state, replace_password
 from services.auth.passwords import token_hash
+from services.auth.session_checks import Session
 from shared.database import Connection, Row, queries
 from shared.errors import Rejected, Unavailable
 from shared.policy import Policy
 
 TOKEN_PREFIX = "hrs_"
-TOUCH_AFTER = timedelta(minutes=1)  # how often a session's last use is written down
+SHOWN = 100  # sessions of one person, the last used first
 REPEATED_WITHIN = timedelta(minutes=10)  # how long a change of password may be sent again
 
 _sql = queries(__package__)
@@ -57,18 +57,6 @@ class SessionOpened(Struct, frozen=True, kw_only=True):
     person_id: UUID
     username: str
     must_change: bool = False
-
-
-class Session(Struct, frozen=True):
-    """A session that is good now."""
-
-    person_id: UUID
-    credential_id: UUID
-    username: str
-    created_at: datetime
-    last_seen_at: datetime
-    expires_at: datetime
-    idle_expires_at: datetime
 
 
 async def find_account(auth: Auth, on: Occasion, username: str) -> Found:
@@ -199,56 +187,28 @@ async def _upgrade(auth: Auth, account: Account, password: str) -> None:
         log.info("upgrade_postponed", dependency=error.dependency)
 
 
-async def find_session(auth: Auth, policy: Policy, token: str, now: datetime) -> Session | None:
-    """The session of a token, if it is good; notes that it was used."""
-    hashed = token_hash(token)
-    async with auth.kit.db.connection() as conn:
-        row = await conn.fetchrow(_sql.find_session, hashed)
-        if row is None or row["district"] != policy.district:
-            return None
-        idle_expires_at = row["last_seen_at"] + policy.session.idle
-        if now >= min(row["expires_at"], idle_expires_at):
-            return None
-        last_seen_at = row["last_seen_at"]
-        if now - last_seen_at >= TOUCH_AFTER:
-            await conn.execute(_sql.touch_session, hashed, now)
-            last_seen_at = now
-    return Session(
-        person_id=row["person_id"],
-        credential_id=row["credential_id"],
-        username=policy.username(row["kind"], row["number"]),
-        created_at=row["created_at"],
-        last_seen_at=last_seen_at,
-        expires_at=row["expires_at"],
-        idle_expires_at=last_seen_at + policy.session.idle,
-    )
-
-
-async def session_may(auth: Auth, policy: Policy, sid: str, scopes: Collection[str], now: datetime) -> bool:
-    """Whether the session of this id (its token's hash) is good, and its person may still do all of that."""
-    async with auth.kit.db.connection() as conn:
-        row = await conn.fetchrow(_sql.session_still, bytes.fromhex(sid), policy.district)
-    if row is None or now >= min(row["expires_at"], row["last_seen_at"] + policy.session.idle):
-        return False
-    try:
-        decider.may_act(read_state(row["state"]), scopes, employed=row["employed"])
-    except Rejected:
-        return False
-    return True
-
-
 async def end_session(auth: Auth, district: str, token: str) -> None:
     """Signs out. An unknown token has nothing to end."""
     async with auth.kit.db.connection() as conn:
-        await conn.execute(_sql.end_session, token_hash(token), district)
+        person_id = await conn.fetchval(_sql.end_session, token_hash(token), district)
+    auth.remembered.sessions.forget([person_id] if person_id else [])
 
 
 async def end_sessions(auth: Auth, on: Occasion, person_id: UUID, actor: str) -> None:
     """Signs a person out everywhere. Raises Rejected person_unknown."""
     async with auth.kit.db.connection() as conn:
         await find_person(conn, on.district, person_id)
-        ended = await conn.execute(_sql.end_sessions, person_id, on.district)
-    log.info("sessions_ended", person_id=str(person_id), actor=actor, ended=int(ended.rpartition(" ")[2]))
+        ended = await conn.fetchval(_sql.end_sessions, person_id, on.district)
+    auth.remembered.sessions.forget([person_id])
+    log.info("sessions_ended", person_id=str(person_id), actor=actor, ended=ended)
+
+
+async def list_sessions(auth: Auth, on: Occasion, session: Session) -> list[dict[str, Any]]:
+    """Where the person of a session is signed in, the last used first."""
+    async with auth.kit.db.connection() as conn:
+        used_since = on.now - on.policy.session.idle
+        rows = await conn.fetch(_sql.sessions_of, session.person_id, on.now, used_since, SHOWN)
+    return [dict(row) | {"current": row["session_id"] == session.session_id} for row in rows]
 
 
 async def change_password(
@@ -287,6 +247,7 @@ async def _replace(auth: Auth, on: Occasion, person_id: UUID, verified: UUID, to
         if refusal.reason != "credential_replaced":
             raise
         raise _failed(refusal.reason, person_id) from None
+    auth.remembered.sessions.forget([person_id])
 
 
 def _failed(cause: str, person_id: UUID) -> Rejected:

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import msgspec
 
-from services.auth import sessions
+from services.auth import session_checks, sessions
 from services.auth.activity import sign_ins_a_minute
 from services.auth.calls import (
     DISTRICT,
@@ -19,10 +19,13 @@ from services.auth.calls import (
     occasion,
 )
 from services.auth.handlers import Auth
-from services.auth.sessions import Session, SessionOpened
+from services.auth.passwords import token_hash
+from services.auth.session_checks import Session
+from services.auth.sessions import SessionOpened
 from shared.activity import Activity, ActivityQuery
 from shared.auth import PUBLIC, SESSION, Authenticator, Caller, Scope
 from shared.errors import Rejected
+from shared.quick import Asked
 from shared.web import Body, Call, Reply, Route
 
 
@@ -44,6 +47,21 @@ class SessionView(msgspec.Struct, frozen=True, kw_only=True):
     idle_expires_at: datetime
 
 
+class SessionLine(msgspec.Struct, frozen=True, kw_only=True):
+    """`device_kind`: what the session was opened with, as far as its `User-Agent` said. `current`: the asker's own."""
+
+    session_id: UUID
+    current: bool
+    device_kind: str | None
+    created_at: datetime
+    last_seen_at: datetime
+    expires_at: datetime
+
+
+class SessionsView(msgspec.Struct, frozen=True):
+    sessions: list[SessionLine]
+
+
 class Sessions(Feature):
     """For pupils, and for a desk that signs one out."""
 
@@ -62,10 +80,26 @@ class Sessions(Feature):
         return Reply(200, await sign_ins_a_minute(call.kit.db, call.district, query.minutes, call.now))
 
     async def show_session(self, call: Call[None]) -> Reply:
-        return Reply(200, msgspec.convert(_session(call)[0], SessionView, from_attributes=True))
+        return Reply(200, _view(_session(call)[0]))
+
+    def show_at_once(self, asked: Asked) -> bytes | None:
+        scheme, _, token = asked.authorization.partition(" ")
+        if scheme.lower() != "bearer":
+            return None
+        checked = session_checks.remembered(self.auth, asked.policy, token_hash(token), asked.now)
+        return None if checked is None else checked.reply("session", lambda: _view(checked.session))
 
     async def sign_out(self, call: Call[None]) -> Reply:
         await sessions.end_session(self.auth, call.district, _session(call)[1])
+        return Reply(204)
+
+    async def list_sessions(self, call: Call[None]) -> Reply:
+        found = await sessions.list_sessions(self.auth, occasion(call), _session(call)[0])
+        return Reply(200, SessionsView([SessionLine(**row) for row in found]))
+
+    async def sign_out_everywhere(self, call: Call[None]) -> Reply:
+        person_id = _session(call)[0].person_id
+        await sessions.end_sessions(self.auth, occasion(call), person_id, "self")
         return Reply(204)
 
     async def end_sessions(self, call: Call[None]) -> Reply:
@@ -96,12 +130,20 @@ class Sessions(Feature):
             Route(
                 "GET", f"{DISTRICT}/sessions/current", self.show_session,
                 summary="Whose session this is.",
-                caller=SESSION, success={200: SessionView},
+                caller=SESSION, success={200: SessionView}, quick=self.show_at_once,
             ),
             Route(
                 "DELETE", f"{DISTRICT}/sessions/current", self.sign_out,
                 summary="Sign out.",
                 caller=SESSION, success={204: None},
+            ),
+            Route(
+                "GET", f"{DISTRICT}/sessions", self.list_sessions,
+                summary="Where am I signed in.", caller=SESSION, success={200: SessionsView},
+            ),
+            Route(
+                "DELETE", f"{DISTRICT}/sessions", self.sign_out_everywhere,
+                summary="Sign out everywhere, here too.", caller=SESSION, success={204: None},
             ),
             Route(
                 "DELETE", f"{DISTRICT}/accounts/{{person_id}}/sessions", self.end_sessions,
@@ -121,6 +163,10 @@ class Sessions(Feature):
         ]  # fmt: skip
 
 
+def _view(session: Session) -> SessionView:
+    return msgspec.convert(session, SessionView, from_attributes=True)
+
+
 def _session(call: Call[Any]) -> tuple[Session, str]:
     """The caller's session and its token."""
     assert call.caller is not None
@@ -131,7 +177,7 @@ def session_authenticator(auth: Auth) -> Authenticator:
     """How a session's token is looked up."""
 
     async def authenticate(token: str, district: str, now: datetime) -> Caller:
-        session = await sessions.find_session(auth, auth.kit.policies.get(district), token, now)
+        session = await session_checks.find_session(auth, auth.kit.policies.get(district), token, now)
         if session is None:
             raise Rejected("token_invalid")
         claims = {"session": session, "token": token}

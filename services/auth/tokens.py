@@ -16,7 +16,9 @@ from msgspec.structs import astuple
 
 from services.auth.handlers import Auth
 from services.auth.passwords import token_hash
-from services.auth.sessions import TOKEN_PREFIX, end_session, find_session, session_may
+from services.auth.remembered import CLIENTS
+from services.auth.session_checks import Session, find_session, session_may
+from services.auth.sessions import TOKEN_PREFIX, end_session
 from shared.auth import AUDIENCE, CLIENT_TYP, EVERY_DISTRICT, Caller, bearer
 from shared.database import Connection, queries
 from shared.errors import Rejected
@@ -39,12 +41,16 @@ class Client(Struct, frozen=True, kw_only=True):
     districts: list[str]
     human: bool
     person_id: UUID | None
-    secret_hashes: list[bytes]  # of all that count now: the present one, and older ones until they end
+    secret_hash: bytes
+    previous_hashes: list[bytes]  # older ones, each until it ends
+    previous_until: list[datetime]
 
-    def knows(self, secret: str) -> bool:
-        """Whether this is one of its secrets."""
+    def knows(self, secret: str, now: datetime) -> bool:
+        """Whether this is one of the secrets that count."""
         given = token_hash(secret)
-        return any(hmac.compare_digest(given, known) for known in self.secret_hashes)
+        ending = zip(self.previous_hashes, self.previous_until, strict=True)
+        known = [self.secret_hash, *(older for older, until in ending if now < until)]
+        return any(hmac.compare_digest(given, each) for each in known)
 
     def serves(self, district: str) -> bool:
         return district in self.districts or EVERY_DISTRICT in self.districts
@@ -71,10 +77,24 @@ async def authenticate(
     """The client that a request to an OAuth endpoint comes from: by Basic or by the form, never both.
     Raises Rejected `invalid_client`."""
     client_id, secret = _credentials(authorization, form)
-    async with auth.kit.db.connection() as conn:
-        row = await conn.fetchrow(_sql.find_client, client_id, now)
-    if row is None or not (client := Client(**dict(row))).knows(secret):
+    client = await find_client(auth, client_id)
+    if client is None or not client.knows(secret, now):
         raise Rejected("invalid_client")
+    return client
+
+
+async def find_client(auth: Auth, client_id: str) -> Client | None:
+    """A client that was not removed."""
+    memory = auth.remembered.clients
+    if (remembered := memory.find(client_id)) is not None:
+        return remembered
+    looked = memory.look()
+    async with auth.kit.db.connection() as conn:
+        row = await conn.fetchrow(_sql.find_client, client_id)
+    if row is None:
+        return None
+    client = Client(**dict(row))
+    memory.keep(client_id, client_id, client, looked)
     return client
 
 
@@ -137,14 +157,14 @@ async def client_of(auth: Auth, token: str, district: str, now: datetime) -> Cal
     """Whose access token this is: an Authenticator. Here, where clients and sessions are known, one that was removed or
     has ended is so at once, and so is what was taken from it; the other services believe the token until it ends."""
     caller = await auth.kit.tokens.client(token, district, now)
-    client_id, scopes = caller.subject, list(caller.scopes)
+    client_id, scopes = caller.subject, caller.scopes
     if session := caller.claims.get("sid"):  # exchanged for a person's session: the client only carries it
         if not await session_may(auth, auth.kit.policies.get(caller.district), session, scopes, now):
             raise Rejected("token_invalid")
-        client_id, scopes = caller.claims["client_id"], ["exchange"]
-    async with auth.kit.db.connection() as conn:
-        if not await conn.fetchval(_sql.client_still_has, client_id, scopes, caller.district):
-            raise Rejected("token_invalid")
+        client_id, scopes = caller.claims["client_id"], frozenset(["exchange"])
+    client = await find_client(auth, client_id)
+    if client is None or not scopes <= set(client.scopes) or not client.serves(caller.district):
+        raise Rejected("token_invalid")
     return caller
 
 
@@ -165,21 +185,9 @@ async def may_introspect(
 async def introspect(auth: Auth, policy: Policy, token: str, now: datetime) -> dict[str, Any]:
     """What a session or a client's token is worth here and now (RFC 7662); of anything else only that it is worth
     nothing."""
-    issuer = f"{auth.kit.settings.issuer}/v1/districts/{policy.district}"
     if token.startswith(TOKEN_PREFIX):
         session = await find_session(auth, policy, token, now)
-        if session is None:
-            return {"active": False}
-        return {
-            "active": True,
-            "token_type": "session",
-            "iss": issuer,
-            "sub": str(session.person_id),
-            "username": session.username,
-            "iat": int(session.created_at.timestamp()),
-            "exp": int(min(session.expires_at, session.idle_expires_at).timestamp()),
-            "district": policy.district,
-        }
+        return {"active": False} if session is None else session_attributes(auth, policy, session)
     try:
         caller = await client_of(auth, token, policy.district, now)
     except Rejected:
@@ -187,6 +195,40 @@ async def introspect(auth: Auth, policy: Policy, token: str, now: datetime) -> d
     shown = ("iss", "sub", "aud", "client_id", "scope", "iat", "exp", "jti", "district", "act", "username")
     told = {name: caller.claims[name] for name in shown if name in caller.claims}
     return {"active": True, "token_type": "Bearer"} | told
+
+
+def session_attributes(auth: Auth, policy: Policy, session: Session) -> dict[str, Any]:
+    """What introspection says of a session."""
+    return {
+        "active": True,
+        "token_type": "session",
+        "iss": f"{auth.kit.settings.issuer}/v1/districts/{policy.district}",
+        "sub": str(session.person_id),
+        "username": session.username,
+        "iat": int(session.created_at.timestamp()),
+        "exp": int(min(session.expires_at, session.idle_expires_at).timestamp()),
+        "district": policy.district,
+    }
+
+
+def remembered_client(auth: Auth, authorization: str, now: datetime) -> Client | None:
+    """The client that shows its id and secret by Basic, if that is known without asking."""
+    shown, hashed = auth.remembered.shown, token_hash(authorization)
+    client = shown.get(hashed)
+    if client is not None and auth.remembered.clients.find(client.client_id) is client:
+        return client
+    try:
+        client_id, secret = _credentials([authorization], {})
+    except Rejected:
+        return None
+    client = auth.remembered.clients.find(client_id)
+    if client is None or not client.knows(secret, now):
+        return None
+    if hmac.compare_digest(client.secret_hash, token_hash(secret)):  # one that does not end by itself
+        if len(shown) >= CLIENTS:
+            shown.clear()
+        shown[hashed] = client
+    return client
 
 
 async def revoke(auth: Auth, district: str, token: str) -> None:

@@ -23,8 +23,10 @@ EXPIRING = (
     Expiring("recovery_try", "until", timedelta(days=1)),
     Expiring("previous_secret", "until"),
     Expiring("sign_in_minute", "minute", timedelta(days=2)),
+    Expiring("revoked", "at", timedelta(minutes=10)),
 )
 ANNOUNCE_EVERY_S = 2.0
+USES_EVERY_S = 1.0
 ANNOUNCE_ROWS = 100
 LAST_TRY_MAY_TAKE = timedelta(seconds=5)
 BOOTSTRAP_EVERY_S = 10.0
@@ -34,9 +36,12 @@ log = structlog.get_logger(__name__)
 
 
 def workers(auth: Auth) -> list[Worker]:
+    db = auth.kit.db
     found = [
         Worker("announce-rests", "projector", every(ANNOUNCE_EVERY_S, lambda: announce(auth))),
         Worker("sign-ins", "api", every(FLUSH_EVERY_S, lambda: auth.tally.flush(auth.kit.db))),
+        Worker("revocations", "api", lambda: auth.remembered.follow(db.dsn)),
+        Worker("uses", "api", lambda: auth.uses.keep_written(db, USES_EVERY_S)),
     ]
     if auth.kit.settings.bootstrap_client_file is not None and "api" in auth.kit.settings.roles:
         # Whoever finds auth ready may ask for the operator's token at once.

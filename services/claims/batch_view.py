@@ -11,6 +11,7 @@ import msgspec
 from services.claims.batches import found, sql
 from services.claims.decider import Extent
 from services.claims.reset_lines import LINES_MAX, Finding
+from shared.auth import SESSIONS_END_WITHIN
 from shared.database import Connection, Row
 from shared.policy import Policy
 
@@ -22,10 +23,10 @@ SETTLED = ("done", "skipped", "failed")
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
     """A batch as the help desk sees it; `author_name` and `approved_by_name` are what these clients are called.
 
-    `total` accounts are to be reset; `done`: those of which auth has confirmed that their sessions have ended;
-    `unclaimed` had nothing to reset when the list was frozen. `per_second` is the rate of the last half minute,
-    `seconds_left` what is left at that rate. `lines` are pasted lines, or the accounts of a school or of all students;
-    `next_after` is where the next page of them begins."""
+    `total` accounts are to be reset; `done`: those of which auth has confirmed that their sessions have ended, and none
+    of its processes can still believe one; `unclaimed` had nothing to reset when the list was frozen. `per_second` is
+    the rate of the last half minute, `seconds_left` what is left at that rate. `lines` are pasted lines, or the
+    accounts of a school or of all students; `next_after` is where the next page of them begins."""
 
     batch_id: UUID
     state: str  # awaiting_approval, running, done, cancelled
@@ -62,7 +63,10 @@ async def show(
     row = await found(conn, sql.find_batch, batch_id, policy.district)
     bulk = row["extent"] in ("school", "all_students")
     limit = (0 if bulk else PAGE) if limit is None else limit
-    states = {of["state"]: of for of in await conn.fetch(sql.item_states, batch_id, now - LATELY)}
+    states = {
+        of["state"]: of
+        for of in await conn.fetch(sql.item_states, batch_id, now - LATELY, now - SESSIONS_END_WITHIN)
+    }
     accounts = {name: int(of["accounts"]) for name, of in states.items()}
     under_way = accounts.get("planned", 0) + accounts.get("reset", 0)
     state: str = row["state"] if row["state"] != "approved" else "running" if under_way else "done"
@@ -70,9 +74,9 @@ async def show(
         counts = Counter[str]()
         for name, count in accounts.items():
             counts[_shown(name)] += count
-        lines = await _page(conn, policy, batch_id, after, limit + 1)
+        lines = await _page(conn, policy, batch_id, after, limit + 1, now)
     else:
-        report = await _report(conn, policy, batch_id, row)
+        report = await _report(conn, policy, batch_id, row, now)
         counts = Counter(line.state for line in report)
         lines = [line for line in report if line.line > after][: limit + 1]
     rate = _rate(states, row, now) if state == "running" else None
@@ -99,9 +103,11 @@ async def show(
     )
 
 
-async def _report(conn: Connection, policy: Policy, batch_id: UUID, row: Row) -> list[Finding]:
+async def _report(conn: Connection, policy: Policy, batch_id: UUID, row: Row, now: datetime) -> list[Finding]:
     """Pasted lines, and what became of each."""
-    items = {item["line"]: item for item in await conn.fetch(sql.items_of, batch_id)}
+    items = {
+        item["line"]: item for item in await conn.fetch(sql.items_of, batch_id, now - SESSIONS_END_WITHIN)
+    }
     report = msgspec.convert(row["report"], list[Finding])
     persons = [finding.person_id for finding in report if finding.person_id]
     numbers = await conn.fetch(sql.numbers_of, persons, policy.district)
@@ -119,7 +125,9 @@ def _line(finding: Finding, items: Mapping[int, Row], usernames: Mapping[UUID, s
     )
 
 
-async def _page(conn: Connection, policy: Policy, batch_id: UUID, after: int, limit: int) -> list[Finding]:
+async def _page(
+    conn: Connection, policy: Policy, batch_id: UUID, after: int, limit: int, now: datetime
+) -> list[Finding]:
     """Accounts of a long list, in the order in which they are reset."""
     return [
         Finding(
@@ -130,7 +138,9 @@ async def _page(conn: Connection, policy: Policy, batch_id: UUID, after: int, li
             reason=item["reason"],
             sessions_ended=item["sessions_ended"],
         )
-        for item in await conn.fetch(sql.item_page, batch_id, policy.district, after, limit)
+        for item in await conn.fetch(
+            sql.item_page, batch_id, policy.district, after, limit, now - SESSIONS_END_WITHIN
+        )
     ]
 
 

@@ -11,6 +11,7 @@ from services.claims.decider import Account, Claim, Pupil, Suspension, Waiver
 from services.claims.handlers import sql
 from services.claims.projections import ACCOUNT, ADMISSION, Admission, Enrollment
 from shared.actors import names_of
+from shared.auth import SESSIONS_END_WITHIN
 from shared.database import Connection
 from shared.errors import Rejected
 from shared.policy import Kind, Policy
@@ -128,7 +129,8 @@ async def show_account(conn: Connection, person_id: UUID, policy: Policy, now: d
     others = await conn.fetch(
         sql.others_enrolled_under, policy.district, row.number, person_id, UNDER_ONE_NUMBER
     )
-    resets = await conn.fetch(sql.recent_resets, person_id, policy.district, RECENT)
+    believed = now - SESSIONS_END_WITHIN
+    resets = await conn.fetch(sql.recent_resets, person_id, policy.district, RECENT, believed)
     refusals = await conn.fetch(sql.recent_refusals, person_id, policy.district, RECENT)
     pupil = _pupil(row, parked is not None, len(others))
     opens = decider.eligible_at(pupil, policy)

@@ -245,6 +245,7 @@ class TestSessions:
         for _ in range(4):
             world.later(seconds=30)
             await world.alive(session)
+            await world.auth.uses.write(world.kit.db)
             seen += await world.fetch("SELECT last_seen_at FROM session")
         assert len({row["last_seen_at"] for row in seen}) == 3, (
             "the first half minute moves nothing, then every other"

@@ -39,7 +39,11 @@ def states(batch: Any) -> list[str]:
 
 
 async def revoked(world: World, person_id: UUID, generation: int = 1, sessions_ended: int = 2) -> None:
+    """auth confirms, and its processes have forgotten what they believed."""
     await world.auth(person_id, CredentialRevoked(generation=generation, sessions_ended=sessions_ended))
+    await world.fetch(
+        "UPDATE reset_item SET changed_at = changed_at - interval '2 seconds' WHERE state = 'done'"
+    )
 
 
 async def generations(world: World, *persons: UUID) -> list[int]:
@@ -60,7 +64,13 @@ class TestOne:
         assert (batch["state"], batch["total"], batch["done"], states(batch)) == ("running", 1, 0, ["reset"])
         account = await world.account(person_id)
         assert (account["claimed"], account["generation"]) == (False, 1)
-        await revoked(world, person_id)
+        await world.auth(person_id, CredentialRevoked(generation=1, sessions_ended=2))
+        batch = await seen(world, batch)
+        assert (batch["state"], batch["done"], states(batch)) == ("running", 0, ["reset"]), (
+            "a process of auth may still believe a session"
+        )
+        assert [r["state"] for r in (await world.account(person_id))["resets"]] == ["reset"]
+        await world.fetch("UPDATE reset_item SET changed_at = changed_at - interval '2 seconds'")
         batch = await seen(world, batch)
         assert (batch["state"], batch["done"], states(batch)) == ("done", 1, ["done"])
         assert batch["lines"][0]["sessions_ended"] == 2

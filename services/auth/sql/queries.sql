@@ -69,6 +69,8 @@ DELETE FROM staging WHERE claim_id = $1
 -- What a reset takes with it, beside the credential itself; $3 is the live credential, if one of the new generation is.
 WITH ended AS (
     DELETE FROM session WHERE person_id = $1 AND credential_id IS DISTINCT FROM $3
+), told AS (
+    INSERT INTO revoked (person_id) VALUES ($1)
 ), abandoned AS (
     DELETE FROM recovery WHERE person_id = $1
 ), worthless AS (
@@ -80,6 +82,8 @@ DELETE FROM staging WHERE person_id = $1 AND generation < $2
 -- What a suspension ends. A recovery that is begun meanwhile opens nothing.
 WITH ended AS (
     DELETE FROM session WHERE person_id = $1
+), told AS (
+    INSERT INTO revoked (person_id) VALUES ($1)
 ), abandoned AS (
     DELETE FROM recovery WHERE person_id = $1
 )
@@ -125,7 +129,8 @@ DELETE FROM wrong_password WHERE account = $1
 
 -- name: find_session
 -- A session is worth what its credential is: once that is not the live one any more, there is none.
-SELECT s.person_id, s.credential_id, s.district, s.created_at, s.last_seen_at, s.expires_at, p.kind, p.number
+SELECT s.session_id, s.person_id, s.credential_id, s.district, s.created_at, s.last_seen_at, s.expires_at,
+       p.kind, p.number
 FROM session s
 JOIN credential c ON c.person_id = s.person_id AND c.credential_id = s.credential_id AND c.status = 'live'
 JOIN person p ON p.person_id = s.person_id
@@ -144,7 +149,7 @@ SELECT state -> 'roles' <> '{}' FROM credential WHERE person_id = $1
 
 -- name: sessions_of
 -- Those that are good at a moment ($2), used since another ($3).
-SELECT s.created_at, s.last_seen_at, s.expires_at
+SELECT s.session_id, s.device_kind, s.created_at, s.last_seen_at, s.expires_at
 FROM session s
 JOIN credential c ON c.person_id = s.person_id AND c.credential_id = s.credential_id AND c.status = 'live'
 WHERE s.person_id = $1 AND s.expires_at > $2 AND s.last_seen_at > $3
@@ -165,14 +170,24 @@ LEFT JOIN recovery_code r ON r.person_id = $1 AND r.expires_at > $4
 SELECT reference, reason, detail, at FROM refusal
 WHERE person_id = $1 AND district = $2 ORDER BY at DESC LIMIT $3
 
--- name: touch_session
-UPDATE session SET last_seen_at = $2 WHERE token_hash = $1 AND last_seen_at < $2
+-- name: touch_sessions
+UPDATE session s SET last_seen_at = used.at
+FROM unnest($1::bytea[], $2::timestamptz[]) AS used (token_hash, at)
+WHERE s.token_hash = used.token_hash AND s.last_seen_at < used.at
 
 -- name: end_session
-DELETE FROM session WHERE token_hash = $1 AND district = $2
+WITH ended AS (
+    DELETE FROM session WHERE token_hash = $1 AND district = $2 RETURNING person_id
+)
+INSERT INTO revoked (person_id) SELECT person_id FROM ended RETURNING person_id
 
 -- name: end_sessions
-DELETE FROM session WHERE person_id = $1 AND district = $2
+WITH ended AS (
+    DELETE FROM session WHERE person_id = $1 AND district = $2 RETURNING true
+), told AS (
+    INSERT INTO revoked (person_id) VALUES ($1)
+)
+SELECT count(*) FROM ended
 
 -- name: count_sessions
 SELECT count(*) FROM session WHERE person_id = $1 AND expires_at > $2
@@ -181,6 +196,8 @@ SELECT count(*) FROM session WHERE person_id = $1 AND expires_at > $2
 -- The session that changed the password goes on under the new credential; the others end.
 WITH ended AS (
     DELETE FROM session WHERE person_id = $1 AND token_hash IS DISTINCT FROM $2
+), told AS (
+    INSERT INTO revoked (person_id) VALUES ($1)
 )
 UPDATE session SET credential_id = $3 WHERE token_hash = $2
 
@@ -192,6 +209,18 @@ JOIN credential c ON c.person_id = s.person_id AND c.credential_id = s.credentia
 JOIN vault v ON v.credential_id = c.credential_id
 LEFT JOIN wrong_password w ON w.account = $2
 WHERE s.token_hash = $1
+
+-- What must be forgotten
+
+-- name: snapshot
+-- Every transaction before this one has ended.
+SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint
+
+-- name: revoked_since
+-- By transactions that had not ended when this was asked before, which answered $1 as `upto`.
+SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS upto,
+       ARRAY(SELECT person_id FROM revoked WHERE xid >= $1 AND person_id IS NOT NULL) AS persons,
+       ARRAY(SELECT client_id FROM revoked WHERE xid >= $1 AND client_id IS NOT NULL) AS clients
 
 -- Recovery
 
@@ -280,18 +309,11 @@ UPDATE recovery_try SET announced = true WHERE account = $1 AND day = $2
 -- Machines and staff
 
 -- name: find_client
--- With the hashes of all secrets that count at this moment ($2).
-SELECT client_id, name, scopes, districts, human, person_id,
-       ARRAY(
-           SELECT c.secret_hash
-           UNION ALL SELECT p.secret_hash FROM previous_secret p WHERE p.client_id = c.client_id AND p.until > $2
-       ) AS secret_hashes
+-- With the hash of its secret, and of those before it, each with the moment at which it ends.
+SELECT client_id, name, scopes, districts, human, person_id, secret_hash,
+       ARRAY(SELECT secret_hash FROM previous_secret p WHERE p.client_id = c.client_id ORDER BY until) AS previous_hashes,
+       ARRAY(SELECT until FROM previous_secret p WHERE p.client_id = c.client_id ORDER BY until) AS previous_until
 FROM client c WHERE client_id = $1 AND removed_at IS NULL
-
--- name: client_still_has
--- Whether a client may still do ($2) what one of its tokens says, where ($3) it says.
-SELECT true FROM client
-WHERE client_id = $1 AND removed_at IS NULL AND scopes @> $2::text[] AND districts && ARRAY[$3::text, '*']
 
 -- name: list_clients
 -- Those that there are, or ($2) those that were removed.
@@ -321,10 +343,16 @@ WHERE removed_at IS NULL AND 'operator' = ANY(scopes) AND '*' = ANY(districts)
 ORDER BY client_id FOR UPDATE
 
 -- name: change_client
+WITH told AS (
+    INSERT INTO revoked (client_id) VALUES ($1)
+)
 UPDATE client SET name = $2, scopes = $3, districts = $4, human = $5, person_id = $6
 WHERE client_id = $1 AND removed_at IS NULL RETURNING true
 
 -- name: remove_client
+WITH told AS (
+    INSERT INTO revoked (client_id) VALUES ($1)
+)
 UPDATE client SET removed_at = $2, removed_by = $3, secret_hash = ''
 WHERE client_id = $1 AND removed_at IS NULL RETURNING true
 
@@ -338,6 +366,9 @@ INSERT INTO previous_secret (client_id, secret_hash, until) VALUES ($1, $2, $3)
 DELETE FROM previous_secret WHERE client_id = $1
 
 -- name: replace_secret
+WITH told AS (
+    INSERT INTO revoked (client_id) VALUES ($1)
+)
 UPDATE client SET secret_hash = $2, rotated_at = $3 WHERE client_id = $1
 
 -- The first-day wall

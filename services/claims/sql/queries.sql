@@ -57,7 +57,8 @@ WHERE person_id = $1 AND district = $2 ORDER BY at DESC LIMIT $3
 
 -- name: recent_resets
 SELECT i.batch_id, b.cause, b.author, a.name AS author_name, b.approved_by, p.name AS approved_by_name, b.desk_ticket,
-       i.state, i.reason, i.sessions_ended, i.changed_at
+       CASE WHEN i.state = 'done' AND i.changed_at > $4 THEN 'reset' ELSE i.state END AS state,
+       i.reason, i.sessions_ended, i.changed_at
 FROM reset_item i JOIN reset_batch b USING (batch_id)
 LEFT JOIN actor a ON a.client_id = b.author
 LEFT JOIN actor p ON p.client_id = b.approved_by

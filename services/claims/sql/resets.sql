@@ -54,7 +54,11 @@ SELECT state, coalesce(author_who, author) AS author_who
 FROM reset_batch WHERE batch_id = $1 AND district = $2 FOR UPDATE
 
 -- name: items_of
-SELECT person_id, line, state, reason, sessions_ended FROM reset_item WHERE batch_id = $1 ORDER BY line
+-- Here and below: what auth has confirmed since a moment ($2) is not `done` yet. Its processes may still believe a
+-- session of it (SESSIONS_END_WITHIN).
+SELECT person_id, line, CASE WHEN state = 'done' AND changed_at > $2 THEN 'reset' ELSE state END AS state, reason,
+       sessions_ended
+FROM reset_item WHERE batch_id = $1 ORDER BY line
 
 -- name: staff_of
 -- Those of a batch who hold a role.
@@ -65,12 +69,14 @@ WHERE i.batch_id = $1 AND EXISTS (SELECT FROM role_held r WHERE r.person_id = i.
 SELECT person_id, kind, number FROM admission WHERE person_id = ANY($1::uuid[]) AND district = $2 AND number <> ''
 
 -- name: item_states
--- How many of a batch are in each state, and how many have come into it since a moment.
-SELECT state, count(*) AS accounts, count(*) FILTER (WHERE changed_at > $2) AS lately
-FROM reset_item WHERE batch_id = $1 GROUP BY state
+-- How many of a batch are in each state, and how many have come into it since a moment ($2).
+SELECT CASE WHEN state = 'done' AND changed_at > $3 THEN 'reset' ELSE state END AS state,
+       count(*) AS accounts, count(*) FILTER (WHERE changed_at > $2) AS lately
+FROM reset_item WHERE batch_id = $1 GROUP BY 1
 
 -- name: item_page
-SELECT i.person_id, i.line, i.state, i.reason, i.sessions_ended, nullif(a.number, '') AS number
+SELECT i.person_id, i.line, CASE WHEN i.state = 'done' AND i.changed_at > $5 THEN 'reset' ELSE i.state END AS state,
+       i.reason, i.sessions_ended, nullif(a.number, '') AS number
 FROM reset_item i LEFT JOIN admission a ON a.person_id = i.person_id AND a.district = $2
 WHERE i.batch_id = $1 AND i.line > $3 ORDER BY i.line LIMIT $4
 
