@@ -10,6 +10,7 @@ from rich.table import Table
 
 from benchmarks import (
     claims,
+    directory,
     enrollments,
     history,
     imports,
@@ -34,6 +35,7 @@ ALL = {
     "resets": resets.figures,
     "history": history.figures,
     "imports": imports.figures,
+    "directory": directory.figures,
 }
 # Only by name: each takes minutes.
 LONG = {"resets-of-all": partial(resets.figures, accounts=50_000)}

@@ -35,7 +35,7 @@ async def figures(district: District) -> list[Figure]:
                 students = pupils(PUPILS, seed=n + 1)
                 mode = "delta" if n else "bulk"
                 export = write_export(Path(folder) / f"{n}.zip", students, mode=mode)
-                seconds, peak = await _peak(district, _to_claimable(district, export, students, n + 1))
+                seconds, peak = await _peak(district, to_claimable(district, export, students, n + 1))
                 first.append(seconds)
                 peaks.append(peak)
                 if n == 0:
@@ -52,7 +52,7 @@ async def figures(district: District) -> list[Figure]:
     ]
 
 
-async def _to_claimable(district: District, export: Path, students: list[Pupil], rounds: int) -> float:
+async def to_claimable(district: District, export: Path, students: list[Pupil], rounds: int) -> float:
     """Seconds until claims would let all of them in; as a baseline, so that nobody waits."""
     claims = await asyncpg.connect(district.fleet.dsn("claims"))
     try:

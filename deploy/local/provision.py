@@ -82,13 +82,18 @@ def connect(
 
 
 async def make_clients(homeroom: Homeroom, credentials: Credentials) -> None:
-    """The clients that a script or the demonstration starts from; each is made once."""
+    """The clients that a script or the demonstration starts from; each is made once, and has what it is to have now."""
+    route = "/v1/operations/clients"
+    there = {found["id"]: found for found in (await homeroom.get("auth", route, role=OPERATOR))["clients"]}
     for name, scopes in CLIENTS.items():
+        wanted = {"name": name, "scopes": scopes, "districts": [DISTRICT], "human": name in PEOPLE}
         if name not in credentials.clients:
-            human = name in PEOPLE
-            wanted = {"name": name, "scopes": scopes, "districts": [DISTRICT], "human": human}
-            made = await homeroom.post("auth", "/v1/operations/clients", wanted, role=OPERATOR)
+            made = await homeroom.post("auth", route, wanted, role=OPERATOR)
             credentials.clients[name] = {"id": made.body["id"], "secret": made.body["secret"]}
+            continue
+        client_id = credentials.clients[name]["id"]
+        if client_id in there and set(there[client_id]["scopes"]) != set(scopes):
+            await homeroom.call(OPERATOR, "PUT", "auth", f"{route}/{client_id}", wanted)
 
 
 async def caught_up(homeroom: Homeroom, report: Callable[[str], None]) -> None:

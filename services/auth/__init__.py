@@ -11,7 +11,7 @@ Routes, under /v1/districts/{district}:
     GET  /activity                                                                           sign-ins by the minute
     POST /recoveries, /recoveries/{recovery_id}/answers, PUT /recoveries/{recovery_id}/password
     POST /accounts/{person_id}/recovery-codes, DELETE /accounts/{person_id}/lockout          the help desk
-    GET  /accounts/{person_id}, PUT, DELETE /accounts/{person_id}/roles/{role}               staff and their roles
+    GET  /accounts/{person_id}, /roles, PUT, DELETE /accounts/{person_id}/roles/{role}       staff and their roles
     POST /token, /introspect, /revoke, GET /jwks                     machines, and sessions of staff, as the RFCs say
 and /v1/district-codes/{code}, /v1/operations/clients, /v1/operations/clients/{client_id},
 /v1/operations/clients/{client_id}/rotate.

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from msgspec import Struct
+from msgspec import Struct, convert
 
 from services.auth import decider
 from services.auth.decider import State
@@ -16,6 +16,7 @@ from shared.database import Connection, queries
 from shared.policy import Role
 from shared.timeline import RefusalSeen
 
+HOLDERS_MAX = 1000
 RECENT = 20  # sessions and refusals that are shown, the newest first
 
 _sql = queries(__package__)
@@ -26,6 +27,16 @@ class RoleHeld(Struct, frozen=True):
 
     role: Role
     since: datetime
+
+
+class Holder(Struct, frozen=True, kw_only=True):
+    """A member of the staff who has roles."""
+
+    person_id: UUID
+    username: str
+    last_name: str
+    first_name: str
+    roles: list[RoleHeld]
 
 
 class SessionSeen(Struct, frozen=True, kw_only=True):
@@ -82,6 +93,25 @@ async def revoke(
         return decider.revoke_role(state, role, actor=actor, desk_ticket=desk_ticket)
 
     await record(auth, on, person_id, decide, load=_known(on, person_id))
+
+
+async def holders(auth: Auth, on: Occasion) -> list[Holder]:
+    """Everybody who has a role, in the order of their names."""
+    async with auth.kit.db.connection() as conn:
+        rows = await conn.fetch(_sql.role_holders, on.district, HOLDERS_MAX)
+    return [
+        Holder(
+            person_id=row["person_id"],
+            username=on.policy.username(row["kind"], row["number"]),
+            last_name=row["last_name"],
+            first_name=row["first_name"],
+            roles=[
+                RoleHeld(role, since)
+                for role, since in sorted(convert(row["roles"], dict[Role, datetime]).items())
+            ],
+        )
+        for row in rows
+    ]
 
 
 def _known(on: Occasion, person_id: UUID) -> Any:

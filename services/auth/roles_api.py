@@ -2,13 +2,19 @@
 
 from typing import Any
 
+from msgspec import Struct
+
 from services.auth import roles
 from services.auth.calls import DISTRICT, DeskBody, DeskQuery, Feature, actor, occasion
-from services.auth.roles import Standing
+from services.auth.roles import Holder, Standing
 from shared.auth import Scope
 from shared.errors import Rejected
 from shared.policy import ROLES, Role
 from shared.web import Call, Reply, Route
+
+
+class Holders(Struct, frozen=True):
+    holders: list[Holder]
 
 
 class Roles(Feature):
@@ -16,6 +22,9 @@ class Roles(Feature):
 
     async def show_account(self, call: Call[None]) -> Reply:
         return Reply(200, await roles.show(self.auth, occasion(call), call.uuid("person_id")))
+
+    async def show_holders(self, call: Call[None]) -> Reply:
+        return Reply(200, Holders(await roles.holders(self.auth, occasion(call))))
 
     async def grant_role(self, call: Call[DeskBody]) -> Reply:
         assert call.caller is not None
@@ -41,6 +50,11 @@ class Roles(Feature):
                 "GET", person, self.show_account,
                 summary="One account as auth knows it: its roles, sessions, pauses and refusals.",
                 caller=Scope("desk", "operator"), success={200: Standing}, refusals=unknown,
+            ),
+            Route(
+                "GET", f"{DISTRICT}/roles", self.show_holders,
+                summary="Who has a role in the district, and since when.",
+                caller=Scope("operator"), success={200: Holders},
             ),
             Route(
                 "PUT", f"{person}/roles/{{role}}", self.grant_role,

@@ -11,7 +11,7 @@ Routes, under /v1/districts/{district}:
     PUT, DELETE /accounts/{person_id}/waiver                   the wait of one pupil
     PUT, DELETE /accounts/{person_id}/suspension               an account that the desk closes, and opens again
     POST /accounts/{person_id}/resets                          one reset, a batch of one
-    POST /reset-batches, GET, DELETE /reset-batches/{batch_id}, POST /reset-batches/{batch_id}/approval
+    GET, POST /reset-batches, GET, DELETE /reset-batches/{batch_id}, POST /reset-batches/{batch_id}/approval
                                                   of pasted lines, a school, all students
 
 Topics in: roster's (projection `admission`, reaction `departures`), auth's (reaction `credentials`). Topic out:

@@ -49,6 +49,50 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     next_after: int | None
 
 
+class BatchLine(msgspec.Struct, frozen=True, kw_only=True):
+    """A batch in a list: what `Batch` says of it, without its lines and its rate."""
+
+    batch_id: UUID
+    state: str
+    cause: str
+    extent: Extent
+    school: str | None
+    author: str
+    author_name: str | None
+    approved_by: str | None
+    approved_by_name: str | None
+    desk_ticket: str | None
+    as_of: datetime
+    total: int
+    done: int
+    unclaimed: int
+
+
+class Batches(msgspec.Struct, frozen=True):
+    """The newest first; `next_after`: the batch behind which the next page begins."""
+
+    batches: list[BatchLine]
+    next_after: UUID | None
+
+
+async def list_batches(
+    conn: Connection, district: str, *, waiting: bool, after: UUID | None, limit: int
+) -> Batches:
+    """One page of a district's resets, or of those that wait for a second person."""
+    rows = await conn.fetch(sql.list_batches, district, waiting, after, limit + 1)
+    page = []
+    for row in rows[:limit]:
+        found = dict(row)
+        found["state"] = _state(found["state"], found.pop("under_way"))
+        page.append(BatchLine(**found))
+    return Batches(page, page[-1].batch_id if len(rows) > limit else None)
+
+
+def _state(stored: str, under_way: int) -> str:
+    """What was approved is done once nothing of it is under way."""
+    return stored if stored != "approved" else "running" if under_way else "done"
+
+
 async def show(
     conn: Connection,
     policy: Policy,
@@ -69,7 +113,7 @@ async def show(
     }
     accounts = {name: int(of["accounts"]) for name, of in states.items()}
     under_way = accounts.get("planned", 0) + accounts.get("reset", 0)
-    state: str = row["state"] if row["state"] != "approved" else "running" if under_way else "done"
+    state = _state(row["state"], under_way)
     if bulk:
         counts = Counter[str]()
         for name, count in accounts.items():

@@ -8,7 +8,7 @@ from uuid import UUID
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from services.claims import batches, bulk_resets, decider
-from services.claims.batch_view import PAGE, Batch, show
+from services.claims.batch_view import PAGE, Batch, Batches, list_batches, show
 from services.claims.bulk_resets import SchoolFigures
 from services.claims.calls import DISTRICT, DeskBody, asked_of
 from services.claims.decider import Extent, Wanted
@@ -19,6 +19,7 @@ from shared.errors import Rejected
 from shared.once import once
 from shared.web import Body, Call, Reply, Route
 
+LISTED_MAX = 100
 LINES_LIMIT_BYTES = 2 * 1024 * 1024
 
 
@@ -37,6 +38,14 @@ class BatchBody(DeskBody, frozen=True, kw_only=True):
 
 class BatchQuery(Body, frozen=True, kw_only=True):
     dry_run: bool = False
+
+
+class BatchesQuery(Body, frozen=True, kw_only=True):
+    """`waiting`: only those that wait for a second person; `after`: the batch behind which the page begins."""
+
+    waiting: bool = False
+    after: UUID | None = None
+    limit: Annotated[int, Meta(ge=1, le=LISTED_MAX)] = 20
 
 
 class PageQuery(Body, frozen=True, kw_only=True):
@@ -135,6 +144,15 @@ async def approve_batch(call: Call[None]) -> Reply:
     return await once(call, call.kit.db, work, again=partial(_again, call))
 
 
+async def show_batches(call: Call[None]) -> Reply:
+    query = call.query
+    async with call.kit.db.connection() as conn:
+        page = await list_batches(
+            conn, call.district, waiting=query.waiting, after=query.after, limit=query.limit
+        )
+    return Reply(200, page)
+
+
 async def cancel_batch(call: Call[None]) -> Reply:
     async with call.kit.db.transaction() as conn:
         await batches.cancel(conn, call.district, call.uuid("batch_id"), now=call.now)
@@ -171,6 +189,11 @@ def routes() -> list[Route]:
                 "person_required": 403, "resets_exhausted": 403, "nobody_claimed": 409, "bulk_reset_open": 409,
             },
             body_limit=LINES_LIMIT_BYTES,
+        ),
+        Route(
+            "GET", f"{DISTRICT}/reset-batches", show_batches,
+            summary="The district's resets, the newest first; `waiting`: those that wait for a second person.",
+            caller=desk_or_operator, query=BatchesQuery, success={200: Batches},
         ),
         Route(
             "GET", batch, show_batch,

@@ -81,6 +81,14 @@ async def _standing(homeroom: Homeroom, person_id: str) -> Json | None:
 
 
 @account.command
+async def roles(*, json: AsJson = False) -> None:
+    """Who of the staff has a role, and since when."""
+    async with connect() as homeroom:
+        holders = (await homeroom.get("auth", "/roles", role="operator"))["holders"]
+        show(holders, json, "username", "last_name", "first_name", "roles")
+
+
+@account.command
 async def grant(who: Person, role: Role, *, ticket: Ticket = None, json: AsJson = False) -> None:
     """Give a member of the staff a role: what they may do with their own account, until they leave or are reset."""
     await _change_role("PUT", who, role, ticket, json)

@@ -203,6 +203,23 @@ def _sheet(batch: Json, as_json: bool) -> Json:
     return batch if as_json else {name: value for name, value in batch.items() if name != "next_after"}
 
 
+@reset.command(name="list")
+async def list_resets(
+    *,
+    waiting: Annotated[
+        bool, Parameter(negative="", help="Only those that wait for a second person.")
+    ] = False,
+    limit: Annotated[int, Parameter(help="How many at most, the newest first.")] = 20,
+    json: AsJson = False,
+) -> None:
+    """The district's last resets: who asked, what they mean, how far they are."""
+    async with connect() as homeroom:
+        said = {"waiting": "true"} if waiting else {}
+        found = await homeroom.get("claims", "/reset-batches", limit=limit, **said)
+        columns = "batch_id", "state", "extent", "author_name", "desk_ticket", "as_of", "total", "done"
+        show(found["batches"], json, *columns)
+
+
 @reset.command
 async def status(
     batch: Batch,

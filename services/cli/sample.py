@@ -15,10 +15,13 @@ from shared.policies import load_policy
 
 SOURCE = "/sample/people"
 KNOWN_WITHIN_S = 30
+STAFF, ROLES = ("staff", "desk", "operator"), ("desk", "operator")
 DAY = timedelta(hours=25)
 STATES = {
     "open": "claims at once",
     "staff": "claims at once, with an employee number",
+    "desk": "signs in, and works at the help desk with this account",
+    "operator": "signs in, works at the help desk, and gives roles",
     "waiting": "claim: waiting_period, with the moment",
     "withdrawn": "claim: claim_refused, as for whoever is unknown",
     "claimed": "signs in; claim: account_claimed",
@@ -50,10 +53,11 @@ async def sample_people(*, json: AsJson = False) -> None:
         tries = load_policy(rules).recovery.tries_a_day
         people = await enrolled(homeroom, policy)
         passwords = dict(
-            zip(("claimed", "suspended", "locked"), await asyncio.gather(
+            zip(("claimed", "suspended", "locked", *ROLES), await asyncio.gather(
                 claimed(people["claimed"]),
                 suspended(homeroom, people["suspended"]),
                 locked(people["locked"], tries),
+                *(at_work(homeroom, people[role], role) for role in ROLES),
             ), strict=True)
         )  # fmt: skip
     rows = [sampled(state, people[state], passwords.get(state)) for state in STATES]
@@ -64,7 +68,7 @@ async def sample_people(*, json: AsJson = False) -> None:
 
 
 def made(state: str, now: datetime) -> Json:
-    if state == "staff":
+    if state in STAFF:
         return employment(now=now)
     return enrollment(timedelta(0) if state == "waiting" else DAY, now=now)
 
@@ -74,7 +78,7 @@ async def enrolled(homeroom: Homeroom, policy: Json) -> dict[str, Pupil]:
     now = clock.now()
     people = {state: await stranger(homeroom, partial(made, state, now)) for state in STATES}
     facts = [
-        cloud_event("StaffEmployed" if state == "staff" else "StudentEnrolled", data, source=SOURCE, now=now)
+        cloud_event("StaffEmployed" if state in STAFF else "StudentEnrolled", data, source=SOURCE, now=now)
         for state, data in people.items()
     ]
     gone = {"source_id": people["withdrawn"]["source_id"], "reason": "moved away"}
@@ -111,6 +115,14 @@ async def claimed(pupil: Pupil) -> str:
 def done(pupil: Pupil, answer: Answer) -> None:
     if answer.status >= 400:
         raise Failed("sample_failed", f"{pupil.username}: {answer.body}")
+
+
+async def at_work(homeroom: Homeroom, pupil: Pupil, role: str) -> str:
+    """A member of the staff to whom an operator gave a role."""
+    password = await claimed(pupil)
+    person = (await heard_of(homeroom, pupil, role))["person_id"]
+    await homeroom.call("operator", "PUT", "auth", f"/accounts/{person}/roles/{role}", {})
+    return password
 
 
 async def suspended(homeroom: Homeroom, pupil: Pupil) -> str:

@@ -61,6 +61,15 @@ class TestRoles:
         answer = await world.ask("PUT", own, {}, bearer=token["access_token"])
         assert answer.reason == (403, "role_own")
 
+    async def test_an_operator_sees_who_has_one(self, world: World) -> None:
+        await world.claimed("e54321")
+        employee = await world.holder()
+        await world.grant(employee, "operator")
+        assert (await world.desk("GET", "/roles")).reason == (403, "scope_missing")
+        [holder] = (await world.desk("GET", "/roles", scope="operator")).body["holders"]
+        assert (holder["person_id"], holder["username"]) == (str(employee.person_id), HOLDER)
+        assert [held["role"] for held in holder["roles"]] == ["desk", "operator"]
+
     @pytest.mark.parametrize("cause", ["reset", "suspended", "left"])
     async def test_a_role_ends_with_what_it_stood_on_and_does_not_come_back(
         self, world: World, cause: str

@@ -346,3 +346,21 @@ class TestApproval:
                 "POST", "/reset-batches", json={"lines": ["A B 0000001"]}, scope=scope
             )
             assert status == expected
+
+
+async def test_they_are_listed_the_newest_first(world: World) -> None:
+    await three_claimed(world)
+    differing(world.kit, approval_above=1)
+    alone, waiting = await start(world, lines(0)), await start(world, lines(1, 2))
+    first = (await world.desk("GET", "/reset-batches?limit=1"))[1]
+    assert [(each["batch_id"], each["state"], each["total"]) for each in first["batches"]] == [
+        (waiting["batch_id"], "awaiting_approval", 2)
+    ]
+    rest = (await world.desk("GET", f"/reset-batches?limit=1&after={first['next_after']}"))[1]
+    assert [(each["batch_id"], each["state"]) for each in rest["batches"]] == [(alone["batch_id"], "running")]
+    assert rest["next_after"] is None
+    only = (await world.desk("GET", "/reset-batches?waiting"))[1]["batches"]
+    assert [each["author_name"] for each in only] == ["desk-1 by name"]
+    await world.desk("DELETE", f"/reset-batches/{waiting['batch_id']}")
+    assert (await world.desk("GET", "/reset-batches?waiting"))[1]["batches"] == []
+    assert (await world.desk("GET", "/reset-batches"))[1]["batches"][0]["state"] == "cancelled"

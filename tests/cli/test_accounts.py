@@ -101,6 +101,18 @@ def test_a_role_is_given_and_taken_back(
     assert run("account", "grant", "e12345", "principal") == 2
 
 
+def test_who_has_a_role_is_listed(
+    services: FakeServices, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    holder = {
+        "person_id": PERSON, "username": "e12345", "last_name": "Okafor", "first_name": "Grace",
+        "roles": [{"role": "desk", "since": "2026-08-03T09:00:00Z"}],
+    }  # fmt: skip
+    services.answers["GET /roles"] = [(200, {"holders": [holder]})]
+    assert run("account", "roles") == 0
+    assert "role desk" in capsys.readouterr().out
+
+
 def test_an_account_is_closed_and_opened_again(services: FakeServices, run: Run) -> None:
     services.answers[f"GET /accounts/{PERSON}"] = [(200, ACCOUNT)]
     services.answers[f"PUT /accounts/{PERSON}/suspension"] = [(204, None)]

@@ -233,3 +233,15 @@ def test_the_accounts_of_a_school_are_shown_on_request_page_by_page(
     shown = json.loads(capsys.readouterr().out)
     assert [line["line"] for line in shown["lines"]] == [1, 2]
     assert shown["next_after"] is None
+
+
+def test_what_waits_for_a_second_person_is_listed(
+    services: FakeServices, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    services.answers["GET /reset-batches"] = [(200, {"batches": [WAITING], "next_after": None})]
+    assert run("reset", "list", "--waiting") == 0
+    assert BATCH in capsys.readouterr().out
+    assert run("reset", "list", "--limit", "5", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == [WAITING]
+    first, second = services.requests("GET /reset-batches")
+    assert (first.query, second.query) == ({"waiting": "true", "limit": "20"}, {"limit": "5"})

@@ -88,6 +88,9 @@ async def test_the_sample_has_somebody_in_every_state(town: Town, terminal: Term
     assert await claims("withdrawn") == (403, "claim_refused")
     assert await claims("claimed") == (409, "account_claimed")
     assert await signs_in("claimed") == await signs_in("locked") == (201, None)
+    assert await signs_in("desk") == await signs_in("operator") == (201, None)
+    desk = await terminal.json("account", "show", shown["operator"]["number"])
+    assert [held["role"] for held in desk["auth"]["roles"]] == ["operator"]
     assert await signs_in("suspended") == (403, "account_suspended")
     for state, status in (("claimed", 200), ("locked", 403)):
         await pupils[state].forgot_password()

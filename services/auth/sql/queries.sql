@@ -144,6 +144,12 @@ JOIN credential c ON c.person_id = s.person_id AND c.credential_id = s.credentia
 JOIN person p ON p.person_id = s.person_id
 WHERE s.token_hash = $1 AND s.district = $2 AND (c.restored_at IS NULL OR s.created_at > c.restored_at)
 
+-- name: role_holders
+SELECT p.person_id, p.kind, p.number, p.last_name, p.first_name, c.state -> 'roles' AS roles
+FROM credential c JOIN person p USING (person_id)
+WHERE c.district = $1 AND c.state -> 'roles' <> '{}'
+ORDER BY p.last_name, p.first_name, p.person_id LIMIT $2
+
 -- name: holds_role
 SELECT state -> 'roles' <> '{}' FROM credential WHERE person_id = $1
 

@@ -49,6 +49,22 @@ LEFT JOIN actor a ON a.client_id = b.author
 LEFT JOIN actor p ON p.client_id = b.approved_by
 WHERE batch_id = $1 AND district = $2
 
+-- name: list_batches
+-- The newest first, behind the batch $3; only those that wait for a second person ($2).
+SELECT b.batch_id, b.cause, b.extent, b.school, b.state, b.author, a.name AS author_name, b.approved_by,
+       p.name AS approved_by_name, b.desk_ticket, b.as_of, b.unclaimed, i.total, i.done, i.under_way
+FROM reset_batch b
+LEFT JOIN actor a ON a.client_id = b.author
+LEFT JOIN actor p ON p.client_id = b.approved_by
+CROSS JOIN LATERAL (
+    SELECT count(*) AS total, count(*) FILTER (WHERE state = 'done') AS done,
+           count(*) FILTER (WHERE state IN ('planned', 'reset')) AS under_way
+    FROM reset_item WHERE reset_item.batch_id = b.batch_id
+) AS i
+WHERE b.district = $1 AND (NOT $2 OR b.state = 'awaiting_approval')
+  AND ($3::uuid IS NULL OR (b.as_of, b.batch_id) < (SELECT as_of, batch_id FROM reset_batch WHERE batch_id = $3))
+ORDER BY b.as_of DESC, b.batch_id DESC LIMIT $4
+
 -- name: find_batch_locked
 SELECT state, coalesce(author_who, author) AS author_who
 FROM reset_batch WHERE batch_id = $1 AND district = $2 FOR UPDATE
