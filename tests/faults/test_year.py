@@ -11,6 +11,7 @@ from typing import Any
 
 import aiohttp
 import asyncpg
+import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer
 
@@ -27,8 +28,8 @@ from tests.support.year import OnFile, Year
 pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("journeys")]
 
 SEED = 20260803
-CLAIMED = 16
-PUPILS = int(os.environ.get("HOMEROOM_TEST_PUPILS", "20000"))
+CLAIMED = 24
+PUPILS = int(os.environ.get("HOMEROOM_TEST_PUPILS", "50000"))
 GRADUATED = "graduated"
 LEAVING = "SELECT count(*) FROM departure WHERE NOT graduated"
 
@@ -51,8 +52,12 @@ def test_the_same_seed_is_the_same_year() -> None:
     one, other, third = (Year(seed, 200, begins) for seed in (1, 1, 2))
     told = [[*year.first_day(), *year.facts()] for year in (one, other, third)]
     assert told[0] == told[1] != told[2]
-    assert one.pupils == other.pupils
-    assert len(one.counts) == 9
+    assert one.people == other.people
+    adventures = {name for name in one.counts if not name.startswith("staff: ")}
+    assert len(adventures) == 10
+    assert adventures - {"graduated"} == {
+        name.removeprefix("staff: ") for name in one.counts.keys() - adventures
+    }
 
 
 async def test_a_year_of_a_small_district(fleet: Fleet) -> None:
@@ -76,7 +81,7 @@ async def live_through(fleet: Fleet, size: int) -> Json:
             await publish(crowd.producer, fleet, year.first_day())
             await check.settle()
             first_day_s = round(time.monotonic() - began, 1)
-            claimed = [await claim(crowd, pupil) for pupil in chosen(year)]
+            claimed = [await claim(crowd, person) for person in chosen(year, size)]
 
             began = time.monotonic()
             await publish(crowd.producer, fleet, year.facts())
@@ -89,7 +94,8 @@ async def live_through(fleet: Fleet, size: int) -> Json:
             ]
             problems += await check.check()
     assert not problems, "\n".join([f"{len(problems)} problems:", *problems[:40]])
-    return {"pupils": size, "first day s": first_day_s, "year s": year_s} | year.counts | dict(check.counts)
+    people = {"pupils": size, "staff": len(year.staff)}
+    return people | {"first day s": first_day_s, "year s": year_s} | year.counts | dict(check.counts)
 
 
 async def publish(producer: AIOKafkaProducer, fleet: Fleet, facts: Iterable[Json]) -> None:
@@ -101,17 +107,17 @@ async def publish(producer: AIOKafkaProducer, fleet: Fleet, facts: Iterable[Json
         await each
 
 
-def chosen(year: Year) -> list[OnFile]:
-    """Of all kinds: the year is made up once more, to look into the future."""
-    future = Year(SEED, year.size, year.entered_at + timedelta(hours=48))
+def chosen(year: Year, size: int) -> list[OnFile]:
+    """One for each fate: the year is made up once more, to look into the future."""
+    future = Year(SEED, size, year.entered_at + timedelta(hours=48))
     list(future.first_day())
     list(future.facts())
-    kinds: dict[Any, OnFile] = {}
-    for source_id, now in year.pupils.items():
-        then = future.pupils[source_id]
+    fates: dict[Any, OnFile] = {}
+    for source_id, now in year.people.items():
+        then = future.people[source_id]
         moved, named = then.school != now.school, then.last_name != now.last_name
-        kinds.setdefault((then.left, then.number != now.number, moved, named), now)
-    return list(kinds.values())[:CLAIMED]
+        fates.setdefault((then.kind, then.left, then.number != now.number, moved, named), now)
+    return list(fates.values())[:CLAIMED]
 
 
 async def claim(crowd: Crowd, on_file: OnFile) -> tuple[OnFile, Pupil, str]:
@@ -146,31 +152,48 @@ async def none_left(fleet: Fleet) -> None:
 
 
 async def everybody(fleet: Fleet, year: Year) -> list[str]:
-    """Each pupil on file as the SIS said last, in roster, claims and auth; suspended who left, and nobody else."""
+    """Everybody on file as the district said last, in roster, claims and auth; suspended who left, and nobody else."""
     problems: list[str] = []
-    persons: dict[str, asyncpg.Record] = {}
+    people, persons = year.people, dict[str, asyncpg.Record]()
     read = {
-        "roster": "SELECT person_id, source_id, number, last_name, first_name, school, grade, status FROM person",
+        "roster": "SELECT * FROM person",
         "claims": "SELECT a.*, c.suspensions FROM admission a LEFT JOIN account c USING (person_id)",
         "auth": "SELECT * FROM person",
     }
-    names = {"auth": ("number", "last_name", "first_name")}
+    known = {
+        "roster": ("source_id", "number", "last_name", "first_name", "school", "grade", "role"),
+        "claims": ("number", "last_name", "first_name", "school", "grade"),
+        "auth": ("number", "last_name", "first_name"),
+    }
     for service, statement in read.items():
         connection = await asyncpg.connect(fleet.dsn(service))
         rows = {row["person_id"]: row for row in await connection.fetch(statement)}
         await connection.close()
         if service == "roster":
             persons = {row["source_id"]: row["person_id"] for row in rows.values()}
-        if len(rows) != year.size:
-            problems.append(f"{service}: {len(rows)} persons instead of {year.size}")
-        for pupil in year.pupils.values():
-            row = rows[persons[pupil.source_id]]
-            wanted = pupil.enrollment()
-            differs = [n for n in names.get(service, wanted) if row[n] != wanted[n]]
-            if differs or (row["status"] == "enrolled") != (pupil.left is None):
-                problems.append(f"{service}: {pupil} is {dict(row)}")
+        if len(rows) != len(people):
+            problems.append(f"{service}: {len(rows)} persons instead of {len(people)}")
+        for person in people.values():
+            row = rows[persons[person.source_id]]
+            wanted = person.enrollment()
+            differs = [name for name in known[service] if row[name] != wanted.get(name)]
+            if (
+                differs
+                or row["kind"] != person.kind
+                or (row["status"] == "enrolled") != (person.left is None)
+            ):
+                problems.append(f"{service}: {person} is {dict(row)}")
+            if service == "roster" and person.left != "merged":
+                problems += in_class(person, row["classes"])
             if service == "claims":
                 closed = row["suspensions"] not in (None, "[]")
-                if closed != (pupil.left not in (None, GRADUATED)):
-                    problems.append(f"{pupil} has suspensions {row['suspensions']}")
+                if closed != (person.left not in (None, GRADUATED)):
+                    problems.append(f"{person} has suspensions {row['suspensions']}")
     return problems
+
+
+def in_class(person: OnFile, classes: str) -> list[str]:
+    """In the class that was said last; whoever stands for two may be in two."""
+    rooms = {(each["class_id"], each["role"]) for each in msgspec.json.decode(classes)}
+    wanted = {(person.room, "student" if person.kind == "student" else "teacher")} if person.room else set()
+    return [] if wanted <= rooms and len(rooms) <= 2 else [f"{person} is in {rooms}"]
