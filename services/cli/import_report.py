@@ -70,7 +70,7 @@ def _head(report: Json) -> None:
         report["version"] and f"OneRoster {report['version']}",
         report["source"],
     ]
-    out.print(f"{', '.join(plain(each) for each in came if each)}, as of {report['as_of']}")
+    out.print(", ".join([*(plain(each) for each in came if each), f"as of {report['as_of']}"]))
     if report["approved_by"]:
         out.print(f"approved by {plain(report['approved_by_name'] or report['approved_by'])}")
     if report["state"] != "pulling" and report["done"] < report["total"] and not report["dry_run"]:

@@ -100,6 +100,7 @@ def test_a_pull_that_the_sis_refuses_says_what_to_do(
     pulls: FakeServices, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     refused = RECEIVED | {
+        "file_name": None,
         "state": "refused",
         "reason": "provider_refused",
         "details": {"asked": "token", "status": 401},
@@ -108,6 +109,7 @@ def test_a_pull_that_the_sis_refuses_says_what_to_do(
     assert run("import", "pull", "--dry-run") == 1
     told = capsys.readouterr()
     assert "provider_refused" in told.err
+    assert "\nas of 2026" in told.out
     assert "secret is wrong" in told.out + told.err
 
 
