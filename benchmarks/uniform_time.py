@@ -117,16 +117,15 @@ async def _code_cases(district: District) -> dict[str, list[Ask]]:
     ):
         while (answer := await teacher.open_claim()).status != 201 or not answer.body["code_required"]:
             await asyncio.sleep(0.1)
+        browsers = [Pupil(teacher.ask, teacher.enrolled, teacher.policy) for _ in range(CLAIMS)]
+        for browser in browsers:
+            assert (await browser.open_claim()).status == 201
         if kind == "another was given":
             found = await district.homeroom.get("claims", "/accounts", username=teacher.username)
             path = f"/accounts/{found['accounts'][0]['person_id']}/recovery-codes"
             await district.homeroom.post("auth", path, {})
-        browsers = [Pupil(teacher.ask, teacher.enrolled, teacher.policy) for _ in range(CLAIMS)]
-        for browser in browsers:
-            assert (await browser.open_claim()).status == 201
-        cases[kind] = [
-            partial(browser.set_password, PASSWORD, code=WRONG_CODE) for browser in browsers
-        ] * TRIES
+        tries: list[Ask] = [partial(browser.set_password, PASSWORD, code=WRONG_CODE) for browser in browsers]
+        cases[kind] = tries * TRIES
     return cases
 
 
