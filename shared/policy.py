@@ -138,16 +138,34 @@ class SessionRule(_Part, frozen=True):
 
 
 class SignInRule(_Part, frozen=True):
-    """Wrong passwords for an account bring a pause that grows and always ends by itself."""
+    """Wrong passwords for an account bring a pause that grows and always ends by itself.
+
+    From devices that the account does not know, after `account_failures` in a row the pause is a long one. Such a
+    device counts against its own budget, and against its network's while it has no token: each is of so many wrong
+    passwords at once, and forgives so many in an hour."""
 
     free_tries: Natural
     first_pause_seconds: Positive
     longest_pause_seconds: Annotated[int, Meta(ge=1, le=3600)]
+    account_failures: Positive
+    account_pause_seconds: Annotated[int, Meta(ge=1, le=3600)]
+    device_failures: Positive
+    device_failures_an_hour: Positive
+    network_failures: Positive
+    network_failures_an_hour: Positive
+    network_pause_seconds: Annotated[int, Meta(ge=1, le=600)]
 
-    def pause(self, failures: int) -> timedelta:
-        """How long after the last of so many wrong passwords in a row the next try has to wait."""
+    @property
+    def network_pause(self) -> timedelta:
+        return timedelta(seconds=self.network_pause_seconds)
+
+    def pause(self, failures: int, *, known: bool) -> timedelta:
+        """How long after the last of so many wrong passwords in a row the next try has to wait, from a `known` device
+        or from all others."""
         if failures <= self.free_tries:
             return timedelta(0)
+        if failures > self.account_failures and not known:
+            return timedelta(seconds=self.account_pause_seconds)
         doublings = min(failures - self.free_tries - 1, 20)
         return timedelta(seconds=min(self.first_pause_seconds << doublings, self.longest_pause_seconds))
 

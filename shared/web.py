@@ -22,7 +22,7 @@ from aiohttp import hdrs, web
 from multidict import CIMultiDict
 
 from shared import clock, metrics
-from shared.auth import PUBLIC, Access, Caller, bearer, forwarded_for, permit
+from shared.auth import PUBLIC, Access, Caller, Scope, bearer, forwarded_for, permit
 from shared.cors import allow_origin, preflight
 from shared.database import queries
 from shared.errors import Rejected
@@ -43,6 +43,7 @@ _CAUSE = web.RequestKey("cause", Cause)
 BODY_LIMIT_BYTES = 16 * 1024
 CORRELATION_HEADER = "Homeroom-Correlation-Id"
 FRONT_END_HEADER = "Homeroom-Client"
+FRONT_ENDS = Scope("introspect", "exchange")  # what a client is for that stands in front of pupils and staff
 
 _JSON_TYPES = ("application/json",)
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})(?:-.*)?")
@@ -112,11 +113,13 @@ class Call(Generic[B]):
         return value
 
     async def remote(self) -> str:
-        """The caller's address: as a front end of ours saw it (it shows its own token), else the connection's."""
+        """The caller's address: as a front end of ours saw it, else the connection's. A front end shows the token of a
+        client that has one of FRONT_ENDS. Raises Rejected `client_token_invalid`."""
         token = self.request.headers.get(FRONT_END_HEADER)
         if token is not None:
             try:
-                await self.kit.tokens.client(token, self.district, self.now)
+                front_end = await self.kit.authenticators["client"](token, self.district, self.now)
+                permit(front_end, FRONT_ENDS)
             except Rejected:
                 raise Rejected("client_token_invalid") from None
             if seen := forwarded_for(self.request.headers.get(hdrs.FORWARDED, "")):

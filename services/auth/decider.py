@@ -3,8 +3,8 @@ here.
 
 State is one person's: the live credential, those sealed for claims that are still open, those used before. A
 credential is only a name for a row of the vault; that is why nothing in here, and nothing in the events, is
-secret. The second half are the rules of what pupils type: passwords, answers, and the pauses after wrong
-ones.
+secret. The second half are the rules of what pupils type: passwords and answers. The pauses after wrong ones
+are in pauses.py.
 """
 
 import unicodedata
@@ -41,7 +41,6 @@ from shared.policy import Kind, Policy, Role, rank, scopes_of
 
 VERDICTS_KEPT = 20  # rejected claims that are remembered, so that whoever asks late still gets an answer
 USED_KEPT = 50  # the most that a policy's history_count allows
-FORGOTTEN_AFTER = timedelta(days=1)  # wrong passwords longer ago than this count no more
 WORD_MIN_LENGTH = 3  # shorter names are no hint to anybody
 REST_MIN_LENGTH = 4  # what a password needs beside its owner's own names and number
 
@@ -469,21 +468,6 @@ def _joined(answers: Mapping[str, str]) -> str:
     """All answers as one secret, whatever the order in which they were given. Neither part can hold a line
     break."""
     return "\n".join(f"{question}={answer}" for question, answer in sorted(answers.items()))
-
-
-class Failures(Struct, frozen=True):
-    """Wrong passwords in a row for one username, existing or not."""
-
-    count: int
-    last_at: datetime
-
-
-def pause_left(failures: Failures | None, policy: Policy, now: datetime) -> timedelta:
-    """How long a username still has to wait before the next password is looked at. It always ends by
-    itself."""
-    if failures is None or now - failures.last_at >= FORGOTTEN_AFTER:
-        return timedelta(0)
-    return max(failures.last_at + policy.sign_in.pause(failures.count) - now, timedelta(0))
 
 
 def day_of(policy: Policy, now: datetime) -> tuple[str, datetime]:

@@ -14,6 +14,7 @@ from msgspec import Struct
 from services.auth import decider
 from services.auth.codes import code_hash
 from services.auth.decider import Answer, State
+from services.auth.devices import Device
 from services.auth.handlers import (
     Auth,
     Occasion,
@@ -129,9 +130,9 @@ async def enter_code(auth: Auth, on: Occasion, recovery_id: UUID, typed: str) ->
         raise refused({"cause": _why(row, "code_wrong_or_expired"), "person_id": row["person_id"]})
 
 
-async def put_password(auth: Auth, on: Occasion, recovery_id: UUID, typed: str) -> None:
-    """Sets a new password on an opened recovery; every session ends. Sent again after its answer was lost, it
-    is done already. Raises Rejected: recovery_refused, the password's reasons."""
+async def put_password(auth: Auth, on: Occasion, recovery_id: UUID, typed: str, device: Device) -> None:
+    """Sets a new password on an opened recovery; every session ends, and the account knows the device. Sent again after
+    its answer was lost, it is done already. Raises Rejected: recovery_refused, the password's reasons."""
     row = await _find(auth, on, recovery_id)
     if row["opened_by"] is None:
         raise refused({"cause": "not_opened", "person_id": row["person_id"]})
@@ -147,7 +148,7 @@ async def put_password(auth: Auth, on: Occasion, recovery_id: UUID, typed: str) 
 
     async def close(conn: Connection, credential_id: UUID) -> None:
         await conn.execute(_sql.move_session, row["person_id"], None, credential_id)
-        await conn.execute(_sql.close_recovery, recovery_id, credential_id, row["account"])
+        await conn.execute(_sql.close_recovery, recovery_id, credential_id, row["account"], device.id, on.now)
 
     try:
         await replace_password(

@@ -7,7 +7,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
-from services.auth import codes, recovery
+from services.auth import codes, devices, recovery
 from services.auth.calls import (
     DISTRICT,
     PASSWORD_REFUSALS,
@@ -64,8 +64,10 @@ class Recoveries(Feature):
         return Reply(200, {"state": "opened"})
 
     async def recover(self, call: Call[PasswordBody]) -> Reply:
-        await recovery.put_password(self.auth, occasion(call), _recovery(call), call.body.password)
-        return Reply(204)
+        peppers = self.auth.hasher.peppers
+        device = (await devices.origin(call, peppers)).device or devices.new(call.now)
+        await recovery.put_password(self.auth, occasion(call), _recovery(call), call.body.password, device)
+        return Reply(204, None, {devices.HEADER: devices.issue(peppers, call.policy, device, call.now)})
 
     async def issue_code(self, call: Call[DeskBody]) -> Reply:
         async def work(conn: Connection) -> Reply:

@@ -8,9 +8,10 @@ from uuid import UUID
 
 from msgspec import Struct, convert
 
-from services.auth import decider
+from services.auth import decider, pauses
 from services.auth.decider import State
 from services.auth.handlers import Auth, Occasion, find_person, record
+from services.auth.pauses import Failures
 from services.auth.projections import Person
 from shared.database import Connection, queries
 from shared.policy import Role
@@ -52,7 +53,8 @@ class SessionSeen(Struct, frozen=True, kw_only=True):
 class Standing(Struct, frozen=True, kw_only=True):
     """What auth knows of one account. `state`: none, pending, live, suspended or revoked. `password_since`: the present
     password. `resting_until`: the questions rest. `wrong_passwords`: in a row, the last at `wrong_password_at`.
-    `code_until`: a one-time code is out that was not used."""
+    `paused_until`: no password is looked at on a device that the account does not know; its own go on. `code_until`: a
+    one-time code is out that was not used."""
 
     person_id: UUID
     username: str
@@ -63,6 +65,7 @@ class Standing(Struct, frozen=True, kw_only=True):
     sessions: list[SessionSeen]
     wrong_passwords: int
     wrong_password_at: datetime | None
+    paused_until: datetime | None
     wrong_answers: int
     resting_until: datetime | None
     code_until: datetime | None
@@ -133,6 +136,8 @@ async def show(auth: Auth, on: Occasion, person_id: UUID) -> Standing:
         )
         refusals = await conn.fetch(_sql.recent_refusals, person_id, on.district, RECENT)
     assert row is not None
+    wrong = Failures(row["wrong_passwords"], row["wrong_password_at"]) if row["wrong_passwords"] else None
+    paused = pauses.pause_left(wrong, on.policy, on.now)
     resting = state.rested_until if state.rested_until and state.rested_until > on.now else None
     return Standing(
         person_id=person_id,
@@ -144,6 +149,7 @@ async def show(auth: Auth, on: Occasion, person_id: UUID) -> Standing:
         sessions=[SessionSeen(**dict(each)) for each in sessions],
         wrong_passwords=row["wrong_passwords"] or 0,
         wrong_password_at=row["wrong_password_at"],
+        paused_until=on.now + paused if paused else None,
         wrong_answers=row["wrong_answers"] or 0,
         resting_until=resting or row["resting_until"],
         code_until=row["code_until"],

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import msgspec
 
-from services.auth import session_checks, sessions
+from services.auth import devices, session_checks, sessions
 from services.auth.activity import sign_ins_a_minute
 from services.auth.calls import (
     DISTRICT,
@@ -67,8 +67,9 @@ class Sessions(Feature):
 
     async def sign_in(self, call: Call[SignInBody]) -> Reply:
         body, tally = call.body, self.auth.tally
+        come = await devices.origin(call, self.auth.hasher.peppers)
         try:
-            opened = await sessions.sign_in(self.auth, occasion(call), body.username, body.password)
+            opened = await sessions.sign_in(self.auth, occasion(call), body.username, body.password, come)
         except Rejected:
             tally.add(call.district, call.now, refused=True)
             raise

@@ -6,7 +6,7 @@ from datetime import timedelta
 import msgspec
 import structlog
 
-from services.auth import recovery, tokens
+from services.auth import devices, recovery, tokens
 from services.auth.activity import FLUSH_EVERY_S
 from services.auth.handlers import Auth
 from shared import clock
@@ -20,6 +20,9 @@ EXPIRING = (
     Expiring("recovery", "expires_at"),
     Expiring("recovery_code", "expires_at"),
     Expiring("wrong_password", "last_at", timedelta(days=1)),
+    Expiring("failure_budget", "at", timedelta(days=1)),
+    Expiring("known_device", "last_at", devices.KEPT),
+    Expiring("known_device", "last_at", timedelta(days=7), "NOT returned"),
     Expiring("recovery_try", "until", timedelta(days=1)),
     Expiring("previous_secret", "until"),
     Expiring("sign_in_minute", "minute", timedelta(days=2)),

@@ -229,8 +229,23 @@ class World:
         """A pupil who has claimed."""
         return await self.claim(await self.enroll(number, **who), password)
 
-    async def sign_in(self, username: str, password: str = PASSWORD) -> Answer:
-        return await self.ask("POST", "/sessions", {"username": username, "password": password})
+    async def sign_in(
+        self, username: str, password: str = PASSWORD, *, device: str = "", address: str = "", agent: str = ""
+    ) -> Answer:
+        """`address`: where the browser is, as its front end saw it."""
+        headers = {"Homeroom-Device": device} if device else {}
+        if address:
+            headers |= {"Homeroom-Client": self.token("introspect"), "Forwarded": f'for="{address}"'}
+        if agent:
+            headers["User-Agent"] = agent
+        body = {"username": username, "password": password}
+        return await self.ask("POST", "/sessions", body, headers=headers)
+
+    async def own_device(self, pupil: Pupil, password: str = PASSWORD) -> str:
+        """A device on which the pupil has signed in."""
+        answer = await self.sign_in(pupil.username, password)
+        assert answer.status == 201, answer
+        return str(answer.body["device"])
 
     async def session(self, pupil: Pupil, password: str = PASSWORD) -> str:
         answer = await self.sign_in(pupil.username, password)

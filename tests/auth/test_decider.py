@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from services.auth import decider
-from services.auth.decider import Answer, Claim, Failures, State
+from services.auth import decider, pauses
+from services.auth.decider import Answer, Claim, State
 from services.auth.events import (
     CredentialActivated,
     CredentialDiscarded,
@@ -29,6 +29,7 @@ from services.auth.events import (
     RoleGranted,
     RoleRevoked,
 )
+from services.auth.pauses import Failures
 from shared.errors import Rejected
 from shared.messages import Cause, Event, Recorded
 from shared.policies import load_policy
@@ -443,12 +444,16 @@ class TestAnswers:
 
 
 class TestPauses:
-    def left(self, count: int, seconds: float = 0) -> float:
+    def left(self, count: int, seconds: float = 0, known: bool = False) -> float:
         failures = Failures(count, T0)
-        return decider.pause_left(failures, POLICY, T0 + timedelta(seconds=seconds)).total_seconds()
+        return pauses.pause_left(
+            failures, POLICY, T0 + timedelta(seconds=seconds), known=known
+        ).total_seconds()
 
-    def test_it_grows_to_sixty_seconds_and_no_further(self) -> None:
-        assert [self.left(n) for n in (0, 3, 4, 5, 6, 7, 8, 9, 10_000)] == [0, 0, 2, 4, 8, 16, 32, 60, 60]
+    def test_it_grows_to_sixty_seconds_and_for_a_known_device_no_further(self) -> None:
+        grows = [self.left(n) for n in (0, 3, 4, 5, 6, 7, 8, 9, 50)]
+        assert grows == [0, 0, 2, 4, 8, 16, 32, 60, 60]
+        assert (self.left(51), self.left(10_000, known=True)) == (600, 60)
 
     def test_it_ends_by_itself(self) -> None:
         assert self.left(4, 1.5) == 0.5
@@ -456,7 +461,7 @@ class TestPauses:
         assert self.left(4, 3600) == 0
 
     def test_who_never_failed_waits_for_nothing(self) -> None:
-        assert decider.pause_left(None, POLICY, T0) == timedelta(0)
+        assert pauses.pause_left(None, POLICY, T0) == timedelta(0)
 
 
 @st.composite

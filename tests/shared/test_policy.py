@@ -252,9 +252,10 @@ class TestAnswers:
 
 class TestSignIn:
     def test_wrong_passwords_bring_a_growing_pause_that_has_an_end(self) -> None:
-        pauses = [CCPS.sign_in.pause(n).total_seconds() for n in range(12)]
+        pauses = [CCPS.sign_in.pause(n, known=True).total_seconds() for n in range(12)]
         assert pauses == [0, 0, 0, 0, 2, 4, 8, 16, 32, 60, 60, 60]
-        assert CCPS.sign_in.pause(10**9) == timedelta(seconds=60)
+        assert CCPS.sign_in.pause(10**9, known=True) == timedelta(seconds=60)
+        assert CCPS.sign_in.pause(10**9, known=False) == timedelta(seconds=600)
 
 
 class TestFiles:

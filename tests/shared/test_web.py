@@ -295,13 +295,16 @@ class TestFrontEnds:
     ) -> None:
         headers = {
             "Forwarded": 'for=6.6.6.6, for="[2001:db8::1]:4711";proto=https',
-            "Homeroom-Client": token(),
+            "Homeroom-Client": token(scope="desk introspect"),
         }
         response = await client.post(f"{D}/echo", json={"text": "x"}, headers=headers)
         assert (await response.json())["remote"] == "2001:db8::1"
 
-    async def test_a_bad_client_token_is_told(self, client: Client, token: Callable[..., str]) -> None:
-        headers = {"Forwarded": "for=6.6.6.6", "Homeroom-Client": token(exp=1)}
+    @pytest.mark.parametrize("said", [{"exp": 1, "scope": "introspect"}, {"scope": "desk"}])
+    async def test_a_client_token_that_is_not_good_or_no_front_ends_is_told(
+        self, client: Client, token: Callable[..., str], said: dict[str, Any]
+    ) -> None:
+        headers = {"Forwarded": "for=6.6.6.6", "Homeroom-Client": token(**said)}
         response = await client.post(f"{D}/echo", json={"text": "x"}, headers=headers)
         assert (await problem(response))["reason"] == "client_token_invalid"
 

@@ -99,10 +99,14 @@ WHERE p.person_id = $1 AND p.district = $2
 
 -- name: find_account
 -- Always a row: the wrong passwords of the username ($3), and each person of its number with a live credential or without.
-SELECT w.count, w.last_at, p.person_id, p.status, p.kind, p.number, c.credential_id,
+-- For a device ($4) that the account knows they are its own. With how far a budget ($5) is used up.
+SELECT w.count, w.last_at, k.device IS NOT NULL AS known, b.level, b.at AS level_at,
+       p.person_id, p.status, p.kind, p.number, c.credential_id,
        c.status = 'suspended' AS suspended, v.password, v.questions
 FROM (SELECT 1) AS one
-LEFT JOIN wrong_password w ON w.account = $3
+LEFT JOIN known_device k ON k.account = $3 AND k.device = $4
+LEFT JOIN wrong_password w ON w.account = $3 AND w.device = coalesce(k.device, '')
+LEFT JOIN failure_budget b ON b.key = $5
 LEFT JOIN person p ON p.district = $1 AND p.number = $2
 LEFT JOIN credential c ON c.person_id = p.person_id AND c.status IN ('live', 'suspended')
 LEFT JOIN vault v ON v.credential_id = c.credential_id
@@ -110,22 +114,39 @@ ORDER BY p.number_since NULLS FIRST, p.person_id
 LIMIT 20
 
 -- name: open_session
+-- The device ($9) is known to the account from now on; a wrong password that was counted beforehand ($10) was none.
 WITH forgiven AS (
-    DELETE FROM wrong_password WHERE account = $7
+    DELETE FROM wrong_password WHERE account = $7 AND device = $8
+), known AS (
+    INSERT INTO known_device (account, device, last_at) VALUES ($7, $9, $5)
+    ON CONFLICT (account, device) DO UPDATE SET last_at = $5, returned = true
+    WHERE NOT known_device.returned OR known_device.last_at < $5::timestamptz - interval '1 day'
+), given_back AS (
+    UPDATE failure_budget SET level = greatest(0, level - 1) WHERE key = $10
 )
-INSERT INTO session (token_hash, district, person_id, credential_id, created_at, last_seen_at, expires_at)
-VALUES ($1, $2, $3, $4, $5, $5, $6)
+INSERT INTO session (token_hash, district, person_id, credential_id, created_at, last_seen_at, expires_at, device_kind)
+VALUES ($1, $2, $3, $4, $5, $5, $6, $11)
 
 -- name: count_wrong_password
--- One more, in whatever process; `$4`: only if there are still as many as were read.
-INSERT INTO wrong_password (account, count, last_at) VALUES ($1, 1, $2)
-ON CONFLICT (account) DO UPDATE
+-- One more, in whatever process; `$4`: only if there are still as many as were read. From a device ($5) that the account
+-- knows, or from any other (''), which uses up a budget ($6) that forgives so many a second ($7).
+WITH spent AS (
+    INSERT INTO failure_budget (key, level, at) SELECT $6, 1, $2 WHERE $6::bytea IS NOT NULL
+    ON CONFLICT (key) DO UPDATE
+    SET level = 1 + greatest(0, failure_budget.level - $7 * extract(epoch FROM $2 - failure_budget.at)),
+        at = greatest($2, failure_budget.at)
+)
+INSERT INTO wrong_password (account, device, count, last_at) VALUES ($1, $5, 1, $2)
+ON CONFLICT (account, device) DO UPDATE
 SET count = CASE WHEN wrong_password.last_at <= $3 THEN 1 ELSE wrong_password.count + 1 END, last_at = $2
 WHERE $4::integer IS NULL OR wrong_password.count = $4
 RETURNING count
 
 -- name: forgive
-DELETE FROM wrong_password WHERE account = $1
+WITH given_back AS (
+    UPDATE failure_budget SET level = greatest(0, level - 1) WHERE key = $3
+)
+DELETE FROM wrong_password WHERE account = $1 AND device = $2
 
 -- name: find_session
 -- A session is worth what its credential is: once that is not the live one any more, there is none.
@@ -168,7 +189,7 @@ SELECT c.status, c.generation, w.count AS wrong_passwords, w.last_at AS wrong_pa
        CASE WHEN t.count >= t.allowed THEN t.until END AS resting_until, r.expires_at AS code_until
 FROM (SELECT 1) AS one
 LEFT JOIN credential c ON c.person_id = $1
-LEFT JOIN wrong_password w ON w.account = $2
+LEFT JOIN wrong_password w ON w.account = $2 AND w.device = ''
 LEFT JOIN recovery_try t ON t.account = $2 AND t.day = $3
 LEFT JOIN recovery_code r ON r.person_id = $1 AND r.expires_at > $4
 
@@ -213,7 +234,7 @@ SELECT v.password, c.credential_id, c.state, w.count, w.last_at
 FROM session s
 JOIN credential c ON c.person_id = s.person_id AND c.credential_id = s.credential_id AND c.status = 'live'
 JOIN vault v ON v.credential_id = c.credential_id
-LEFT JOIN wrong_password w ON w.account = $2
+LEFT JOIN wrong_password w ON w.account = $2 AND w.device = uuid_send(s.session_id)
 WHERE s.token_hash = $1
 
 -- What must be forgotten
@@ -278,8 +299,12 @@ UPDATE recovery SET opened_by = 'code:' || used.issued_by FROM used WHERE recove
 UPDATE recovery SET taken = taken + 1 WHERE recovery_id = $1 AND taken < $2 RETURNING taken
 
 -- name: close_recovery
+-- Who recovers on a device ($4, if it has a token) has shown that it is the account's own.
 WITH forgiven AS (
     DELETE FROM wrong_password WHERE account = $3
+), known AS (
+    INSERT INTO known_device (account, device, last_at) VALUES ($3, $4, $5)
+    ON CONFLICT (account, device) DO UPDATE SET last_at = $5
 )
 UPDATE recovery SET new_credential_id = $2 WHERE recovery_id = $1
 
