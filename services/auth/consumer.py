@@ -26,6 +26,7 @@ class ClaimRejected(Event, frozen=True, kw_only=True):
     claim_id: UUID
     credential_id: UUID
     reason: str
+    suspended: bool = False
 
 
 class AccountReset(Event, frozen=True, kw_only=True):
@@ -83,8 +84,9 @@ def _verdicts(auth: Auth) -> Reaction:
         match recorded.data:
             case AccountClaimed(claim_id=claim, credential_id=credential, generation=generation):
                 await handlers.activate(auth, conn, on, person_id, claim, credential, generation)
-            case ClaimRejected(claim_id=claim, credential_id=credential, reason=reason):
-                await handlers.discard(auth, conn, on, person_id, claim, credential, reason)
+            case ClaimRejected(claim_id=claim, credential_id=credential) as told:
+                why = "account_suspended" if told.suspended else told.reason
+                await handlers.discard(auth, conn, on, person_id, claim, credential, why)
             case AccountReset(generation=generation):
                 await handlers.revoke(auth, conn, on, person_id, generation)
             case AccountSuspended(cause=cause, generation=generation):

@@ -24,10 +24,10 @@ from services.claims.events import (
     AccountSuspended,
     ClaimOpened,
     ClaimRejected,
-    RejectionReason,
     SuspensionCause,
     WaitingPeriodWaived,
     WaiverRevoked,
+    WhyRejected,
 )
 from shared.errors import Rejected
 from shared.messages import Event, Recorded, rfc3339
@@ -50,7 +50,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     opened_at: datetime
     expires_at: datetime
     credential_id: UUID | None = None
-    reason: RejectionReason | None = None
+    reason: WhyRejected | None = None
 
 
 class Waiver(msgspec.Struct, frozen=True, kw_only=True):
@@ -166,7 +166,7 @@ def evolve(account: Account, recorded: Recorded[Any]) -> Account:
             )
         case ClaimRejected() as rejected:
             claims = _decided(
-                account, rejected.claim_id, credential_id=rejected.credential_id, reason=rejected.reason
+                account, rejected.claim_id, credential_id=rejected.credential_id, reason=rejected.why
             )
             return _replace(account, claims=claims)
         case AccountReset() as reset:
@@ -297,8 +297,11 @@ def decide_claim(
     if claim and claim.credential_id == credential_id:
         return []
     named: dict[str, Any] = {"claim_id": claim_id, "credential_id": credential_id, "generation": generation}
-    if reason := _why_rejected(account, claim, pupil, policy, generation, sealed_at):
-        return [ClaimRejected(**named, reason=reason)]
+    why = _why_rejected(account, claim, pupil, policy, generation, sealed_at)
+    if why == "account_suspended":  # a word that readers of the event do not know
+        return [ClaimRejected(**named, reason="claim_superseded", suspended=True)]
+    if why:
+        return [ClaimRejected(**named, reason=why)]
     return [AccountClaimed(**named, sealed_at=sealed_at)]
 
 
@@ -309,7 +312,7 @@ def _why_rejected(
     policy: Policy,
     generation: int,
     sealed_at: datetime,
-) -> RejectionReason | None:
+) -> WhyRejected | None:
     if generation < account.generation:
         return "claim_superseded"
     if claim is None or claim.generation != generation:
@@ -323,7 +326,7 @@ def _why_rejected(
     if pupil is None or pupil.parked or not pupil.attends:
         return "not_enrolled"
     if account.suspended:
-        return "claim_superseded"
+        return "account_suspended"
     if pupil.namesakes:
         return "number_conflict"
     return None if may_claim_at(sealed_at, account, pupil, policy) else "waiting_period"

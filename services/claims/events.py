@@ -10,6 +10,7 @@ RejectionReason = Literal[
     "claim_expired", "claim_superseded", "account_claimed", "not_enrolled", "waiting_period", "claim_unknown",
     "number_conflict",
 ]  # fmt: skip
+WhyRejected = RejectionReason | Literal["account_suspended"]
 SuspensionCause = Literal["withdrawn", "desk", "merged"]
 
 
@@ -31,12 +32,18 @@ class AccountClaimed(Event, frozen=True, kw_only=True):
 
 
 class ClaimRejected(Event, frozen=True, kw_only=True):
-    """A sealed credential was not accepted; auth discards it."""
+    """A sealed credential was not accepted; auth discards it. `suspended`: because the account was closed meanwhile,
+    for which `reason` has no word of its own."""
 
     claim_id: UUID
     credential_id: UUID
     generation: int
     reason: RejectionReason
+    suspended: bool = False
+
+    @property
+    def why(self) -> WhyRejected:
+        return "account_suspended" if self.suspended else self.reason
 
 
 class AccountReset(Event, frozen=True, kw_only=True):

@@ -286,6 +286,18 @@ class TestVerdicts:
         assert await world.kinds(pupil) == ["CredentialsSet", "CredentialActivated"]
         assert (await world.sign_in(pupil.username)).status == 201
 
+    async def test_who_sealed_a_claim_of_a_suspended_account_is_told_so(self, world: World) -> None:
+        pupil = await world.enroll()
+        world.open_claim(pupil)
+        await world.put_password(pupil)
+        await world.put_answers(pupil)
+        (sealed,) = await world.events(pupil.person_id)
+        named = {"claim_id": sealed.claim_id, "credential_id": sealed.credential_id}
+        await world.decide(ClaimRejected(**named, reason="claim_superseded", suspended=True), pupil.person_id)
+        answer = await world.put_answers(pupil)
+        assert answer.reason == (409, "claim_rejected")
+        assert answer.body["cause"] == "account_suspended"
+
     async def test_a_vault_row_that_is_gone_is_reported_lost(self, world: World) -> None:
         pupil = await world.enroll()
         world.open_claim(pupil)

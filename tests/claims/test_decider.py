@@ -546,7 +546,14 @@ class TestSuspension:
         state = account(opened(), suspended("desk"))
         (claim,) = state.claims
         assert decider.claim_state(state, claim, NOON) == ("rejected", "account_suspended")
-        assert reason(seal(state)) == "claim_superseded"
+
+    def test_a_credential_sealed_for_it_is_rejected_for_that_reason(self) -> None:
+        """In the event the word is one that readers knew before there were suspensions."""
+        rejected = seal(account(opened(), suspended("desk")))
+        assert isinstance(rejected, ClaimRejected)
+        assert (rejected.reason, rejected.suspended) == ("claim_superseded", True)
+        state = account(opened(), suspended("desk"), rejected, AccountRestored(cause="desk", generation=0))
+        assert decider.claim_state(state, state.claims[0], NOON) == ("rejected", "account_suspended")
 
     def test_a_graduate_stays_longer(self) -> None:
         """From the moment at which the roster heard of it, whatever day the district says it was."""
