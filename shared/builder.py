@@ -7,7 +7,6 @@ it writes a line of JSON now and then: {"done": records so far}, at last {"error
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import importlib
 import os
@@ -16,7 +15,6 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -25,7 +23,7 @@ import structlog
 import uvloop
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
-from shared import kafka
+from shared import child, kafka
 from shared.database import Connection, Database, queries
 from shared.errors import Diverged, HomeroomError, Unavailable
 from shared.letter import Letter, curable, read_event
@@ -42,7 +40,6 @@ NICENESS = 5
 READ_AT_ONCE = 5000
 REPORT_INTERVAL_S = 0.5
 WRITE_TIMEOUT_S = 600.0
-END_TIMEOUT_S = 10.0
 # Persons of one partition whose events cannot be applied: beyond that it is the code's fault.
 MOST_TROUBLED = 1000
 GC_THRESHOLDS = (100_000, 50, 1000)
@@ -68,34 +65,19 @@ class BuildFailed(HomeroomError):
 
 async def run_child(job: Job, report: Callable[[int], None]) -> None:
     """Run a child process to its end; `report` is told the records done. Raises BuildFailed, Unavailable."""
-    child = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "shared.builder",
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-        cwd=Path(__file__).parents[1],
-    )
-    assert child.stdin is not None
-    assert child.stdout is not None
     told: dict[str, Any] = {}
-    try:
-        child.stdin.write(msgspec.json.encode(job, enc_hook=str) + b"\n")
-        async for line in child.stdout:
+    async with child.running("shared.builder") as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(msgspec.json.encode(job, enc_hook=str) + b"\n")
+        async for line in process.stdout:
             told = msgspec.json.decode(line)
             report(told.get("done", 0))
-        # It ends by itself now. Killing one that is ending already would lose what it ended with.
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(child.wait(), END_TIMEOUT_S)
-    finally:
-        if child.returncode is None:
-            child.kill()
-            await child.wait()
-    error = told.get("error", f"it ended with {child.returncode}")
+    error = told.get("error", f"it ended with {process.returncode}")
     if error is not None:
         message = f"the builder of {job.projection}: {error}"
-        killed = (child.returncode or 0) < 0  # by a signal: by whoever is short of memory, or by an operator
+        # By a signal: by whoever is short of memory, or by an operator.
+        killed = (process.returncode or 0) < 0
         raise Unavailable(message) if told.get("curable", killed) else BuildFailed(message)
 
 

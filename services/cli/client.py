@@ -59,6 +59,8 @@ ADVICE = {
     "file_unusable": "Look at the path and who may use it. HOMEROOM_STATE_DIR names another folder for the stack.",
     "rebuild_missing": "Begin one with `homeroom rebuild start SERVICE PROJECTION`.",
     "rebuild_waits": "It goes on by itself when that is back; the same command watches it again.",
+    "import_unwatched": "Nothing is lost: it goes on at the server when roster is back. `homeroom import show ID` tells"
+    " how far it is; an upload is also followed again by the same command.",
     "part_unknown": "Name one of those, or none to follow all.",
     "not_running": "Start the local stack with `make up`.",
     "unavailable": "See what runs with `homeroom status`, or check HOMEROOM_KAFKA and HOMEROOM_POSTGRES.",

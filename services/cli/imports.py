@@ -40,10 +40,12 @@ app.command(imports)
 Kind = Literal["added", "corrected", "renumbered", "moved", "withdrawn", "returned", "linked", "baseline"]
 OPEN = ("pulling", "received", "applying")
 PIECE_BYTES = 256 * 1024
-POLL_S = 0.3
+POLL_S, POLL_AWAY_S = 0.3, 1.0
 SILENCE_ALLOWED_S = 60
 FIRST_ROWS = 100
-AWAY_S = 60  # so long may roster be away while an import is followed
+# So long may roster be away while an import is followed: a restart with a migration of a large district.
+AWAY_S = 900
+AWAY_STATUSES = (0, 502, 503, 504)  # nobody answers, or whoever stands before roster says so
 WORDS = {"pulling": "pulling from the SIS", "received": "reading and comparing", "applying": "applying"}
 
 
@@ -334,17 +336,23 @@ async def _follow(homeroom: Homeroom, role: str, report: Json, *, quiet: bool) -
 
 
 async def _asked(homeroom: Homeroom, role: str, path: str) -> Json:
-    """The import, also from a roster that is being restarted."""
-    deadline = asyncio.get_running_loop().time() + AWAY_S
+    """The import, also from a roster that is being restarted. Raises Failed `import_unwatched` when that takes too
+    long."""
+    now, away_since = asyncio.get_running_loop().time, None
     while True:
         try:
             return dict(await homeroom.get("roster", path, role=role))
         except Failed as failure:
-            if failure.reason not in ("unreachable", "unavailable"):
+            if failure.status not in AWAY_STATUSES or failure.reason == "history_diverged":
                 raise
-            if asyncio.get_running_loop().time() > deadline:
-                raise
-        await asyncio.sleep(1)
+            if away_since is None:
+                away_since = now()
+                err.print("roster does not answer; the import goes on when it is back. Waiting for it ...")
+            if now() > away_since + AWAY_S:
+                import_id = path.rpartition("/")[2]
+                silent = f"roster has not answered for {AWAY_S // 60} minutes ({failure.reason})"
+                raise Failed("import_unwatched", silent, body={"import_id": import_id}) from failure
+        await asyncio.sleep(POLL_AWAY_S)
 
 
 async def _end(homeroom: Homeroom, role: str, report: Json, as_json: bool) -> None:

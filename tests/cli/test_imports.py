@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from services.cli import client
+from services.cli import imports as cli_imports
 from tests.cli.conftest import Run
 from tests.cli.fake import FakeServices
 
@@ -286,6 +288,51 @@ def test_an_interrupted_command_leaves_the_import_running(
     assert run("import", str(export), "--yes") == 130
     assert f"homeroom import show {ID}" in capsys.readouterr().err
     assert not [asked for asked in imports.asked if asked.method == "DELETE"]
+
+
+def test_an_import_is_followed_across_a_restart_of_roster(
+    imports: FakeServices,
+    run: Run,
+    export: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(client, "TRIES", 1)
+    monkeypatch.setattr(cli_imports, "POLL_AWAY_S", 0.01)
+    away: list[Any] = [(0, None), (503, {"reason": "unavailable"}), (502, "a proxy's page"), (503, None)]
+    imports.answers[f"GET /imports/{ID}"] = [(200, APPLYING), *away, (200, APPLYING), *away, (200, DONE)]
+    assert run("import", str(export), "--yes") == 0
+    assert capsys.readouterr().err.count("does not answer") == 2
+
+
+def test_when_roster_stays_away_it_is_said_how_to_go_on(
+    imports: FakeServices,
+    run: Run,
+    export: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(client, "TRIES", 1)
+    monkeypatch.setattr(cli_imports, "POLL_AWAY_S", 0.01)
+    monkeypatch.setattr(cli_imports, "AWAY_S", 0.1)
+    imports.answers[f"GET /imports/{ID}"] = [(200, APPLYING), (503, {"reason": "unavailable"})]
+    assert run("import", str(export), "--yes") == 1
+    told = capsys.readouterr().err
+    for words in ("import_unwatched", ID, "goes on at the server", "homeroom import show"):
+        assert words in told
+
+
+def test_a_history_that_diverged_is_not_waited_for(
+    imports: FakeServices,
+    run: Run,
+    export: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(client, "TRIES", 1)
+    imports.answers[f"GET /imports/{ID}"] = [(200, APPLYING), (503, {"reason": "history_diverged"})]
+    assert run("import", str(export), "--yes") == 1
+    assert "history_diverged" in capsys.readouterr().err
 
 
 def test_the_last_import_is_shown_and_others_are_listed(
