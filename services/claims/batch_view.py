@@ -165,7 +165,11 @@ def _line(finding: Finding, items: Mapping[int, Row], usernames: Mapping[UUID, s
     if item is None:
         return finding
     return msgspec.structs.replace(
-        finding, state=_shown(item["state"]), reason=item["reason"], sessions_ended=item["sessions_ended"]
+        finding,
+        state=_shown(item["state"]),
+        reason=item["reason"],
+        reference=item["reference"],
+        sessions_ended=item["sessions_ended"],
     )
 
 
@@ -180,6 +184,7 @@ async def _page(
             person_id=item["person_id"],
             username=policy.username("student", item["number"]) if item["number"] else None,
             reason=item["reason"],
+            reference=item["reference"],
             sessions_ended=item["sessions_ended"],
         )
         for item in await conn.fetch(

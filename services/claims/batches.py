@@ -162,6 +162,15 @@ async def cancel(conn: Connection, district: str, batch_id: UUID, *, now: dateti
         await conn.execute(sql.cancel_batch, batch_id, now)
 
 
+async def retry(conn: Connection, district: str, batch_id: UUID, *, now: datetime) -> None:
+    """What was set aside is tried again, as the list was frozen: whoever was reset or claimed since is left alone. Said
+    twice, it is done once. Raises Rejected `batch_unknown`, `batch_cancelled`."""
+    row = await found(conn, sql.find_batch_locked, batch_id, district)
+    if row["state"] == "cancelled":
+        raise Rejected("batch_cancelled")
+    await conn.execute(sql.plan_failed_items, batch_id, now)
+
+
 async def found(conn: Connection, query: str, batch_id: UUID, district: str) -> Row:
     """A batch's row. Raises Rejected `batch_unknown`."""
     row = await conn.fetchrow(query, batch_id, district)

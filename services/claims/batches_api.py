@@ -153,6 +153,16 @@ async def show_batches(call: Call[None]) -> Reply:
     return Reply(200, page)
 
 
+async def retry_batch(call: Call[None]) -> Reply:
+    batch_id = call.uuid("batch_id")
+
+    async def work(conn: Connection) -> Reply:
+        await batches.retry(conn, call.district, batch_id, now=call.now)
+        return await _accepted(call, conn, batch_id)
+
+    return await once(call, call.kit.db, work, again=partial(_again, call))
+
+
 async def cancel_batch(call: Call[None]) -> Reply:
     async with call.kit.db.transaction() as conn:
         await batches.cancel(conn, call.district, call.uuid("batch_id"), now=call.now)
@@ -213,5 +223,10 @@ def routes() -> list[Route]:
                 "batch_unknown": 404, "person_required": 403, "approver_is_author": 403, "role_not_below": 403,
                 "batch_cancelled": 409,
             },
+        ),
+        Route(
+            "POST", f"{batch}/retry", retry_batch,
+            summary="Try again what failed.",
+            caller=desk_or_operator, success={202: Batch}, refusals={"batch_unknown": 404, "batch_cancelled": 409},
         ),
     ]  # fmt: skip

@@ -18,8 +18,8 @@ from services.claims.decider import Account, Pupil
 from services.claims.handlers import DECIDER, hold_pupil, sql
 from shared import clock
 from shared.database import LOST_RACE, Connection
-from shared.errors import HomeroomError, Unavailable, VersionConflict
 from shared.event_store import EventStore
+from shared.letter import curable
 from shared.messages import Cause, Event, Recorded
 from shared.policies import Policies
 from shared.policy import Policy
@@ -28,7 +28,7 @@ from shared.transact import transact
 # A school that closes is suspended one account after the other, so that live claims find the database free.
 PAUSE_BETWEEN_S = 0.02
 POLL_S = 1.0
-# An account whose history cannot be read must not hold up the others.
+# An account that an error of ours keeps from being suspended must not hold up the others.
 AGAIN_AFTER = timedelta(hours=1)
 
 log = structlog.get_logger(__name__)
@@ -140,9 +140,9 @@ class SuspensionWorker:
                     self._store, DECIDER, district, person_id, decide,
                     now=now, cause=Cause.new(), conn=conn, load=hold_pupil(person_id, district),
                 )  # fmt: skip
-        except (Unavailable, VersionConflict):
-            raise
-        except HomeroomError as error:
-            log.error("suspension_failed", person_id=str(person_id), error=str(error))
+        except Exception as error:
+            if curable(error):
+                raise
+            log.error("suspension_failed", person_id=str(person_id), exc_info=error)
             return False
         return True

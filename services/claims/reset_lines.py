@@ -30,7 +30,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What one line comes to. `state` is `matched`, or why nothing is done: unmatched, name_differs, not_claimed,
     repeated, malformed (with a `hint`), number_conflict, withdrawn, history_parked, role_not_below. Of a matched line
     it becomes `reset`, `done`, `skipped` or `failed` (both with a `reason`), or `cancelled` as the batch goes on.
-    `kind`: what the person is."""
+    `reference`: of what failed, for whoever reads the logs. `kind`: what the person is."""
 
     line: int
     state: str
@@ -41,6 +41,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     on_file: str | None = None  # the whole name, where it differs from the one in the line
     first_line: int | None = None  # of a pupil who is named again
     reason: str | None = None
+    reference: str | None = None
     sessions_ended: int | None = None
 
 

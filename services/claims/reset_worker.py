@@ -20,9 +20,11 @@ from services.claims.decider import Account
 from services.claims.handlers import DECIDER
 from shared import clock
 from shared.database import LOST_RACE, Connection, Row
-from shared.errors import HomeroomError, Rejected, Unavailable
+from shared.errors import Rejected
 from shared.event_store import EventStore
+from shared.letter import curable
 from shared.messages import Cause, Event
+from shared.problems import new_reference
 from shared.transact import transact
 
 POLL_S = 0.5
@@ -87,12 +89,14 @@ class ResetWorker:
             if not items:
                 return items
             outcomes = [await self._reset(conn, item, now) for item in items]
-            states, reasons = zip(*outcomes, strict=True)
-            await conn.execute(sql.mark_items, *_ids(items), states, reasons, now)
+            await conn.execute(sql.mark_items, *_ids(items), *zip(*outcomes, strict=True), now)
         self._store.wake()
         return items
 
-    async def _reset(self, conn: Connection, item: Row, now: datetime) -> tuple[str, str | None]:
+    async def _reset(self, conn: Connection, item: Row, now: datetime) -> tuple[str, str | None, str | None]:
+        """What became of one account: its item's state, and of one that was not reset the reason; of an error of ours
+        also the reference under which it was logged. That account is set aside, until the desk has it tried again."""
+
         def decide(account: Account, _: Any) -> Sequence[Event]:
             return decider.reset_listed(
                 account, generation=item["generation"], as_of=item["as_of"],
@@ -106,18 +110,20 @@ class ResetWorker:
                     now=now, cause=Cause(item["correlation_id"]), conn=conn,
                 )  # fmt: skip
         except Rejected as rejected:
-            return "skipped", rejected.reason
-        except (Unavailable, *LOST_RACE):
-            raise
-        except HomeroomError as error:  # this person's history cannot be read or written: the others go on
+            return "skipped", rejected.reason, None
+        except Exception as error:
+            if curable(error):
+                raise
+            reference = new_reference("claims")
             log.error(
                 "reset_failed",
                 batch_id=str(item["batch_id"]),
                 person_id=str(item["person_id"]),
-                error=str(error),
+                reference=reference,
+                exc_info=error,
             )
-            return "failed", type(error).__name__
-        return "reset", None
+            return "failed", "reset_failed", reference
+        return "reset", None, None
 
     async def _confirmed(self, items: Sequence[Row]) -> None:
         """Waits until auth has answered for all of these, and not for ever: what is set aside there must not hold up

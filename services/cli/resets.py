@@ -163,7 +163,9 @@ async def watch(homeroom: Homeroom, batch_id: str, as_json: bool) -> None:
     except asyncio.CancelledError:
         err.print(f"The reset goes on by itself: homeroom reset status {batch_id}")
         raise
-    await _show(homeroom, path, as_json)
+    failed = (await _show(homeroom, path, as_json))["counts"].get("failed", 0)
+    if failed:
+        raise Failed("reset_failed", body={"batch_id": batch_id, "accounts": failed}, service="claims")
 
 
 def settled_of(batch: Json) -> int:
@@ -179,13 +181,14 @@ def progress_of(batch: Json) -> str:
     return f"reset, {batch['per_second']:.0f}/s, {minutes}:{seconds:02} left"
 
 
-async def _show(homeroom: Homeroom, path: str, as_json: bool, *, accounts: bool = False) -> None:
+async def _show(homeroom: Homeroom, path: str, as_json: bool, *, accounts: bool = False) -> Json:
     """A batch with its lines; of a school or of all students the figures alone, unless the accounts are asked for."""
     batch = await homeroom.get("claims", path, limit=0)
     if accounts or batch["extent"] not in ("school", "all_students"):
         batch["lines"] = await _lines(homeroom, path)
         batch["next_after"] = None
     show(_sheet(batch, as_json), as_json)
+    return dict(batch)
 
 
 async def _lines(homeroom: Homeroom, path: str) -> list[Json]:
@@ -249,6 +252,22 @@ async def approve(
             await watch(homeroom, str(batch), json)
         else:
             show(_sheet(approved.body, json), json)
+
+
+@reset.command
+async def retry(
+    batch: Batch,
+    *,
+    follow: Annotated[bool, Parameter(negative="", help="Wait until every session has ended.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Try again what failed; whoever was reset or claimed since is left alone."""
+    async with connect() as homeroom:
+        begun = await homeroom.post("claims", f"/reset-batches/{batch}/retry")
+        if follow:
+            await watch(homeroom, str(batch), json)
+        else:
+            show(_sheet(begun.body, json), json)
 
 
 @reset.command

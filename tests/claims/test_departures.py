@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from services.claims import departures
 from services.claims.consumer import CredentialsSet
 from services.claims.departures import SuspensionWorker
 from services.claims.events import AccountRestored, AccountSuspended
@@ -154,14 +155,32 @@ class TestTheGrace:
         before = await world.events(person_id)
         await world.withdraw(person_id)
         with monkeypatch.context() as dying:
-            from services.claims import departures
-
             dying.setattr(departures.sql, "end_departure", "SELECT 1 / 0, $1::uuid")
             with pytest.raises(Exception, match="division by zero"):
                 await world.pass_by(hours=73)
         assert await world.events(person_id) == before
         assert await world.pass_by(hours=73) == 1
         assert await causes(world, person_id) == ["withdrawn"]
+
+    async def test_an_account_that_an_error_of_ours_keeps_open_does_not_hold_up_the_others(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        persons = [await world.claimed(f"000000{n}") for n in (1, 2)]
+        for person_id in persons:
+            await world.withdraw(person_id)
+        with monkeypatch.context() as broken:
+            transact = departures.transact
+
+            async def fails_for_the_first(*args: Any, **named: Any) -> Any:
+                if args[3] == persons[0]:
+                    raise KeyError("an error of ours")
+                return await transact(*args, **named)
+
+            broken.setattr(departures, "transact", fails_for_the_first)
+            assert await world.pass_by(hours=73) == 2
+        assert [await causes(world, person_id) for person_id in persons] == [[], ["withdrawn"]]
+        assert await world.pass_by(hours=74.5) == 1
+        assert await causes(world, persons[0]) == ["withdrawn"]
 
 
 class TestTheReturn:
@@ -283,7 +302,7 @@ class TestTheDesk:
         assert not (await world.account(person_id))["may_claim_now"]
         assert (await world.standing(claim))[1]["reason"] == "account_suspended"
         await world.seal(person_id, claim)
-        assert (await world.standing(claim))[1]["reason"] == "claim_superseded"
+        assert (await world.standing(claim))[1]["reason"] == "account_suspended"
         await world.desk("DELETE", f"/accounts/{person_id}/suspension")
         status, claim = await world.claim()
         assert status == 201

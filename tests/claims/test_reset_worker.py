@@ -1,6 +1,7 @@
 """The worker of resets: nothing twice, nothing lost, nobody touched who claimed since, and a pace that auth sets."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -92,6 +93,18 @@ def _of_two(self: Pace, accounts: int = 2) -> None:
     object.__setattr__(self, "accounts", accounts)
 
 
+def broken_for(monkeypatch: pytest.MonkeyPatch, *persons: UUID) -> None:
+    """From now on an error of ours keeps these accounts from being reset."""
+    transact = reset_worker.transact
+
+    async def broken(*args: Any, **named: Any) -> Any:
+        if args[3] in persons:
+            raise KeyError("an error of ours")
+        return await transact(*args, **named)
+
+    monkeypatch.setattr(reset_worker, "transact", broken)
+
+
 class TestTheWorker:
     async def test_cancelling_takes_back_what_has_not_begun(self, world: World) -> None:
         persons = await three_claimed(world)
@@ -156,8 +169,52 @@ class TestTheWorker:
         assert await world.work() == 3
         found = await seen(world, batch)
         assert [(line["state"], line.get("reason")) for line in found["lines"]] == [
-            ("failed", "UnknownEventType"), ("reset", None), ("reset", None),
+            ("failed", "reset_failed"), ("reset", None), ("reset", None),
         ]  # fmt: skip
+
+    async def test_an_error_of_ours_sets_that_account_aside_and_the_others_go_on(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        persons = await three_claimed(world)
+        batch = await start(world, lines())
+        broken_for(monkeypatch, persons[0])
+        async with running(world):
+            await becomes(world, batch, "failed", "reset", "reset")
+        line = (await seen(world, batch))["lines"][0]
+        assert line["reason"] == "reset_failed"
+        assert re.fullmatch(r"C-\w{4}-\w{3}", line["reference"])
+        assert await generations(world, *persons) == [0, 1, 1]
+
+    async def test_the_desk_has_tried_again_what_failed(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        persons = await three_claimed(world)
+        batch = await start(world, lines())
+        with monkeypatch.context() as broken:
+            broken_for(broken, *persons[:2])
+            await world.work()
+        await world.desk("POST", f"/accounts/{persons[1]}/resets", json={})
+        for _ in range(2):
+            status, again = await world.desk("POST", f"/reset-batches/{batch['batch_id']}/retry")
+            assert (status, states(again)) == (202, ["matched", "matched", "reset"])
+        await world.work()
+        found = [(line["state"], line.get("reason")) for line in (await seen(world, batch))["lines"]]
+        assert found == [("reset", None), ("skipped", "reset_since"), ("reset", None)]
+        assert await generations(world, *persons) == [1, 1, 1]
+
+    async def test_what_was_cancelled_is_not_tried_again(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        persons = await three_claimed(world)
+        batch = await start(world, lines())
+        broken_for(monkeypatch, persons[0])
+        await ResetWorker(world.kit.store).reset_next(clock.now(), 1)
+        path = f"/reset-batches/{batch['batch_id']}"
+        await world.desk("DELETE", path)
+        status, problem = await world.desk("POST", f"{path}/retry")
+        assert (status, problem["reason"]) == (409, "batch_cancelled")
+        status, problem = await world.desk("POST", f"/reset-batches/{UUID(int=0)}/retry")
+        assert (status, problem["reason"]) == (404, "batch_unknown")
 
     async def test_a_list_is_frozen_as_of_its_moment(self, world: World) -> None:
         """Even where clocks disagree: an account claimed after `as_of` is not touched."""

@@ -197,7 +197,17 @@ def test_a_broken_post_is_repeated_under_the_same_key(services: FakeServices, ru
         (202, {"batch_id": PERSON, "state": "running"}),
     ]
     services.answers[f"GET /reset-batches/{PERSON}"] = [
-        (200, {"batch_id": PERSON, "state": "done", "extent": "account", "lines": [], "next_after": None})
+        (
+            200,
+            {
+                "batch_id": PERSON,
+                "state": "done",
+                "counts": {},
+                "extent": "account",
+                "lines": [],
+                "next_after": None,
+            },
+        ),
     ]
     assert run("reset", PERSON) == 0
     keys = [

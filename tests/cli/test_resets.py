@@ -221,6 +221,21 @@ async def test_an_interruption_stops_only_the_waiting(
     assert services.requests(f"DELETE /reset-batches/{BATCH}") == []
 
 
+def test_what_failed_ends_with_a_status_that_says_so_and_is_tried_again(
+    services: FakeServices, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failed = LINE | {"state": "failed", "reason": "reset_failed", "reference": "C-7K3M-9QX"}
+    ended = {"state": "done", "done": 0, "counts": {"failed": 1}, "lines": [failed], "next_after": None}
+    services.answers[f"POST /reset-batches/{BATCH}/retry"] = [(202, WAITING | {"state": "running"})] * 2
+    services.answers[f"GET /reset-batches/{BATCH}"] = [(200, WAITING | {"extent": "lines"} | ended)]
+    assert run("reset", "retry", BATCH) == 0
+    assert run("reset", "retry", BATCH, "--follow") == 1
+    told = capsys.readouterr()
+    assert "C-7K3M-9QX" in told.out
+    for words in ("reset_failed", BATCH, "homeroom reset retry"):
+        assert words in told.err
+
+
 def test_the_accounts_of_a_school_are_shown_on_request_page_by_page(
     services: FakeServices, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -73,7 +73,7 @@ FROM reset_batch WHERE batch_id = $1 AND district = $2 FOR UPDATE
 -- Here and below: what auth has confirmed since a moment ($2) is not `done` yet. Its processes may still believe a
 -- session of it (SESSIONS_END_WITHIN).
 SELECT person_id, line, CASE WHEN state = 'done' AND changed_at > $2 THEN 'reset' ELSE state END AS state, reason,
-       sessions_ended
+       reference, sessions_ended
 FROM reset_item WHERE batch_id = $1 ORDER BY line
 
 -- name: staff_of
@@ -92,7 +92,7 @@ FROM reset_item WHERE batch_id = $1 GROUP BY 1
 
 -- name: item_page
 SELECT i.person_id, i.line, CASE WHEN i.state = 'done' AND i.changed_at > $5 THEN 'reset' ELSE i.state END AS state,
-       i.reason, i.sessions_ended, nullif(a.number, '') AS number
+       i.reason, i.reference, i.sessions_ended, nullif(a.number, '') AS number
 FROM reset_item i LEFT JOIN admission a ON a.person_id = i.person_id AND a.district = $2
 WHERE i.batch_id = $1 AND i.line > $3 ORDER BY i.line LIMIT $4
 
@@ -109,6 +109,10 @@ UPDATE reset_batch SET state = 'cancelled', changed_at = $2 WHERE batch_id = $1
 -- An item that is being reset at this moment is waited for, and then left alone.
 UPDATE reset_item SET state = 'cancelled', changed_at = $2 WHERE batch_id = $1 AND state IN ('listed', 'planned')
 
+-- name: plan_failed_items
+UPDATE reset_item SET state = 'planned', reason = NULL, reference = NULL, changed_at = $2
+WHERE batch_id = $1 AND state = 'failed'
+
 -- name: take_items
 -- The next accounts to reset, those of short lists first; no other worker gets them meanwhile.
 SELECT i.batch_id, i.person_id, i.generation, b.district, b.author, b.desk_ticket, b.as_of, b.correlation_id
@@ -119,8 +123,9 @@ LIMIT $1
 FOR UPDATE OF i SKIP LOCKED
 
 -- name: mark_items
-UPDATE reset_item i SET state = taken.state, reason = taken.reason, changed_at = $5
-FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[]) AS taken (batch_id, person_id, state, reason)
+UPDATE reset_item i SET state = taken.state, reason = taken.reason, reference = taken.reference, changed_at = $6
+FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[])
+     AS taken (batch_id, person_id, state, reason, reference)
 WHERE i.batch_id = taken.batch_id AND i.person_id = taken.person_id AND i.state = 'planned'
 
 -- name: count_unconfirmed
