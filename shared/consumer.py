@@ -147,8 +147,7 @@ class ConsumerRunner(Runner):
         except Exception as error:
             if curable(error) or isinstance(error, Diverged):
                 raise
-            if isinstance(error, Unacceptable) and error.key is not None:
-                letter.key = line_of(error.key)
+            letter.stands(error)
             return False
         return True
 

@@ -2,6 +2,7 @@
 
 Every key (a person's stream, a pupil's sourcedId) has a line. While something stands in it, whatever comes later for
 that key joins at its end, and everybody else goes on. The first of a line is *parked*; those behind it are *queued*.
+What may wait alone (`Unacceptable.alone`) stands beside its line.
 A line moves when an operator asks for a retry or discards its head, and by itself when missing versions arrive or the
 district's policy is back. Only the consumer that owns the partition moves it: whoever wants it to leaves a wish.
 """
@@ -20,7 +21,7 @@ from aiokafka import ConsumerRecord
 from shared import metrics
 from shared.database import Connection, Row, queries
 from shared.errors import Diverged
-from shared.letter import Letter, clean, curable, event_id_of, reason_of, record_of, uuid_of
+from shared.letter import Letter, Unacceptable, clean, curable, event_id_of, reason_of, record_of, uuid_of
 
 log = structlog.get_logger(__name__)
 
@@ -46,6 +47,14 @@ class Gate(NamedTuple):
         if letter.version == self.version:
             _must_be_same(letter, self.event_id)
         return letter.version <= self.version
+
+
+class Trouble(NamedTuple):
+    """Why a letter cannot be applied. `alone`: it holds up nothing of its key."""
+
+    reason: str
+    detail: str
+    alone: bool = False
 
 
 Attempt: TypeAlias = Callable[[Letter], Awaitable[None]]  # gives one letter its effect, or raises
@@ -84,8 +93,9 @@ async def settle(
         elif letter.state == "parked" and letter.wish is None and letter.reason not in CURED_BY_ITSELF:
             blocked = True
         elif trouble := await _try(conn, letter, gate, attempt):
-            await _keep(conn, consumer, key, letter, "parked", *trouble, now)
-            blocked = True
+            alone = trouble.alone and gate is None
+            await _keep(conn, consumer, None if alone else key, letter, "parked", *trouble[:2], now)
+            blocked = not alone
         else:
             gate = _after(gate, letter)
             await _leave(conn, letter, "applied", now)
@@ -130,21 +140,20 @@ def _in_order(letters: list[Letter], gate: Gate | None) -> Iterator[Letter]:
             yield letter
 
 
-async def _try(
-    conn: Connection, letter: Letter, gate: Gate | None, attempt: Attempt
-) -> tuple[str, str] | None:
-    """Apply one letter; why it cannot be, as reason and detail."""
+async def _try(conn: Connection, letter: Letter, gate: Gate | None, attempt: Attempt) -> Trouble | None:
+    """Apply one letter; why it cannot be."""
     if gate is not None and letter.version is not None and letter.version != gate.version + 1:
-        return "version_gap", f"this is version {letter.version}, version {gate.version + 1} has not come yet"
+        missing = f"this is version {letter.version}, version {gate.version + 1} has not come yet"
+        return Trouble("version_gap", missing)
     if letter.flaw is not None:
-        return reason_of(letter.flaw)
+        return Trouble(*reason_of(letter.flaw))
     try:
         async with conn.transaction():
             await attempt(letter)
     except Exception as error:
         if curable(error) or isinstance(error, Diverged):
             raise
-        return reason_of(error)
+        return Trouble(*reason_of(error), isinstance(error, Unacceptable) and error.alone)
     return None
 
 
@@ -166,7 +175,8 @@ async def _keep(
     detail = clean(detail)[:MAX_DETAIL_LENGTH]
     if letter.id is not None:
         if (letter.state, letter.reason, letter.wish) != (state, reason, None):
-            await conn.execute(_sql.change, letter.id, state, reason, detail, int(state == "parked"), now)
+            parked = state == "parked"
+            await conn.execute(_sql.change, letter.id, state, reason, detail, int(parked), now, key is None)
         return
     record = letter.record
     headers = [(clean(name), value) for name, value in record.headers]
@@ -188,7 +198,7 @@ async def _leave(conn: Connection, letter: Letter, state: str, now: datetime) ->
     """A letter is out of the line; one that never was in it leaves no trace."""
     if letter.id is not None:
         reason, detail = ("", "") if state == "applied" else (letter.reason, "")
-        await conn.execute(_sql.change, letter.id, state, reason or letter.reason, detail, 0, now)
+        await conn.execute(_sql.change, letter.id, state, reason or letter.reason, detail, 0, now, False)
 
 
 def _must_be_same(letter: Letter, event_id: UUID | None) -> None:

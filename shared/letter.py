@@ -28,13 +28,15 @@ MAX_KEY_LENGTH = 255  # longer ones are cut and told apart by a digest
 
 
 class Unacceptable(HomeroomError):
-    """A record that its sender has to mend. `detail` says how; `key`, when given, wins over the record's own."""
+    """A record that its sender has to mend. `detail` says how; `key`, when given, wins over the record's own. With
+    `alone` it waits by itself: later records of its key may go before it."""
 
-    def __init__(self, reason: str, detail: str = "", key: str | None = None) -> None:
+    def __init__(self, reason: str, detail: str = "", key: str | None = None, *, alone: bool = False) -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
         self.key = key
+        self.alone = alone
 
 
 class Letter(msgspec.Struct, eq=False):
@@ -53,6 +55,11 @@ class Letter(msgspec.Struct, eq=False):
     state: str = ""
     reason: str = ""
     wish: str | None = None
+
+    def stands(self, error: Exception) -> None:
+        """Note where it has to wait, after this error."""
+        if isinstance(error, Unacceptable) and (error.alone or error.key is not None):
+            self.key = None if error.alone else line_of(error.key)
 
     @property
     def line(self) -> str | None:

@@ -30,6 +30,7 @@ PASSED_OVER = {
     "unknown_org": "pupils whose school is not in orgs.csv: taken without it",
     "unknown_files": "files that are not read",
     "never_here": "people who leave and never were here",
+    "merged": "records that were merged into others who are there as well",
     "never_exported": "enrolled pupils whom no export has named: left as they are",
     "anonymous": "rows without a readable sourcedId: because of them nobody counts as absent",
 }

@@ -49,6 +49,7 @@ REFUSALS = {
     "classes_too_many": 422,
     "merged_already": 422,
     "person_unknown": 422,
+    "survivor_unknown": 422,
     "enrollments_too_many": 422,
     "event_id_reused": 409,
 }

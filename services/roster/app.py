@@ -3,7 +3,7 @@
 from aiohttp import web
 
 from services.roster import api, classes_api, imports_api
-from services.roster.consumer import intakes
+from services.roster.consumer import MERGE_WAITS_S, end_merge_waits, intakes
 from services.roster.events import CODEC
 from services.roster.handlers import OUTCOMES
 from services.roster.import_worker import ImportWorker
@@ -13,7 +13,7 @@ from services.roster.pulls import PullWorker
 from shared.service import Kit, ServiceSpec
 from shared.service import create_app as create
 from shared.settings import Settings
-from shared.supervisor import Worker
+from shared.supervisor import Worker, every
 from shared.web import Route
 
 
@@ -25,6 +25,7 @@ def workers(kit: Kit) -> list[Worker]:
     return [
         Worker("imports", "projector", ImportWorker(kit).run),
         Worker("pulls", "projector", PullWorker(kit).run),
+        Worker("merge-waits", "projector", every(MERGE_WAITS_S, lambda: end_merge_waits(kit))),
     ]
 
 

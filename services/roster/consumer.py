@@ -7,16 +7,21 @@ from aiokafka import ConsumerRecord
 
 from services.roster import handlers
 from services.roster.ingress import Statement, understand
+from services.roster.merges import SURVIVOR_UNKNOWN
 from shared import clock
-from shared.consumer import Intake
-from shared.database import Connection
+from shared.consumer import Intake, Unacceptable
+from shared.database import Connection, queries
 from shared.errors import MalformedRecord, Rejected
+from shared.letter import reason_of
 from shared.messages import CloudEvent, ingress_topic
 from shared.policy import Policy
 from shared.service import Kit
 from shared.web import begin_journey
 
 LOG_APPEND_TIME = 1
+MERGE_WAITS_S = 2.0
+
+_sql = queries(__package__)
 
 
 def intakes(kit: Kit) -> list[Intake]:
@@ -42,10 +47,20 @@ def intake(kit: Kit, district: str) -> Intake:
         statements = [_statement(record, district, rules, now) for record in records]
         for outcome in await handlers.take(kit.store, conn, district, rules, statements, now=now):
             if outcome.reason is not None:
-                raise Rejected(outcome.reason, **outcome.details)
+                refusal = Rejected(outcome.reason, **outcome.details)
+                if outcome.reason == SURVIVOR_UNKNOWN:  # else the survivor's enrollment would wait behind it
+                    raise Unacceptable(*reason_of(refusal), alone=True)
+                raise refusal
 
     topic = ingress_topic(kit.settings.topic_prefix, district)
     return Intake(f"ingress.{district}", topic, handle, _key, check, handle_all)
+
+
+async def end_merge_waits(kit: Kit) -> None:
+    """Has merges tried again whose survivor is known by now, whichever way they were enrolled. Asked again and again: a
+    merge may be set aside while its survivor is being enrolled."""
+    async with kit.db.connection() as conn:
+        await conn.execute(_sql.wish_where_survivor_is_known, SURVIVOR_UNKNOWN)
 
 
 def _key(record: ConsumerRecord) -> str | None:

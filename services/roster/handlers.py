@@ -117,8 +117,10 @@ async def confirm(conn: Connection, district: str, said: Sequence[tuple[Command,
     heard: dict[str, Said] = {}
     for row in rows:
         command, version = commands[row["source_id"]]
-        if versions.get(row["person_id"]) == version:
-            heard[row["source_id"]] = decider.hear(msgspec.convert(row["said"], Said), command)
+        before = msgspec.convert(row["said"], Said)
+        is_merged = before.merge is not None and before.merge.into is not None  # then the survivor hears it
+        if versions.get(row["person_id"]) == version and not is_merged:
+            heard[row["source_id"]] = decider.hear(before, command)
     await conn.execute(_sql.remember_said, district, list(heard), list(heard.values()))
     return set(heard)
 

@@ -4,9 +4,8 @@ Dying anywhere before its commit leaves the import received, and planning begins
 """
 
 import asyncio
-import sys
 import tempfile
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,11 +15,11 @@ from uuid import UUID
 import msgspec
 import structlog
 
-from services.roster import decider, imports
+from services.roster import decider, imports, merges
 from services.roster.import_reader import COLUMNS, HEAD, MAX_FLAWS, Refusal, Task, Told
 from services.roster.imports import sql
 from services.roster.projections import PERSON
-from shared import clock
+from shared import child, clock
 from shared.database import Connection, Row
 from shared.errors import HomeroomError, Rejected
 from shared.messages import topic_of
@@ -58,9 +57,10 @@ async def plan(conn: Connection, settings: Settings, row: Row, policy: Policy) -
     import_id: UUID = row["import_id"]
     try:
         await _caught_up(conn, settings)
+        pulled = row["pull_full"] is not None  # over REST a user has all their roles
         async with (
             _file(conn, import_id) as path,
-            _reader(Task(str(path), row["as_of"], policy)) as reader,
+            _reader(Task(str(path), row["as_of"], policy, pulled)) as reader,
             conn.transaction(),
         ):
             await _plan(conn, reader, row, policy)
@@ -119,7 +119,7 @@ class _Reader:
                     else:
                         self._note(kind, content)
         except asyncio.IncompleteReadError:
-            raise ReaderDied(f"status {await self._process.wait()}") from None
+            raise ReaderDied(f"status {await child.ended(self._process)}") from None
         except TimeoutError:
             raise ReaderDied("out of time") from None
 
@@ -135,22 +135,11 @@ class _Reader:
 
 @asynccontextmanager
 async def _reader(task: Task) -> AsyncIterator[_Reader]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "services.roster.import_reader", stdin=PIPE, stdout=PIPE, cwd=_project()
-    )
-    assert process.stdin is not None
-    try:
+    async with child.running("services.roster.import_reader") as process:
+        assert process.stdin is not None
         process.stdin.write(msgspec.json.encode(task))
         process.stdin.close()
         yield _Reader(process)
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
-
-
-def _project() -> Path:
-    return Path(__file__).resolve().parents[2]
 
 
 async def _plan(conn: Connection, reader: _Reader, row: Row, policy: Policy) -> None:
@@ -164,7 +153,9 @@ async def _plan(conn: Connection, reader: _Reader, row: Row, policy: Policy) -> 
     newest = await conn.fetchval(sql.newest_bulk, district, import_id)
     if newest is not None and row["as_of"] < newest:
         raise Rejected("export_outdated", newest=newest)
-    if told.mode == "bulk" and not told.anonymous:
+    absence_counts = told.mode == "bulk" and not told.anonymous
+    merged = await _set_merged_apart(conn, district, absence_counts)
+    if absence_counts:
         await conn.execute(sql.stage_absent, district, BY_EXPORT, decider.ABSENT, timeout=PLAN_TIMEOUT_S)
     await conn.execute(sql.stage_other_kind, district, decider.ABSENT, timeout=PLAN_TIMEOUT_S)
     await conn.execute(sql.analyze_staged)
@@ -172,7 +163,7 @@ async def _plan(conn: Connection, reader: _Reader, row: Row, policy: Policy) -> 
     await conn.execute(
         sql.plan, import_id, district, *by_exports, row["baseline"], decider.ABSENT, timeout=PLAN_TIMEOUT_S
     )
-    counts, passed_over, total = await _count(conn, import_id, district, told)
+    counts, passed_over, total = await _count(conn, import_id, district, told, merged)
     await conn.execute(sql.insert_flaws, import_id, reader.flaws)
     await conn.execute(sql.insert_unknown, import_id, len(reader.flaws), district, MAX_FLAWS)
     await conn.execute(sql.delete_pieces, import_id)
@@ -189,13 +180,22 @@ async def _plan(conn: Connection, reader: _Reader, row: Row, policy: Policy) -> 
     log.info("import_planned", district=district, import_id=str(import_id), counts=counts)
 
 
+async def _set_merged_apart(conn: Connection, district: str, absence_counts: bool) -> int:
+    """What the export says of records that are another name of somebody; how many of them it still has for nothing."""
+    if await conn.execute(sql.stage_survivors, district, merges.MAX_CHAIN) == "UPDATE 0":
+        return 0
+    if await conn.execute(sql.stage_in_their_place, absence_counts) != "UPDATE 0":
+        await conn.execute(sql.unstage_replaced)
+    return sum(row["there"] for row in await conn.fetch(sql.unstage_merged))
+
+
 async def _count(
-    conn: Connection, import_id: UUID, district: str, told: Told
+    conn: Connection, import_id: UUID, district: str, told: Told, merged: int
 ) -> tuple[dict[str, int], dict[str, int], int]:
     """The report's figures: persons by kind, what was passed over, and how many rows are to be applied."""
     counts = {row["kind"]: row["count"] for row in await conn.fetch(sql.count_kinds, import_id)}
     planned = await conn.fetchrow(sql.count_plan, import_id)
-    beside = await conn.fetchrow(sql.count_beside, district, BY_EXPORT)
+    beside = await conn.fetchrow(sql.count_beside, district, BY_EXPORT, decider.ABSENT)
     assert planned is not None
     assert beside is not None
     flaws = told.flaws
@@ -207,7 +207,7 @@ async def _count(
     counts |= {"remarks": told.remarks, "shared_numbers": beside["shared_numbers"]}
     counts |= {"renumbered_enrolled": planned["renumbered"], "enrolled_before": beside["enrolled"]}
     counts |= {f"flaw:{reason}": n for reason, n in flaws.items()}
-    passed_over = told.passed_over | {"never_here": beside["never_here"]}
+    passed_over = told.passed_over | {"never_here": beside["never_here"], "merged": merged}
     if told.mode == "bulk":
         passed_over |= {"never_exported": beside["never_exported"], "anonymous": told.anonymous}
     return counts, {what: n for what, n in passed_over.items() if n}, planned["total"]

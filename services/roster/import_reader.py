@@ -36,6 +36,7 @@ class Task(msgspec.Struct, frozen=True):
     path: str
     as_of: datetime
     policy: Policy
+    all_roles: bool  # of the users that it names, in a delta too
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -112,7 +113,7 @@ def main() -> None:
     task = msgspec.json.decode(sys.stdin.buffer.read(), type=Task)
     answers = Answers(sys.stdout.buffer)
     try:
-        with open_export(Path(task.path), task.policy, task.as_of) as export:
+        with open_export(Path(task.path), task.policy, task.as_of, all_roles=task.all_roles) as export:
             answers.take(export.persons())
             told = Told(
                 export.version, export.mode, export.source, dict(export.passed_over),

@@ -41,6 +41,7 @@ from services.roster.events import PersonsMerged, PersonsSplit, StaffEmployed, S
 from shared.errors import Rejected
 from shared.messages import Event
 
+SURVIVOR_UNKNOWN = "survivor_unknown"
 MAX_CHAIN = 8  # who was merged into somebody who was merged, and so on
 
 
@@ -74,7 +75,8 @@ def heard(said: Said, command: MergePersons | SplitPersons) -> Said:
 def merge(
     command: MergePersons, survivor: State, merged: State, said: Said, person_id: UUID, merged_person_id: UUID
 ) -> list[Event]:
-    """What is recorded in both streams. The survivor has to be known: nobody is lost by a merge into nobody."""
+    """What is recorded in both streams. The survivor has to be known: nobody is lost by a merge into nobody. Once they
+    are, it makes no difference when the merge was said."""
     if not _newer(said, command):
         return []
     if said.merge and said.merge.into is not None:
@@ -82,7 +84,7 @@ def merge(
             return []
         raise Rejected("merged_already", into=said.merge.into)
     if survivor.identity is None:
-        raise Rejected("person_unknown", source_id=command.source_id)
+        raise Rejected(SURVIVOR_UNKNOWN, source_id=command.source_id)
     if merged.kind not in (None, survivor.kind):
         raise Rejected("kind_differs", known_as=merged.kind)
     if len(survivor.enrollments) + len(survivor.voided) + len(merged.enrollments) > MAX_ENROLLMENTS:

@@ -22,8 +22,9 @@ INSERT INTO dead_letter (consumer, district, key, version, event_id, topic, part
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $17)
 
 -- name: change
+-- $7: it is taken out of its line, and waits by itself.
 UPDATE dead_letter
-SET state = $2, reason = $3, detail = $4, attempts = attempts + $5, wish = NULL, changed_at = $6
+SET key = CASE WHEN NOT $7 THEN key END, state = $2, reason = $3, detail = $4, attempts = attempts + $5, wish = NULL, changed_at = $6
 WHERE id = $1
 
 -- name: go_on

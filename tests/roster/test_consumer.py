@@ -107,6 +107,44 @@ async def test_a_retry_takes_what_can_be_taken_now(roster: Roster, database: str
     )
 
 
+async def test_a_merge_into_somebody_who_is_not_known_yet_holds_up_nobody_and_follows_by_itself(
+    roster: Roster, database: str
+) -> None:
+    """The survivor's own enrollment has the same key, and comes after it; or another way."""
+    for source_id, number in (("twin", "0000001"), ("third", "0000002")):
+        await roster.produce(cloud_event(source_id=source_id, number=number))
+    early = cloud_event("PersonsMerged", source_id="ann", merged_source_id="twin", time=at(1))
+    other = cloud_event("PersonsMerged", source_id="bea", merged_source_id="third", time=at(1))
+    await roster.produce(early)
+    await roster.produce(other)
+    for event in (early, other):
+        refused = await roster.became(event, "refused")
+        survivor = {"source_id": event["data"]["source_id"]}
+        assert (refused["reason"], refused["details"]) == ("survivor_unknown", survivor)
+    enrolled = cloud_event(source_id="ann", number="0000003", time=at(2))
+    await roster.produce(enrolled)
+    ann = (await roster.became(enrolled, "accepted"))["person_id"]
+    assert (await roster.became(early, "accepted"))["person_id"] == ann
+    assert (await roster.became(other))["state"] == "refused"
+    await roster.publish(cloud_event(source_id="bea", number="0000004"))
+    await roster.became(other, "accepted")
+    assert {row["state"] for row in await letters(database)} == {"applied"}
+
+
+async def test_a_merge_that_waited_behind_another_record_holds_up_nobody_either(
+    roster: Roster, database: str
+) -> None:
+    bad = cloud_event(source_id="ann", number="O123456")
+    early = cloud_event("PersonsMerged", source_id="ann", merged_source_id="twin")
+    good = cloud_event(source_id="ann")
+    for event in (cloud_event(source_id="twin", number="0000001"), bad, early, good):
+        await roster.produce(event)
+    await roster.became(good, "queued")
+    await wish(database, bad, "discard")
+    await roster.became(good, "accepted")
+    await roster.became(early, "accepted")
+
+
 async def test_every_kind_of_unusable_record_gets_a_reason(roster: Roster, database: str) -> None:
     """Whatever a stranger puts on the topic, the intake goes on."""
     first = cloud_event(source_id="taken")

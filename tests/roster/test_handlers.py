@@ -316,7 +316,7 @@ class TestMerges:
         other = cloud_event(source_id="p3", number="0000003")
         elsewhere = cloud_event("PersonsMerged", source_id="p3", merged_source_id="p2", time=at(2))
         assert await roster.states(unknown, merge, other, elsewhere, now=at(3)) == [
-            "person_unknown", "accepted", "accepted", "merged_already",
+            "survivor_unknown", "accepted", "accepted", "merged_already",
         ]  # fmt: skip
         with pytest.raises(Rejected, match="data_invalid"):
             await roster.take(cloud_event("PersonsMerged", merged_source_id="p1"))

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import msgspec
@@ -63,6 +64,85 @@ async def _import_twice(district: District, ada: Pupil) -> datetime:
     assert (shown["total"], shown["done"]) == (1, 1)
     assert await district.changes(shown) == []
     return between
+
+
+class TestMergedRecords:
+    """An export that still has a record which is another name of somebody else."""
+
+    @pytest.fixture
+    async def merged(self, district: District) -> list[Pupil]:
+        """The first stays, the second was merged into it, the third is somebody else."""
+        ann, twin, bob = pupils(3)
+        await district.take([ann, twin, bob])
+        event = cloud_event(
+            "PersonsMerged", source_id=ann.source_id, merged_source_id=twin.source_id, time=clock.now()
+        )
+        status, body = await district.roster.publish(event)
+        assert (status, body["results"][0]["state"]) == (202, "accepted")
+        return [ann, twin, bob]
+
+    async def test_it_changes_nothing_and_no_event_is_written_day_after_day(
+        self, district: District, merged: list[Pupil]
+    ) -> None:
+        ann, twin, bob = merged
+        before = await district.rows("SELECT count(*) FROM event")
+        for students in (merged, [twin, bob, ann], [bob, ann, twin]):
+            shown = await district.take(students)
+            assert (shown["state"], some(shown["counts"])) == ("done", {"unchanged": 2})
+            assert shown["passed_over"]["merged"] == 1
+        assert await district.rows("SELECT count(*) FROM event") == before
+        assert (await district.person(ann, status="enrolled"))["number"] == ann.number
+
+    @pytest.mark.parametrize("gone", [{"status": "tobedeleted"}, {"enabled": False}, None], ids=str)
+    async def test_that_it_is_gone_says_nothing_and_a_split_finds_it_as_it_was(
+        self, district: District, merged: list[Pupil], gone: dict[str, Any] | None
+    ) -> None:
+        ann, twin, bob = merged
+        students = [ann, bob] if gone is None else [ann, change(twin, **gone), bob]
+        shown = await district.take(students)
+        assert (some(shown["counts"]), shown["passed_over"].get("merged")) == ({"unchanged": 2}, None)
+        names = {"source_id": ann.source_id, "merged_source_id": twin.source_id}
+        await district.roster.publish(cloud_event("PersonsSplit", **names, time=clock.now()))
+        await district.person(twin, status="enrolled")
+
+    async def test_where_the_sis_kept_the_other_record_it_speaks_of_the_survivor(
+        self, district: District, merged: list[Pupil]
+    ) -> None:
+        """Nobody is locked out because the two systems kept different records."""
+        ann, twin, bob = merged
+        shown = await district.take([twin, bob])
+        assert shown["state"] == "awaiting_approval"  # one of two has another number
+        assert shown["counts"].get("withdrawn", 0) == shown["counts"].get("returned", 0) == 0
+        path = f"/imports/{shown['import_id']}/approval"
+        assert (await district.ask("POST", path, scope="desk", sub="lee", human=True))[0] == 202
+        await district.ended(shown["import_id"], "done")
+        found = await district.person(change(ann, number=twin.number), status="enrolled")
+        assert found["last_name"] == twin.last_name
+        for students in ([twin, bob], [change(ann, enabled=False), twin, bob]):
+            shown = await district.take(students)
+            assert some(shown["counts"]) == {"unchanged": 2}
+        shown = await district.take(merged)
+        assert (shown["threshold"]["renumbered"], shown["passed_over"]["merged"]) == (1, 1)
+
+    async def test_who_left_under_both_records_has_left(
+        self, district: District, merged: list[Pupil]
+    ) -> None:
+        shown = await district.take(merged[2:])
+        assert (shown["state"], some(shown["counts"])) == (
+            "awaiting_approval",
+            {"withdrawn": 1, "unchanged": 1},
+        )
+
+    async def test_in_a_delta_it_is_passed_over_unless_the_survivor_goes(
+        self, district: District, merged: list[Pupil]
+    ) -> None:
+        ann, twin, _ = merged
+        shown = await district.take([change(twin, number="7654321")], mode="delta")
+        assert (some(shown["counts"]), shown["passed_over"].get("merged")) == ({}, 1)
+        kept = [change(ann, status="tobedeleted"), change(twin, number=ann.number)]
+        shown = await district.take(kept, mode="delta")
+        assert shown["counts"].get("withdrawn", 0) == shown["counts"].get("renumbered", 0) == 0
+        await district.person(ann, status="enrolled")
 
 
 async def test_each_change_is_a_fact_of_its_own(district: District) -> None:

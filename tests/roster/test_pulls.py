@@ -17,16 +17,17 @@ from services.roster import provider as providers
 from services.roster.pulls import begin_due
 from shared import clock
 from shared.database import Database
+from shared.messages import rfc3339
 from shared.policies import load_policy
 from shared.policy import Policy
 from tests.journeys.fleet import Part, free_ports
 from tests.roster.conftest import Roster
 from tests.roster.exports import pupils
-from tests.roster.given import DISTRICT, POLICY, POLICY_FOLDER
+from tests.roster.given import DISTRICT, POLICY, POLICY_FOLDER, cloud_event
 from tests.roster.importing import District, change, some
 from tests.support.certificates import signed
 from tests.support.service import ISSUER
-from tests.support.sis import LONG_AGO, Sis, refusing, saying, serving, silence, user
+from tests.support.sis import LONG_AGO, Sis, other, refusing, saying, serving, silence, user
 
 PUPILS = pupils(25)
 PAGE_SIZE = 10
@@ -126,6 +127,39 @@ async def test_between_whole_pulls_only_what_was_modified_is_asked_for(district:
     since, began = (datetime.fromisoformat(at) for at in (shown["pull_since"], first["as_of"]))
     assert abs(began - since - pulls.OVERLAP) < timedelta(seconds=3)
     await district.person(PUPILS[2], status="enrolled")
+
+
+async def test_a_role_that_was_taken_away_is_noticed_where_the_user_was_modified(
+    district: District, sis: Sis
+) -> None:
+    """Over REST a user has all their roles; who has none of ours any more is as absent as in a whole pull."""
+    sis.items["users"] += [other("t1", "teacher") | {"identifier": "e12345"}, other("g1", "guardian")]
+    await pull(district)
+    by_hand = change(PUPILS[0], source_id="by-hand", number="7654321")
+    event = cloud_event(source_id="by-hand", number=by_hand.number)
+    assert (await district.roster.publish(event))[0] == 202
+    await district.person(by_hand, status="enrolled")
+
+    now = clock.now()
+    parent = other(PUPILS[0].source_id, "parent")["roles"]
+    ended = [
+        {"roleType": "secondary", "role": "student", "endDate": "2020-01-01", "org": {"sourcedId": "s1"}}
+    ]
+    for n, roles in enumerate((parent, [], None, ended)):
+        sis.items["users"][n] = user(PUPILS[n], modified=now, roles=roles)
+    sis.items["users"][-2:] = [
+        other("t1", "guardian") | {"dateLastModified": rfc3339(now)},
+        other("g1", "relative") | {"dateLastModified": rfc3339(now)},
+        user(by_hand, modified=now, roles=parent),
+    ]
+    shown = await pull(district)
+    assert (shown["pull_full"], some(shown["counts"])) == (False, {"withdrawn": 5})
+    assert shown["passed_over"] == {"guardians": 4, "no_role": 2}
+    found = {c["source_id"]: c["after"]["gone"] for c in await district.changes(shown)}
+    assert found == {p.source_id: "absent" for p in PUPILS[:3]} | {
+        PUPILS[3].source_id: "role_ended", "t1": "absent",
+    }  # fmt: skip
+    await district.person(by_hand, status="enrolled")
 
 
 async def test_nothing_was_modified(district: District) -> None:
@@ -240,7 +274,7 @@ async def test_over_tls_the_authority_that_the_policy_names_is_believed(
         shown = {}
         async with asyncio.timeout(PATIENCE_S):  # until the policy is read again
             while shown.get("reason") != "pull_not_configured":
-                shown = await pull(district)
+                shown = await pull(district, "?dry_run")
         assert shown["details"] == {"missing": "ca_file"}
         file.write_text(signed("Riverdale County").pem)
         shown = await pull(district)

@@ -256,6 +256,32 @@ async def test_an_unacceptable_record_holds_up_its_key_alone(scene: Scene, ingre
     assert await scene.states() == []
 
 
+async def test_one_that_may_wait_alone_holds_up_nothing_of_its_key(scene: Scene, ingress: str) -> None:
+    """Whether it meets its trouble at once, or had to wait for another one first."""
+    trouble = Trouble()
+    alone = Unacceptable("early", alone=True)
+    trouble.awaiting = {
+        ("a", "1"): [alone] * 5,
+        ("b", "1"): [Unacceptable("bad")] * 3,
+        ("b", "2"): [alone] * 3,
+    }
+    await put(scene, ingress, *((k, v) for v in "123" for k in "ab"))
+    async with running(scene.settings, intake(scene, ingress, trouble)):
+        await until(lambda: are(scene, a=["2", "3"]))
+
+        async def become(reason: str, **seen: list[str]) -> None:
+            async def tried_again() -> bool:
+                await scene.execute("UPDATE dead_letter SET wish = 'retry' WHERE reason = $1", reason)
+                return await are(scene, **seen)
+
+            await until(tried_again)
+
+        await become("bad", a=["2", "3"], b=["1", "3"])
+        assert await scene.states() == [("early", "parked")] * 2
+        assert [letter["key"] for letter in await scene.letters()] == [None, None]
+        await become("early", a=["2", "3", "1"], b=["1", "3", "2"])
+
+
 async def test_a_retry_that_fails_again_stays_at_the_head(scene: Scene, ingress: str) -> None:
     trouble = Trouble()
     trouble.awaiting = {("a", "1"): [Unacceptable("bad")] * 4}

@@ -36,7 +36,7 @@ from services.roster.oneroster.tables import ORGS, ROLES, USERS, read_table
 from shared.errors import Rejected
 from shared.policy import Kind, Policy
 
-Gone = Literal["tobedeleted", "disabled", "role_ended", "role_not_begun"]
+Gone = Literal["tobedeleted", "disabled", "role_ended", "role_not_begun", "absent"]
 
 STUDENT = "student"
 GUARDIANS = ("guardian", "parent", "relative")
@@ -59,7 +59,8 @@ MAX_UNKNOWN_ORGS = 1000  # that are told one by one
 class PersonRow(msgspec.Struct, frozen=True, kw_only=True):
     """What the export says of one student or member of the staff; each `source_id` at most once.
 
-    `gone`: why they do not belong to the district as of the moment; then nothing else is said. None: they do.
+    `gone`: why they do not belong to the district as of the moment; then nothing else is said. None: they do. `absent`
+    is said of a user without such a role, where the export has all roles of whom it names and not all users.
 
     `partial`, in a delta only: the export does not say here what they are, or not who they are (number and names are
     None: only a role was changed). It is to be taken for a person who is known, and passed over otherwise. `kind` is
@@ -123,10 +124,13 @@ class Export:
     school), unknown_files. It is complete once `persons` was read to its end.
     """
 
-    def __init__(self, archive: Archive, policy: Policy, as_of: datetime, limits: Limits) -> None:
+    def __init__(
+        self, archive: Archive, policy: Policy, as_of: datetime, limits: Limits, all_roles: bool
+    ) -> None:
         manifest = read_manifest(archive, limits)
         self.version: Version = manifest.version
         self.mode: Mode = manifest.mode
+        self._all_roles = all_roles or self.mode == "bulk"
         self.source, self.files = manifest.source, manifest.files
         self.passed_over: Counter[str] = Counter()
         self._archive, self._policy, self._limits = archive, policy, limits
@@ -251,13 +255,13 @@ class Export:
             role, other = self._stands(user, cells) if not excess else (None, self._others.get(user))
             if other is not None:
                 self.passed_over[other] += 1
-                return None
+                return self._without_role(user, line, cells)
             if excess:
                 raise Bad("", "", "columns_mismatch", excess=excess)
             check("sourcedId", user)
-            if role is None and self.mode == "bulk" and user not in self._unclear:
+            if role is None and self._all_roles and user not in self._unclear:
                 self.passed_over["no_role"] += 1
-                return None
+                return self._without_role(user, line, cells)
             if user in self._contradicted:
                 raise Bad("sourcedId", user, "source_id_repeated")
             if self._seen.pop(user, None) is None:
@@ -281,15 +285,20 @@ class Export:
         word = None if said == STUDENT else word_of("role", cells[8])
         return Role(said == STUDENT, Standing.HOLDS, True, True, 0, "", word), None
 
+    def _without_role(self, user: str, line: int, cells: tuple[str, ...]) -> PersonRow | None:
+        """In a whole export nothing has to be said of somebody who is none of ours (any more): it is said of all."""
+        if self.mode == "bulk" or not self._all_roles or user in self._unclear or problem_of(user):
+            return None
+        if user in self._contradicted or self._seen.pop(user, None) is None:
+            return None
+        gone = _gone_by_state(cells[5], cells[6]) or "absent"
+        return PersonRow(file="users.csv", line=line, source_id=user, gone=gone)
+
     def _person(self, user: str, line: int, cells: tuple[str, ...], role: Role | None) -> PersonRow:
         _, number, last, first, orgs, status, enabled, grades = cells[:8]
         kind = role.kind if role else None
-        gone: Gone | None = None
-        if one_of(STATUSES, "status", status):
-            gone = "tobedeleted"
-        elif not one_of(ENABLED, "enabledUser", enabled):
-            gone = "disabled"
-        elif role is not None:
+        gone = _gone_by_state(status, enabled)
+        if gone is None and role is not None:
             gone = self._gone(role)
         if gone is not None:
             row = PersonRow(file="users.csv", line=line, source_id=user, kind=kind, gone=gone)
@@ -332,8 +341,8 @@ class Export:
         )
 
     def _gone(self, role: Role) -> Gone | None:
-        """In a delta the end of a secondary role says nothing: the primary one, which stays, is not in it."""
-        if role.standing is Standing.HOLDS or (self.mode == "delta" and not role.primary):
+        """Where not all roles are there, the end of a secondary one says nothing: the primary one stays."""
+        if role.standing is Standing.HOLDS or not (self._all_roles or role.primary):
             return None
         return "role_not_begun" if role.standing is Standing.NOT_BEGUN else "role_ended"
 
@@ -370,11 +379,19 @@ class Export:
         return _read(column, given, self._policy.read_employee_number)
 
 
+def _gone_by_state(status: str, enabled: str) -> Gone | None:
+    """Why a user is none of the district's any more, whatever their roles."""
+    if one_of(STATUSES, "status", status):
+        return "tobedeleted"
+    return None if one_of(ENABLED, "enabledUser", enabled) else "disabled"
+
+
 @contextmanager
 def open_export(
-    path: Path, policy: Policy, as_of: datetime, limits: Limits | None = None
+    path: Path, policy: Policy, as_of: datetime, limits: Limits | None = None, *, all_roles: bool = False
 ) -> Iterator[Export]:
     """The export in a zip file or a folder, as of a moment (aware; its day counts in the district's time zone).
+    `all_roles`: also a delta has all roles of the users that it names.
 
     Reads the manifest, the schools and the roles, and every row of users.csv once, so that a file that is broken at
     its end is refused before anything of it was used. Raises Rejected: archive_invalid, archive_too_large,
@@ -383,7 +400,7 @@ def open_export(
     """
     limits = limits or Limits()
     with open_archive(path, limits) as archive:
-        yield Export(archive, policy, as_of, limits)
+        yield Export(archive, policy, as_of, limits, all_roles)
 
 
 def _other(role: str, given: str) -> str:

@@ -109,14 +109,50 @@ WHERE district = $1 AND mode = 'bulk' AND NOT dry_run AND (done > 0 OR state = '
 -- name: stage
 CREATE TEMPORARY TABLE staged (
     file text, line integer, source_id text, kind text, number text, last_name text, first_name text, school text,
-    grade text, role text, gone text, partial boolean, flawed boolean, other_kind boolean NOT NULL DEFAULT false
+    grade text, role text, gone text, partial boolean, flawed boolean, other_kind boolean NOT NULL DEFAULT false,
+    survivor text
 ) ON COMMIT DROP
+
+-- name: stage_survivors
+-- Into whom they were merged, and those in turn: at most $2 times.
+UPDATE staged SET survivor = found.survivor
+FROM (
+    WITH RECURSIVE merged (source_id, survivor_id, times) AS (
+        SELECT source_id, merged_into, 1 FROM person WHERE district = $1 AND merged_into IS NOT NULL
+        UNION ALL
+        SELECT merged.source_id, person.merged_into, times + 1 FROM merged JOIN person ON person_id = survivor_id
+        WHERE person.merged_into IS NOT NULL AND times < $2
+    )
+    SELECT DISTINCT ON (merged.source_id) merged.source_id, person.source_id AS survivor
+    FROM merged JOIN person ON person_id = survivor_id
+    ORDER BY merged.source_id, times DESC
+) AS found
+WHERE staged.source_id = found.source_id AND NOT staged.flawed
+
+-- name: stage_in_their_place
+-- A merged record that the export still has, where the survivor has gone: the SIS kept that one, and it speaks of them.
+-- $1: whom the export does not name has gone, too. Of several the first in the file.
+UPDATE staged SET source_id = survivor
+WHERE survivor IS NOT NULL AND gone IS NULL
+      AND NOT EXISTS (SELECT FROM staged v WHERE v.source_id = staged.survivor AND (v.flawed OR v.gone IS NULL))
+      AND ($1 OR EXISTS (SELECT FROM staged v WHERE v.source_id = staged.survivor))
+      AND NOT EXISTS (SELECT FROM staged o WHERE o.survivor = staged.survivor AND o.gone IS NULL
+                            AND (o.line, o.source_id) < (staged.line, staged.source_id))
+
+-- name: unstage_replaced
+DELETE FROM staged g
+WHERE survivor IS NULL AND NOT flawed AND EXISTS (
+    SELECT FROM staged r WHERE r.source_id = g.source_id AND r.survivor = g.source_id)
+
+-- name: unstage_merged
+-- All else that is said of merged records says nothing of the survivors. Answers of whom it said that they are there.
+DELETE FROM staged WHERE survivor <> source_id RETURNING gone IS NULL AS there
 
 -- name: stage_absent
 -- Whom exports have named and this one does not, not even in a row that could not be read.
 INSERT INTO staged (source_id, gone, partial, flawed)
 SELECT person.source_id, $3, false, false FROM person
-WHERE person.district = $1 AND person.enrollments @> $2
+WHERE person.district = $1 AND person.enrollments @> $2 AND person.merged_into IS NULL
       AND NOT EXISTS (SELECT FROM staged WHERE staged.source_id = person.source_id)
 
 -- name: stage_other_kind
@@ -175,7 +211,7 @@ SELECT
     (SELECT count(*) FROM person WHERE district = $1 AND status = 'enrolled') AS enrolled,
     (SELECT count(*) FROM person WHERE district = $1 AND status = 'enrolled' AND NOT enrollments @> $2
         AND NOT EXISTS (SELECT FROM staged WHERE staged.source_id = person.source_id)) AS never_exported,
-    (SELECT count(*) FROM staged WHERE NOT flawed AND gone IS NOT NULL
+    (SELECT count(*) FROM staged WHERE NOT flawed AND gone <> $3
         AND NOT EXISTS (SELECT FROM person WHERE district = $1 AND person.source_id = staged.source_id)) AS never_here,
     (SELECT count(*) FROM staged WHERE NOT flawed AND gone IS NULL AND partial
         AND NOT EXISTS (SELECT FROM person WHERE district = $1 AND person.source_id = staged.source_id)) AS unknown,

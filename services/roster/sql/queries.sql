@@ -48,6 +48,14 @@ WHERE letter.event_id = $2 AND letter.district = $1 AND letter.version IS NULL
       AND letter.state IN ('parked', 'queued', 'discarded')
 ORDER BY letter.id DESC LIMIT 1
 
+-- name: wish_where_survivor_is_known
+UPDATE dead_letter SET wish = 'retry'
+WHERE state = 'parked' AND reason = $1 AND wish IS NULL AND EXISTS (
+    SELECT FROM person
+    WHERE person.district = dead_letter.district
+          AND person.source_id = CASE WHEN dead_letter.reason = $1 THEN dead_letter.detail::json ->> 'source_id' END
+)
+
 -- name: persons_by_number
 SELECT * FROM person WHERE district = $1 AND number = $2 ORDER BY status, person_id LIMIT 100
 
