@@ -55,7 +55,8 @@ LOST_RACE = (VersionConflict, asyncpg.SerializationError, asyncpg.DeadlockDetect
 # While connecting, a missing database or role is one more dependency that is not there yet.
 _CONNECTING = (*PASSING, asyncpg.PostgresError, asyncpg.InterfaceError)
 
-_encode_jsonb = msgspec.json.Encoder().encode
+_encode = msgspec.json.Encoder().encode
+_NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
 _decode_jsonb = msgspec.json.Decoder().decode
 
 
@@ -169,6 +170,12 @@ def _is_gone(connection: Connection) -> bool:
         return connection.is_closed()
     except asyncpg.InterfaceError:  # the pool takes a connection back as soon as it is closed
         return True
+
+
+def _encode_jsonb(value: Any) -> bytes:
+    """JSON as PostgreSQL takes it: without NUL, which names in archives and answers of strangers may hold."""
+    encoded = _encode(value)
+    return _NUL.sub(rb"\1\\ufffd", encoded) if b"\\u0000" in encoded else encoded
 
 
 async def prepare_connection(connection: Connection) -> None:

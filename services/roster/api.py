@@ -48,6 +48,7 @@ REFUSALS = {
     "date_malformed": 422,
     "classes_too_many": 422,
     "merged_already": 422,
+    "merges_too_deep": 422,
     "person_unknown": 422,
     "survivor_unknown": 422,
     "enrollments_too_many": 422,

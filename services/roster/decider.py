@@ -165,7 +165,8 @@ class Merge(msgspec.Struct, frozen=True):
 
 
 class Said(msgspec.Struct, frozen=True):
-    """The newest statement about each thing, by its mark. `export_voided`: the newest void of EXPORT."""
+    """The newest statement about each thing, by its mark. `export_voided`: the newest void of EXPORT. `height`: how
+    many records were merged into this one in a row, the one into the other, at the most."""
 
     fields: Mapping[str, Mark] = {}
     enrollments: Mapping[str, Mark] = {}
@@ -173,6 +174,7 @@ class Said(msgspec.Struct, frozen=True):
     export_voided: Mark | None = None
     classes: Mapping[str, Mark] = {}
     merge: Merge | None = None
+    height: int = 0
 
 
 IDENTITY = ("number", "last_name", "first_name")

@@ -234,15 +234,18 @@ def _tell(decision: _Decision, persons: Mapping[str, _Person], person: _Person, 
 
 def _merge(decision: _Decision, persons: Mapping[str, _Person], command: MergePersons) -> _Person:
     """In the streams of both; then the survivor is told what the other brings. Who survives, in the end."""
-    survivor, merged = persons[command.source_id], persons[command.merged_source_id]
-    while (further := survivor.said.merge) and further.into:
-        survivor = persons[further.into]
+    above, merged = [persons[command.source_id]], persons[command.merged_source_id]
+    while (further := above[-1].said.merge) and further.into:
+        above.append(persons[further.into])
+    survivor = above[-1]
     if survivor is merged:
         return survivor
     both = survivor.person_id, merged.person_id
-    events = merges.merge(command, survivor.state, merged.state, merged.said, *both)
+    events = merges.merge(command, survivor.state, merged.state, merged.said, *both, above=len(above))
     merged.said = merges.heard(merged.said, command)
     if events:
+        for n, person in enumerate(above, 1):
+            person.said = merges.raised(person.said, merged.said.height + n)
         decision.record(survivor, events)
         decision.record(merged, events)
         for brought in merges.brings(merged.state, merged.said, command.mark):

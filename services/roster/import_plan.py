@@ -150,6 +150,9 @@ async def _plan(conn: Connection, reader: _Reader, row: Row, policy: Policy) -> 
     )
     told = reader.told
     assert told is not None
+    if row["pull_full"] is not None and (repeated := told.repeated):
+        # The SIS counted somebody twice, so its pages lack somebody else, who would seem to have left.
+        raise Rejected("provider_unexpected", problem="repeated", collection="users", items=repeated)
     newest = await conn.fetchval(sql.newest_bulk, district, import_id)
     if newest is not None and row["as_of"] < newest:
         raise Rejected("export_outdated", newest=newest)

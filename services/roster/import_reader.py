@@ -51,6 +51,11 @@ class Told(msgspec.Struct, frozen=True):
     remarks: int
     anonymous: int
 
+    @property
+    def repeated(self) -> int:
+        """Rows of users who are there more than once."""
+        return self.passed_over.get("repeated", 0) + self.flaws.get("source_id_repeated", 0)
+
 
 class Refusal(msgspec.Struct, frozen=True):
     reason: str

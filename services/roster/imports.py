@@ -29,6 +29,9 @@ LISTED = 100
 PAGE = 500
 FORGOTTEN_AT_ONCE = 3  # reports, of which each may have a row for everybody
 UPLOAD_LIFE = timedelta(hours=1)
+UPLOADS = (
+    8  # of a district that are on their way, each up to 256 MB; those among them that died go after an hour
+)
 REPORT_LIFE = timedelta(days=400)
 
 EXPIRING = [
@@ -130,7 +133,7 @@ class Problem(Flaw, frozen=True, kw_only=True):
 
 
 async def begin(db: Database, asked: Asked, *, repeatable: bool) -> UUID:
-    """A place for an upload. Raises Rejected `as_of_in_future`, `import_running`.
+    """A place for an upload. Raises Rejected `as_of_in_future`, `import_running`, `uploads_too_many`.
 
     `repeatable`: under a key, so the import that is open may be its own; `received` finds that out.
     """
@@ -140,6 +143,8 @@ async def begin(db: Database, asked: Asked, *, repeatable: bool) -> UUID:
     async with db.transaction() as conn:
         if not repeatable:
             await refuse_second(conn, asked.district)
+        if await conn.fetchval(sql.count_uploads, asked.district) >= UPLOADS:
+            raise Rejected("uploads_too_many", limit=UPLOADS)
         await conn.execute(
             sql.begin_import, import_id, asked.district, asked.dry_run, asked.baseline, asked.as_of, asked.now,
             asked.file_name, asked.author, asked.cause.correlation_id, asked.who,

@@ -22,6 +22,7 @@ from shared.web import Body, Call, Reply, Route
 
 BODY_LIMIT_BYTES = 256 * 1024 * 1024
 DISTRICT = "/v1/districts/{district}"
+OLDEST_YEARS = 10  # of an export
 
 Kind = Literal["added", "corrected", "renumbered", "moved", "withdrawn", "returned", "linked", "baseline"]
 After = Annotated[int, Meta(ge=0, le=2**31 - 1)]
@@ -106,6 +107,8 @@ async def _begin(call: Call[None]) -> UUID:
         raise Rejected(
             "invalid_query", field="$.as_of", problem="without an offset it could be several moments"
         )
+    if query.as_of is not None and query.as_of.year < call.now.year - OLDEST_YEARS:
+        raise Rejected("invalid_query", field="$.as_of", problem=f"more than {OLDEST_YEARS} years ago")
     asked = Asked(
         district=call.district,
         author=caller.subject,
@@ -212,7 +215,7 @@ def routes(kit: Kit) -> list[Route]:
             "POST", f"{DISTRICT}/imports", upload,
             summary="Import a OneRoster export of the SIS, bulk or delta: a zip. `dry_run` only reports.",
             caller=caller, body=msgspec.Raw, query=UploadQuery, success={202: Import}, streamed=True,
-            refusals={"import_running": 409, "as_of_in_future": 422},
+            refusals={"import_running": 409, "uploads_too_many": 409, "as_of_in_future": 422},
             body_limit=BODY_LIMIT_BYTES, content_types=("application/zip",),
         ),
         Route(

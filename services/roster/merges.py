@@ -42,7 +42,7 @@ from shared.errors import Rejected
 from shared.messages import Event
 
 SURVIVOR_UNKNOWN = "survivor_unknown"
-MAX_CHAIN = 8  # who was merged into somebody who was merged, and so on
+MAX_CHAIN = 8  # records: who was merged into somebody who was merged, and so on
 
 
 class MergePersons(Command, frozen=True, kw_only=True):
@@ -73,10 +73,18 @@ def heard(said: Said, command: MergePersons | SplitPersons) -> Said:
 
 
 def merge(
-    command: MergePersons, survivor: State, merged: State, said: Said, person_id: UUID, merged_person_id: UUID
+    command: MergePersons,
+    survivor: State,
+    merged: State,
+    said: Said,
+    person_id: UUID,
+    merged_person_id: UUID,
+    *,
+    above: int = 1,
 ) -> list[Event]:
     """What is recorded in both streams. The survivor has to be known: nobody is lost by a merge into nobody. Once they
-    are, it makes no difference when the merge was said."""
+    are, it makes no difference when the merge was said. `above`: the record that it is merged into, and those
+    into which that one was merged."""
     if not _newer(said, command):
         return []
     if said.merge and said.merge.into is not None:
@@ -85,6 +93,8 @@ def merge(
         raise Rejected("merged_already", into=said.merge.into)
     if survivor.identity is None:
         raise Rejected(SURVIVOR_UNKNOWN, source_id=command.source_id)
+    if said.height + 1 + above > MAX_CHAIN:
+        raise Rejected("merges_too_deep", limit=MAX_CHAIN)
     if merged.kind not in (None, survivor.kind):
         raise Rejected("kind_differs", known_as=merged.kind)
     if len(survivor.enrollments) + len(survivor.voided) + len(merged.enrollments) > MAX_ENROLLMENTS:
@@ -92,6 +102,11 @@ def merge(
     if len(survivor.classes.keys() | merged.classes.keys()) > MAX_CLASSES:
         raise Rejected("classes_too_many", limit=MAX_CLASSES)
     return [PersonsMerged(person_id=person_id, merged_person_id=merged_person_id)]
+
+
+def raised(said: Said, height: int) -> Said:
+    """What the survivor remembers of how many records are below it. A split takes nothing back: this only bounds."""
+    return msgspec.structs.replace(said, height=max(said.height, height))
 
 
 def split(

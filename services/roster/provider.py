@@ -56,7 +56,8 @@ class _Token(msgspec.Struct, frozen=True):
 
 
 class Provider:
-    """One district's, for the time of one pull. `tries`: of each page; `pause_s`: the first pause in between."""
+    """One district's, for the time of one pull. `tries`: of each page; `pause_s`: the first pause in between. Each
+    request takes one of the `turns`; no pause does."""
 
     def __init__(
         self,
@@ -66,7 +67,9 @@ class Provider:
         *,
         tries: int,
         pause_s: float = FIRST_PAUSE_S,
+        turns: asyncio.Semaphore | None = None,
     ) -> None:
+        self._turns = turns or asyncio.Semaphore()
         self._http, self._rule, self._secret = http, rule, secret
         self._tries, self._pause_s = tries, pause_s
         self._token: str | None = None
@@ -127,8 +130,8 @@ class Provider:
                 _refused(answer, "token")
             try:
                 token = msgspec.json.decode(answer.body, type=_Token)
-                lives = timedelta(seconds=min(float(token.expires_in or 0), 86400.0))
-            except (msgspec.DecodeError, ValueError, RecursionError):
+                lives = timedelta(seconds=max(0.0, min(float(token.expires_in or 0), 86400.0)))
+            except (msgspec.DecodeError, ValueError, OverflowError, RecursionError):
                 unexpected("token")
             if not token.access_token.isascii() or not token.access_token.isprintable():
                 unexpected("token")
@@ -137,9 +140,12 @@ class Provider:
 
     async def _ask(self, method: str, url: str, bound: int, **given: Any) -> _Answer:
         headers = given.pop("headers") | {"Accept-Encoding": "identity"}  # what is packed has no bound
-        async with self._http.request(
-            method, url, headers=headers, allow_redirects=False, timeout=PATIENCE, **given
-        ) as answer:
+        async with (
+            self._turns,
+            self._http.request(
+                method, url, headers=headers, allow_redirects=False, timeout=PATIENCE, **given
+            ) as answer,
+        ):
             if 300 <= answer.status < 400:
                 unexpected("redirect", status=answer.status)
             if answer.headers.get("Content-Encoding", "identity").lower() != "identity":

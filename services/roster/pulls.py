@@ -39,7 +39,8 @@ log = structlog.get_logger(__name__)
 sql = queries(__package__, "pulls.sql")
 
 POLL_S = 1.0
-AT_ONCE = 4  # districts
+AT_ONCE = 4  # requests, of whatever districts
+MOST_PULLS = 1000  # one for each district
 MAX_RESTARTS = 3
 # Of each page, when nobody answers: somebody waits for the answer, or nobody does for 20 minutes.
 TRIES, SCHEDULED_TRIES = 6, 25
@@ -117,6 +118,8 @@ class PullWorker:
     def __init__(self, kit: Kit) -> None:
         self._kit = kit
         self._running: dict[UUID, asyncio.Task[None]] = {}
+        # Of requests, not of pulls: an SIS that has us wait for hours holds up no other district.
+        self._turns = asyncio.Semaphore(AT_ONCE)
 
     async def run(self) -> None:
         """For ever, on a connection that holds the lock. Whatever fails: the lock goes, and it begins anew."""
@@ -144,32 +147,39 @@ class PullWorker:
             if import_id := await begin_due(self._kit.db, policies.get(district), now):
                 log.info("pull_due", district=district, import_id=str(import_id))
         self._running = {pull: task for pull, task in self._running.items() if not task.done()}
-        if room := AT_ONCE - len(self._running):
+        if room := MOST_PULLS - len(self._running):
             for row in await conn.fetch(sql.pulling, policies.districts, list(self._running), now, room):
                 policy = policies.get(row["district"])
                 self._running[row["import_id"]] = asyncio.create_task(self._pull(row, policy))
 
     async def _pull(self, row: Row, policy: Policy) -> None:
+        """To its end; an error of ours, also in ending it, is counted, or it would be pulled anew for ever."""
         kit, import_id = self._kit, row["import_id"]
         try:
-            rule, secret, trusted = _access(kit, policy)
-            async with connecting(trusted) as http:
-                tries = SCHEDULED_TRIES if row["author"] == SCHEDULE else TRIES
-                await Pulling(kit.db, row, policy, Provider(http, rule, secret, tries=tries)).run()
-        except Rejected as refusal:
-            log.warning(
-                "pull_refused", district=policy.district, import_id=str(import_id), reason=refusal.reason
-            )
-            async with kit.db.transaction() as conn:
-                await imports.end(
-                    conn, policy, import_id, "refused", reason=refusal.reason, details=refusal.details,
-                    now=clock.now(),
-                )  # fmt: skip
+            try:
+                await self._run(row, policy)
+            except Rejected as refusal:
+                await self._refuse(row, policy, refusal)
         except Ended:
             log.info("pull_ended_elsewhere", import_id=str(import_id))
         except Exception as error:
             with contextlib.suppress(Unavailable):  # then it is pulling still, and is found again
                 await failed(kit, row, policy, error)
+
+    async def _run(self, row: Row, policy: Policy) -> None:
+        rule, secret, trusted = _access(self._kit, policy)
+        tries = SCHEDULED_TRIES if row["author"] == SCHEDULE else TRIES
+        async with connecting(trusted) as http:
+            provider = Provider(http, rule, secret, tries=tries, turns=self._turns)
+            await Pulling(self._kit.db, row, policy, provider).run()
+
+    async def _refuse(self, row: Row, policy: Policy, refusal: Rejected) -> None:
+        import_id, reason, details = row["import_id"], refusal.reason, refusal.details
+        log.warning("pull_refused", district=policy.district, import_id=str(import_id), reason=reason)
+        async with self._kit.db.transaction() as conn:
+            await imports.end(
+                conn, policy, import_id, "refused", reason=reason, details=details, now=clock.now()
+            )
 
 
 def _access(kit: Kit, policy: Policy) -> tuple[RestRule, str, ssl.SSLContext | None]:

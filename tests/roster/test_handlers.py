@@ -1,6 +1,7 @@
 """What becomes of statements, in a real store: one transaction, a few round trips, each judged by itself."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from typing import Any
@@ -8,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from services.roster import handlers
+from services.roster import handlers, merges
 from services.roster.events import CODEC
 from services.roster.handlers import Outcome, Status, became_of
 from services.roster.ingress import understand
@@ -340,3 +341,28 @@ class TestMerges:
             row = await conn.fetchrow("SELECT said FROM identity WHERE source_id = 'p1'")
         assert row is not None
         assert row["said"]["fields"]["school"]["time"].startswith("2026-08-04T09:00")
+
+
+@pytest.mark.parametrize("upwards", [True, False])
+async def test_merges_in_a_row_have_a_bound_and_whoever_is_below_is_spoken_of_all_the_same(
+    roster: Roster, upwards: bool
+) -> None:
+    """Else a statement about the lowest would have to follow them without end, or would not find the last."""
+    records = [f"r{n}" for n in range(merges.MAX_CHAIN + 1)]
+    await roster.take(*(cloud_event(source_id=r, number=f"00000{n:02}") for n, r in enumerate(records)))
+    pairs = list(itertools.pairwise(records))
+    told = [
+        cloud_event("PersonsMerged", source_id=into, merged_source_id=merged, time=at(1 + n))
+        for n, (merged, into) in enumerate(pairs if upwards else reversed(pairs))
+    ]
+    became = [(await roster.states(event))[0] for event in told]
+    most = merges.MAX_CHAIN - 1
+    assert became == ["accepted"] * most + ["merges_too_deep"]
+    lowest, highest = ("r0", f"r{most}") if upwards else ("r1", records[-1])
+    [named] = await roster.take(
+        cloud_event("StudentCorrected", source_id=lowest, first_name="Anna", time=at(20)), now=at(21)
+    )
+    [same] = await roster.take(
+        cloud_event("StudentCorrected", source_id=highest, first_name="Anna", time=at(22)), now=at(23)
+    )
+    assert (named.state, named.person_id) == ("accepted", same.person_id)

@@ -145,6 +145,44 @@ class TestMergedRecords:
         await district.person(ann, status="enrolled")
 
 
+async def test_a_name_with_nul_in_an_archive_is_told_like_any_other(district: District) -> None:
+    content = write_zip(district.folder / "odd.zip", {"manifest.csv": "", "users?.csv": ""}).read_bytes()
+    status, body = await district.upload(content.replace(b"users?.csv", b"users\0.csv"))
+    assert status == 202
+    shown = await district.ended(body["import_id"])
+    assert (shown["state"], shown["reason"]) == ("refused", "archive_path")
+    assert shown["details"] == {"problem": "separator", "name": "users\ufffd.csv"}
+
+
+@pytest.mark.parametrize(
+    "as_of", ["0001-01-01T00:00:00Z", "0001-01-01T00:00:00%2B14:00", "1999-01-01T00:00:00Z"]
+)
+async def test_an_export_from_before_there_were_any_is_refused(district: District, as_of: str) -> None:
+    status, body = await district.upload(district.export(pupils(1)), f"?as_of={as_of}")
+    assert (status, body["reason"], body["field"]) == (422, "invalid_query", "$.as_of")
+
+
+async def test_uploads_that_are_under_way_have_a_bound(district: District) -> None:
+    """Whoever begins them and sends nothing, or all at once, fills no disk."""
+    begun = (
+        "INSERT INTO import (import_id, district, state, dry_run, baseline, as_of, received_at, author, author_who,"
+        " correlation_id, changed_at)"
+        " SELECT gen_random_uuid(), 'ccps', 'receiving', false, false, now(), now(), '', '', '', now()"
+        " FROM generate_series(1, $1)"
+    )
+    await district.rows(begun, imports.UPLOADS - 1)
+    assert (await district.take(pupils(1)))["state"] == "done"
+    await district.rows(begun, 1)
+    status, body = await district.upload(district.export(pupils(1)), headers={"Idempotency-Key": "k"})
+    assert (status, body["reason"], body["limit"]) == (409, "uploads_too_many", imports.UPLOADS)
+    await district.rows(
+        "UPDATE import SET changed_at = changed_at - interval '2 hours' WHERE state = 'receiving'"
+    )
+    for expiring in imports.EXPIRING:
+        await expiring.delete(district.roster.client.app[KIT].db, clock.now())
+    assert (await district.take(pupils(1)))["state"] == "done"
+
+
 async def test_each_change_is_a_fact_of_its_own(district: District) -> None:
     ada, bob, cyd, dee = pupils(4)
     await district.take([ada, bob, cyd, dee])

@@ -219,6 +219,7 @@ async def test_nothing_is_unpacked(sis: Sis, provider: Provider) -> None:
         b'{"access_token": 5}',
         b'{"access_token": "a\\nb"}',
         b'{"access_token": "a", "expires_in": "x"}',
+        b'{"access_token": "a", "expires_in": 1' + b"0" * 400 + b"}",
     ],
 )
 async def test_a_token_that_is_none(sis: Sis, body: bytes) -> None:
@@ -233,3 +234,17 @@ async def test_a_token_that_is_none(sis: Sis, body: bytes) -> None:
             "provider_unexpected",
             {"problem": "token"},
         )
+
+
+@pytest.mark.parametrize("expires_in", ["-1e308", '"-inf"', '"nan"', "-5", "0", "1e300"])
+async def test_a_token_lives_a_day_at_most_and_never_less_than_nothing(sis: Sis, expires_in: str) -> None:
+    async def odd(request: web.Request) -> web.Response:
+        return web.Response(text=f'{{"access_token": "a", "expires_in": {expires_in}}}')
+
+    app = web.Application()
+    app.router.add_post("/odd", odd)
+    async with TestServer(app) as server, connecting() as http:
+        rule = msgspec.structs.replace(sis.rule(), token_url=str(server.make_url("/odd")))
+        with pytest.raises(Rejected) as caught:  # since the SIS knows no such token
+            await users(Provider(http, rule, sis.secret, tries=1))
+    assert (caught.value.reason, caught.value.details["status"]) == ("provider_refused", 401)

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from services.roster import import_worker, pulls
+from services.roster import import_worker, imports, pulls
 from services.roster import provider as providers
 from services.roster.pulls import begin_due
 from shared import clock
@@ -27,7 +27,7 @@ from tests.roster.given import DISTRICT, POLICY, POLICY_FOLDER, cloud_event
 from tests.roster.importing import District, change, some
 from tests.support.certificates import signed
 from tests.support.service import ISSUER
-from tests.support.sis import LONG_AGO, Sis, other, refusing, saying, serving, silence, user
+from tests.support.sis import LONG_AGO, Sis, other, refusing, saying, serving, silence, status_info, user
 
 PUPILS = pupils(25)
 PAGE_SIZE = 10
@@ -67,7 +67,7 @@ async def district(
     roster: Roster, tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> District:
     monkeypatch.setattr(pulls, "POLL_S", 0.05)
-    monkeypatch.setattr(providers.Provider.__init__, "__kwdefaults__", {"pause_s": 0.001})
+    monkeypatch.setattr(providers.Provider.__init__, "__kwdefaults__", {"pause_s": 0.001, "turns": None})
     return District(roster, tmp_path, database)
 
 
@@ -283,6 +283,70 @@ async def test_over_tls_the_authority_that_the_policy_names_is_believed(
         file.write_text(authority.pem)
         shown = await pull(district)
         assert (shown["state"], some(shown["counts"])) == ("done", {"added": 25})
+
+
+async def test_what_an_sis_says_of_its_refusal_may_hold_anything(district: District, sis: Sis) -> None:
+    async def fault(request: web.Request) -> web.StreamResponse:
+        return status_info(403, description="none\0 of yours \\u0000")
+
+    sis.faults = [fault]
+    shown = await pull(district)
+    assert (shown["state"], shown["reason"]) == ("refused", "provider_refused")
+    assert shown["details"]["description"] == "none\ufffd of yours \\u0000"
+
+
+async def test_an_error_of_ours_in_ending_a_pull_is_counted_and_not_repeated_for_ever(
+    district: District, sis: Sis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(import_worker, "MAX_TRIES", 2)
+    monkeypatch.setattr(import_worker, "FIRST_PAUSE_S", 0.01)
+    end = imports.end
+
+    async def broken(*args: Any, **named: Any) -> None:
+        if named.get("reason") == "provider_refused":
+            raise KeyError("an error of ours")
+        await end(*args, **named)
+
+    monkeypatch.setattr(imports, "end", broken)
+    sis.faults = [refusing(403)] * 4
+    shown = await pull(district)
+    assert (shown["state"], shown["reason"], shown["details"]["tries"]) == ("failed", "import_failed", 2)
+
+
+async def test_an_sis_that_names_somebody_twice_has_left_out_somebody_else(
+    district: District, sis: Sis
+) -> None:
+    """Its total is right, and each page begins where the one before ended; but it does not sort."""
+    await pull(district)
+    sis.items["users"][3] = sis.items["users"][17]
+    shown = await pull(district, "?full")
+    assert (shown["state"], shown["reason"]) == ("refused", "provider_unexpected")
+    assert shown["details"] == {"problem": "repeated", "collection": "users", "items": 1}
+    await district.person(PUPILS[3], status="enrolled")
+
+
+async def test_an_sis_that_has_us_wait_for_ever_holds_up_no_other_district(
+    district: District, sis: Sis, policy_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pulls, "AT_ONCE", 1)
+    own = 'extends = "ccps"\ncode = "HILLSD"\ntime_zone = "America/New_York"\nnames = { en = "Hills", es = "Hills" }\n'
+    async with serving(Sis(PUPILS[:3])) as theirs:
+        rule = theirs.rule()
+        own += f'[imports.rest]\nurl = "{rule.url}"\ntoken_url = "{rule.token_url}"\nclient_id = "homeroom"\n'
+        (policy_dir / "hills.toml").write_text(own)
+        (tmp_path / "secrets" / "hills").write_text(theirs.secret)
+        hills = District(district.roster, tmp_path, district.dsn, "hills")
+        async with asyncio.timeout(PATIENCE_S):  # until the policies are read again
+            while (await hills.ask("GET", "/imports"))[0] != 200:
+                await asyncio.sleep(0.05)
+        sis.faults = [refusing(429, **{"Retry-After": "600"})] * 100
+        status, body = await district.ask("POST", "/imports/pulls")
+        assert status == 202
+        async with asyncio.timeout(PATIENCE_S):
+            while not sis.asked:
+                await asyncio.sleep(0.01)
+        assert (await pull(hills))["state"] == "done"
+        assert (await district.shown(body["import_id"]))["state"] == "pulling"
 
 
 async def test_only_an_operator_says_baseline(district: District) -> None:

@@ -2,6 +2,9 @@
 SELECT import_id FROM import
 WHERE district = $1 AND state IN ('pulling', 'received', 'awaiting_approval', 'applying')
 
+-- name: count_uploads
+SELECT count(*) FROM import WHERE district = $1 AND state = 'receiving'
+
 -- name: begin_import
 INSERT INTO import (import_id, district, state, dry_run, baseline, as_of, received_at, file_name, author,
                     correlation_id, author_who, changed_at)
