@@ -21,6 +21,7 @@ from services.cli.pupil import bearer
 from shared.database import prepare_connection
 from shared.messages import Cause, Event, EventCodec, Recorded, partition_of
 from shared.service import ServiceSpec
+from tests.faults.bulk import Bulk
 from tests.faults.lives import Crowd, Life
 from tests.journeys.fleet import PARTITIONS, Fleet
 
@@ -46,8 +47,11 @@ class Store(msgspec.Struct):
 class Checker:
     """Reads everything, then lets each check speak."""
 
-    def __init__(self, fleet: Fleet, crowd: Crowd, intended_dead_letters: int = 0) -> None:
-        self.fleet, self.crowd, self.intended = fleet, crowd, intended_dead_letters
+    def __init__(
+        self, fleet: Fleet, crowd: Crowd, intended_dead_letters: int = 0, bulk: Bulk | None = None
+    ) -> None:
+        self.fleet, self.crowd, self.intended, self.bulk = fleet, crowd, intended_dead_letters, bulk
+        self.lives = [*crowd.lives, *(bulk.lives if bulk else ())]
         self.problems: list[str] = []
         self.counts: Counter[str] = Counter()
         self.stores: dict[str, Store] = {}
@@ -74,14 +78,16 @@ class Checker:
                 await self._check_read_models(name, connection)
             await self._check_dead_letters(connections)
             persons = await self._persons(connections["roster"])
-            for life in self.crowd.lives:
+            for life in self.lives:
                 await self._check_life(life, persons.get(life.enrolled["source_id"]), connections)
+            if self.bulk is not None:
+                await self.bulk.check(self, persons, connections["claims"])
             await self._check_vault(connections["auth"])
         finally:
             for connection in connections.values():
                 await connection.close()
         at_once = asyncio.Semaphore(DOORS_AT_ONCE)
-        await asyncio.gather(*(self._check_doors(life, at_once) for life in self.crowd.lives))
+        await asyncio.gather(*(self._check_doors(life, at_once) for life in self.lives))
         return self.problems
 
     # ------------------------------------------------------------------ reading
@@ -289,7 +295,7 @@ class Checker:
         await self._check_account(life, person, connections)
         for batch in life.batches:
             states = await connections["claims"].fetch(
-                "SELECT state FROM reset_item WHERE batch_id = $1", UUID(batch)
+                "SELECT state FROM reset_item WHERE batch_id = $1 AND person_id = $2", UUID(batch), person
             )
             if [row["state"] for row in states] != ["done"]:
                 self.say(f"{life.name}: reset {batch} is {states}")

@@ -1,4 +1,5 @@
-"""One run: 200 lives from a seed, parts killed in the middle of them and started again, then the checker.
+"""One run: 200 lives from a seed, imports and resets of schools, parts killed in the middle of it all and started
+again, then the checker.
 
 What is killed when comes from the seed. Times on a machine differ from run to run, so a seed repeats the choice of
 names, plots, kills and their order, not the microsecond.
@@ -20,6 +21,7 @@ import msgspec
 
 from services.cli.client import SERVICES
 from tests.faults.backing import Backing
+from tests.faults.bulk import RESET_SCHOOLS, Bulk
 from tests.faults.checker import Checker
 from tests.faults.lives import Crowd
 from tests.faults.proxy import Gap, KafkaProxy, PostgresProxy, Snare
@@ -147,9 +149,17 @@ async def running(backing: Backing) -> AsyncIterator[tuple[Fleet, dict[str, Deto
 
 
 async def run(
-    backing: Backing, seed: int, kills: Sequence[str], *, lives: int = LIVES, pace_s: float = 3
+    backing: Backing,
+    seed: int,
+    kills: Sequence[str],
+    *,
+    lives: int = LIVES,
+    pace_s: float = 3,
+    in_exports: int = 200,
+    in_school: int = 4,
 ) -> Outcome:
-    """One run; the order of the kills is the seed's."""
+    """One run; the order of the kills is the seed's. `in_exports`: pupils who are only in exports, to begin with;
+    `in_school`: accounts of each school that is reset."""
     began, rng = time.monotonic(), random.Random(seed)
     order = rng.sample(list(kills), len(kills))
     async with (
@@ -160,20 +170,28 @@ async def run(
         policy = await policy_of(fleet, http)
         crowd = await held.enter_async_context(Crowd(fleet, http, policy, seed, lives, dawdle_s=2 * pace_s))
         havoc = Havoc(backing, fleet, detours, rng)
+        bulk = Bulk(crowd, rng, size=in_exports, claimed=in_school)
+        await bulk.begin()
+        enough = asyncio.Event()
         for number, value in enumerate(MALFORMED):
             await crowd.publish({"key": f"malformed-{number}".encode(), "value": value})
         # A share of the lives begins before each strike, so that each falls into the middle of some.
-        walking = []
+        walking = [asyncio.create_task(bulk.exports(until=enough))]
+        resets = {len(order) * n // RESET_SCHOOLS: n + 1 for n in range(RESET_SCHOOLS)}
         for number, kill in enumerate(order):
             walking += [
                 asyncio.create_task(crowd.walk(life, random.Random(rng.random()), rng.uniform(0, 2 * pace_s)))
                 for life in crowd.lives[number :: len(order)]
             ]
             await asyncio.sleep(rng.uniform(0.3, pace_s))
+            if number in resets:
+                walking.append(asyncio.create_task(bulk.reset(resets[number])))
+                await asyncio.sleep(rng.uniform(0.05, 0.5))
             await havoc.strike(kill)
+        enough.set()
         ended = await asyncio.gather(*walking, return_exceptions=True)
         await asyncio.gather(*(fleet.ready(service) for service in SERVICES))
-        checker = Checker(fleet, crowd, intended_dead_letters=len(MALFORMED))
+        checker = Checker(fleet, crowd, intended_dead_letters=len(MALFORMED), bulk=bulk)
         checker.problems += [repr(end) for end in ended if isinstance(end, BaseException)]
         problems = await checker.check()
         return Outcome(

@@ -26,14 +26,16 @@ KINDS = {
 HEADING = """# Faults: what was killed, and what was found afterwards
 
 Written by `make test-deep`. Each run walks 200 pupils at once through claims, sign-ins, password changes, recoveries,
-resets, second claims, suspensions and returns, over HTTP and Kafka, kills parts with SIGKILL in the middle of it,
-starts them again, and then reads the stores, the topics, the vault and the read models of all three services. A relay
-is caught by a proxy that holds one request or one answer, and is killed in exactly that gap.
+resets, second claims, suspensions and returns, over HTTP and Kafka, while exports of 2,000 pupils are imported one
+after the other and three schools are reset; kills parts with SIGKILL in the middle of it, starts them again, and then
+reads the stores, the topics, the vault and the read models of all three services. A relay is caught by a proxy that
+holds one request or one answer, and is killed in exactly that gap.
 
 A run is good when every acknowledged command took effect once in every store and none twice, every stream is gapless in
 its topic and equal to the store, every account is either wholly claimed (and its password signs in) or wholly
-unclaimed, every reset was confirmed, and nothing was set aside but what was meant to be. Repeats in the topics are what
-a killed relay sent once more; the gates drop them. A front end that sees a 503 asks again.
+unclaimed, every reset was confirmed, every person of the exports is there once and as the last export says, each
+export's news was recorded once, and nothing was set aside but what was meant to be. Repeats in the topics are what a
+killed relay sent once more; the gates drop them. A front end that sees a 503 asks again.
 """
 
 pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("faults")]
@@ -65,7 +67,7 @@ async def test_the_whole_matrix_of_kills_and_seeds(own_backing: Backing) -> None
     outcomes: dict[str, list[Outcome]] = {kind: [] for kind in KINDS}
     for seed in SEEDS:
         for kind, kills in KINDS.items():
-            outcomes[kind].append(await run(own_backing, seed, kills))
+            outcomes[kind].append(await run(own_backing, seed, kills, in_exports=2000, in_school=20))
             RESULT.write_text(report(outcomes), encoding="utf-8")
     assert [problem for runs in outcomes.values() for outcome in runs for problem in outcome.problems] == []
 
