@@ -47,6 +47,7 @@ def logging_to(file: TextIO, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     handlers, level = root.handlers[:], root.level
     with monkeypatch.context() as patched:
         patched.setattr(sys, "stdout", file)
+        patched.setattr("shared.log._lines_go_to", None)  # set again to what it was before
         configure_logging("claims", level="INFO")
         yield
     structlog.reset_defaults()
