@@ -36,6 +36,7 @@ ALL = {
     "history": history.figures,
     "imports": imports.figures,
     "directory": directory.figures,
+    "imports-with-classes": imports.figures_with_classes,
 }
 # Only by name: each takes minutes.
 LONG = {"resets-of-all": partial(resets.figures, accounts=50_000)}

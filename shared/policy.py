@@ -215,12 +215,14 @@ class RolesRule(_Part, frozen=True):
 
 
 class ImportRule(_Part, frozen=True):
-    """Withdrawing (or renumbering) more pupils than this, or a greater share of the enrolled, needs a second person."""
+    """Withdrawing (or renumbering) more pupils than this, or a greater share of the enrolled, needs a second person.
+    `classes`: whether exports, and pulls, say who is in which class."""
 
     approval_above: Natural
     approval_above_percent: Annotated[int, Meta(ge=0, le=100)]
     staff_number_from: Literal["identifier", "username", "off"]
     reports_kept: Annotated[int, Meta(ge=1, le=400)]
+    classes: bool = True
     rest: RestRule | None = None
 
 

@@ -30,6 +30,17 @@ Ticket = Annotated[
 
 Role = Literal["desk", "operator"]
 
+WHO = (
+    "last_name",
+    "first_name",
+    "number",
+    "kind",
+    "role",
+    "school",
+    "grade",
+    "status",
+)  # shown first, in this order
+
 SERVICE_OF_REFERENCE = {"R": "roster", "C": "claims", "A": "auth"}
 
 
@@ -164,7 +175,7 @@ async def code(who: Person, *, ticket: Ticket = None, json: AsJson = False) -> N
 
 @person.command(name="show")
 async def show_person(who: Person, *, json: AsJson = False) -> None:
-    """What the SIS has told about a pupil: names and number to the letter, the enrollments, the basis of the wait."""
+    """What the SIS has told about somebody: names and number to the letter, school, classes, the basis of the wait."""
     async with connect() as homeroom:
         try:
             found = await homeroom.get("roster", f"/persons/{UUID(who)}")
@@ -175,8 +186,21 @@ async def show_person(who: Person, *, json: AsJson = False) -> None:
         persons = found.get("persons", [found])
         if not persons:
             raise Failed("person_unknown", f"nobody has the number {who}")
-        for each in [persons] if json else persons:
-            show(each, json)
+        if json:
+            show(persons, json)
+        else:
+            for each in persons:
+                _print_person(each)
+
+
+def _print_person(found: Json) -> None:
+    """Who, as what, where and since when; then the classes, one a line."""
+    known = {field: value for field, value in found.items() if value not in (None, []) and field != "classes"}
+    first = {field: known.pop(field) for field in WHO if field in known}
+    show(first | known, as_json=False)
+    if found.get("classes"):
+        out.print()
+        show(found["classes"], False, "class_id", "role", "title", "school", "begins_on", "ends_on")
 
 
 @app.command

@@ -13,6 +13,7 @@ KINDS = {
     "corrected": "another name",
     "renumbered": "another number, and so another username",
     "moved": "another school, grade or role",
+    "reassigned": "in other classes, or in classes that stand otherwise",
     "linked": "known from elsewhere; from now on the export says who they are",
     "baseline": "known, and now without a wait",
     "unchanged": "as they were",
@@ -27,7 +28,10 @@ PASSED_OVER = {
     "no_role": "users without a role",
     "repeated": "rows that say the same twice",
     "roles_without_user": "roles of users who are not in the export",
-    "unknown_org": "pupils whose school is not in orgs.csv: taken without it",
+    "unknown_org": "people and classes whose school is not in orgs.csv: taken without it",
+    "members_not_taken": "enrollments of people who are not taken, or gone",
+    "other_members": "enrollments of others than teachers and students",
+    "classes_ended": "enrollments that ended long ago, of people with more than are kept",
     "unknown_files": "files that are not read",
     "never_here": "people who leave and never were here",
     "merged": "records that were merged into others who are there as well",
@@ -143,6 +147,8 @@ def print_changes(changes: list[Json]) -> None:
         before, after = change["before"] or {}, change["after"]
         where = f"{change['file']}:{change['line']}" if change["file"] else "not in the export"
         said = [_said(field, before, value) for field, value in after.items() if value != before.get(field)]
+        said += [f"into {plain(key)}" for key in change["assigned"]]
+        said += [f"out of {plain(key)}" for key in change["unassigned"]]
         if change["reason"]:
             said.append(f"[red]{change['reason']}[/red]")
         kinds = ", ".join(change["kinds"])

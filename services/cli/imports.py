@@ -37,7 +37,9 @@ from services.cli.import_report import print_changes, print_problems, print_repo
 imports = App(name="import", help="Take in the SIS's OneRoster export, and see what became of it.")
 app.command(imports)
 
-Kind = Literal["added", "corrected", "renumbered", "moved", "withdrawn", "returned", "linked", "baseline"]
+Kind = Literal[
+    "added", "corrected", "renumbered", "moved", "withdrawn", "returned", "reassigned", "linked", "baseline"
+]
 OPEN = ("pulling", "received", "applying")
 PIECE_BYTES = 256 * 1024
 POLL_S, POLL_AWAY_S = 0.3, 1.0

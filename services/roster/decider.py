@@ -15,11 +15,13 @@ known.
 A OneRoster export is a statement about every pupil of its district, as of one moment. Whom it has is enrolled by the
 enrollment EXPORT, always the same one, so that a return keeps its basis. Whom it does not have is withdrawn; if it does
 not even name them, then only if an earlier export did: an export takes away what exports have given, and nothing else.
+Of classes it is the same: an export that names all of a person's takes away those that exports have ever named, and no
+others.
 EXPORT is never voided for good, since each export says anew how things are: whoever voids it says that the exports made
 until then were in error about the person. The next one that has them brings them back.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date, datetime
 
 import msgspec
@@ -72,6 +74,14 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     kind: Kind | None = None
 
 
+class ExportedClasses(msgspec.Struct, frozen=True, kw_only=True):
+    """What an export says of a person's classes. `whole`: all there are; otherwise what is not named stays as it is."""
+
+    assigned: tuple[Assignment, ...] = ()
+    unassigned: tuple[str, ...] = ()
+    whole: bool = False
+
+
 class CorrectPerson(Command, frozen=True, kw_only=True):
     """None: this was not said, and stays as it is. A student has a grade, a member of the staff a role."""
 
@@ -82,6 +92,7 @@ class CorrectPerson(Command, frozen=True, kw_only=True):
     school: str | None = None
     grade: str | None = None
     role: str | None = None
+    classes: ExportedClasses | None = None
 
 
 class EnrollPerson(CorrectPerson, frozen=True, kw_only=True):
@@ -164,15 +175,25 @@ class Merge(msgspec.Struct, frozen=True):
     into: str | None
 
 
+class Exported(msgspec.Struct, frozen=True):
+    """Which classes exports have ever named, the latest last, and the newest export that named all of the person's: of
+    each of these classes it said something, be it that the person is not in it."""
+
+    mark: Mark | None = None
+    classes: tuple[str, ...] = ()
+
+
 class Said(msgspec.Struct, frozen=True):
-    """The newest statement about each thing, by its mark. `export_voided`: the newest void of EXPORT. `height`: how
-    many records were merged into this one in a row, the one into the other, at the most."""
+    """The newest statement about each thing, by its mark. `export_voided`: the newest void of EXPORT. `classes`: by
+    statements about one class. `height`: how many records were merged into this one in a row, the one into the other,
+    at the most."""
 
     fields: Mapping[str, Mark] = {}
     enrollments: Mapping[str, Mark] = {}
     withdrawal: Withdrawal | None = None
     export_voided: Mark | None = None
     classes: Mapping[str, Mark] = {}
+    exported: Exported = Exported()
     merge: Merge | None = None
     height: int = 0
 
@@ -217,6 +238,7 @@ def hear(said: Said, command: Command) -> Said:
         names = IDENTITY + PLACEMENT[command.kind]
         fields = {name: command.mark for name in names if _counts(said, command, name)}
         said = change(said, fields={**said.fields, **fields}) if fields else said
+        said = _hear_classes(said, command.classes, command.mark) if command.classes else said
     match command:
         case EnrollPerson(mark=mark, enrollment_id=key) if _newer(mark, said.enrollments.get(key)):
             return change(said, enrollments={**said.enrollments, key: mark})
@@ -229,11 +251,28 @@ def hear(said: Said, command: Command) -> Said:
         ):
             return change(said, export_voided=mark)
         case AssignClass(mark=mark) | UnassignClass(mark=mark):
-            key = _class_of(command)
-            if _newer(mark, said.classes.get(key)):
-                newest = sorted({**said.classes, key: mark}.items(), key=lambda of: of[1])[-CLASS_MARKS:]
-                return change(said, classes=dict(newest))
+            return _mark_classes(said, [_class_of(command)], mark)
     return said
+
+
+def _hear_classes(said: Said, told: ExportedClasses, mark: Mark) -> Said:
+    named, known = [a.class_id for a in told.assigned], said.exported
+    if not told.whole:
+        said = _mark_classes(said, [*named, *told.unassigned], mark)
+    elif _newer(mark, known.mark):
+        known = Exported(mark, known.classes)
+    if named:
+        rest = [key for key in known.classes if key not in set(named)]
+        known = Exported(known.mark, (*rest, *named)[-CLASS_MARKS:])
+    return said if known == said.exported else msgspec.structs.replace(said, exported=known)
+
+
+def _mark_classes(said: Said, keys: Iterable[str], mark: Mark) -> Said:
+    newer = {key: mark for key in keys if _newer(mark, said.classes.get(key))}
+    if not newer:
+        return said
+    newest = sorted({**said.classes, **newer}.items(), key=lambda of: of[1])[-CLASS_MARKS:]
+    return msgspec.structs.replace(said, classes=dict(newest))
 
 
 # --- The decisions: each answers with what is recorded, nothing when nothing changes
@@ -244,9 +283,9 @@ def decide(state: State, said: Said, command: Command, policy: Policy) -> list[E
         raise Rejected("kind_differs", known_as=state.kind)
     match command:
         case EnrollPerson():
-            return enroll_person(state, said, command, policy)
+            return enroll_person(state, said, command, policy) + export_classes(state, said, command)
         case CorrectPerson():
-            return correct_person(state, said, command)
+            return correct_person(state, said, command) + export_classes(state, said, command)
         case WithdrawPerson():
             return withdraw_person(state, said, command)
         case MissInExport():
@@ -341,19 +380,43 @@ def _void_export(state: State, said: Said, command: VoidEnrollment) -> list[Even
 
 
 def assign_class(state: State, said: Said, command: AssignClass) -> list[Event]:
-    assignment, key = command.assignment, command.assignment.class_id
-    if not _newer(command.mark, said.classes.get(key)) or state.classes.get(key) == assignment:
+    key = command.assignment.class_id
+    assignment = msgspec.structs.replace(command.assignment, exported=key in said.exported.classes)
+    if not _newer(command.mark, _class_mark(said, key)) or state.classes.get(key) == assignment:
         return []
-    if len(state.classes.keys() | {key}) > MAX_CLASSES:
-        raise Rejected("classes_too_many", limit=MAX_CLASSES)
+    _refuse_too_many_classes(state.classes.keys() | {key})
     return _classes_changed(command.kind, [assignment])
 
 
 def unassign_class(state: State, said: Said, command: UnassignClass) -> list[Event]:
     key = command.class_id
-    if state.kind is None or key not in state.classes or not _newer(command.mark, said.classes.get(key)):
+    if state.kind is None or key not in state.classes or not _newer(command.mark, _class_mark(said, key)):
         return []
     return [ClassesChanged(kind=state.kind, unassigned=[key])]
+
+
+def export_classes(state: State, said: Said, command: CorrectPerson) -> list[Event]:
+    """What an export's word on a person's classes changes: those that it names, and those that exports have named and
+    it does not. Also an old word is heard: it makes a class one that the newest export has taken away."""
+    told = command.classes
+    if told is None:
+        return []
+    heard, named = hear(said, command).exported, {a.class_id: a for a in told.assigned}
+    assigned, unassigned = [], []
+    for key in dict.fromkeys((*sorted(named), *told.unassigned, *(heard.classes if told.whole else ()))):
+        words = [(_class_mark(said, key), state.classes.get(key)), (command.mark, named.get(key))]
+        if key in heard.classes and key not in said.exported.classes:
+            words.append((said.exported.mark, None))
+        marks = [(mark, word) for mark, word in words if mark is not None]
+        word = max(marks, key=lambda of: of[0])[1]
+        if word is not None:
+            word = msgspec.structs.replace(word, exported=word.exported or key in heard.classes)
+        if word is not None and word != state.classes.get(key):
+            assigned.append(word)
+        elif word is None and key in state.classes:
+            unassigned.append(key)
+    _refuse_too_many_classes((state.classes.keys() | {a.class_id for a in assigned}) - set(unassigned))
+    return _classes_changed(command.kind, assigned, unassigned)
 
 
 def reassigned(
@@ -485,9 +548,23 @@ def _class_of(command: AssignClass | UnassignClass) -> str:
     return command.assignment.class_id if isinstance(command, AssignClass) else command.class_id
 
 
-def _classes_changed(kind: Kind, assigned: list[Assignment]) -> list[Event]:
-    told = [assigned[n : n + CLASSES_TOLD] for n in range(0, len(assigned), CLASSES_TOLD)]
-    return [ClassesChanged(kind=kind, assigned=some) for some in told]
+def _class_mark(said: Said, key: str) -> Mark | None:
+    """The newest statement about a class: of it alone, or of all classes of the person."""
+    alone, whole = said.classes.get(key), said.exported.mark if key in said.exported.classes else None
+    return alone if whole is None or (alone is not None and alone > whole) else whole
+
+
+def _classes_changed(
+    kind: Kind, assigned: Sequence[Assignment], unassigned: Sequence[str] = ()
+) -> list[Event]:
+    parts = range(0, max(len(assigned), len(unassigned)), CLASSES_TOLD)
+    told = [(list(assigned[n : n + CLASSES_TOLD]), list(unassigned[n : n + CLASSES_TOLD])) for n in parts]
+    return [ClassesChanged(kind=kind, assigned=some, unassigned=others) for some, others in told]
+
+
+def _refuse_too_many_classes(classes: Collection[str]) -> None:
+    if len(classes) > MAX_CLASSES:
+        raise Rejected("classes_too_many", limit=MAX_CLASSES)
 
 
 def _refuse_too_many(state: State, enrollment_id: str) -> None:

@@ -20,7 +20,8 @@ class Identity(msgspec.Struct, frozen=True):
 
 
 class Assignment(msgspec.Struct, frozen=True, kw_only=True):
-    """One class of a person, as student or as teacher; from and to a day of the district, where that is said."""
+    """One class of a person, as student or as teacher; from and to a day of the district, where that is said.
+    `exported`: an export has named it, so exports may take it away."""
 
     class_id: str
     role: Literal["teacher", "student"]
@@ -28,6 +29,7 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     school: str | None = None
     begins_on: date | None = None
     ends_on: date | None = None
+    exported: bool = False
 
 
 class StudentEnrolled(Event, frozen=True, kw_only=True):

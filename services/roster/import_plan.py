@@ -18,6 +18,7 @@ import structlog
 from services.roster import decider, imports, merges
 from services.roster.import_reader import COLUMNS, HEAD, MAX_FLAWS, Refusal, Task, Told
 from services.roster.imports import sql
+from services.roster.oneroster.cells import VALUE_CHARACTERS, ClassFlaw
 from services.roster.projections import PERSON
 from shared import child, clock
 from shared.database import Connection, Row
@@ -132,6 +133,13 @@ class _Reader:
             refusal = msgspec.json.decode(content, type=Refusal)
             raise Rejected(refusal.reason, **refusal.details)
 
+    def refuse(self, flaws: list[ClassFlaw]) -> None:
+        """More flaws, that only who knows the roster could find."""
+        assert self.told is not None
+        for flaw in flaws:
+            self.told.flaws[flaw.reason] = self.told.flaws.get(flaw.reason, 0) + 1
+        self.flaws += [msgspec.to_builtins(flaw) for flaw in flaws[: MAX_FLAWS - len(self.flaws)]]
+
 
 @asynccontextmanager
 async def _reader(task: Task) -> AsyncIterator[_Reader]:
@@ -160,6 +168,8 @@ async def _plan(conn: Connection, reader: _Reader, row: Row, policy: Policy) -> 
     merged = await _set_merged_apart(conn, district, absence_counts)
     if absence_counts:
         await conn.execute(sql.stage_absent, district, BY_EXPORT, decider.ABSENT, timeout=PLAN_TIMEOUT_S)
+    if told.mode == "delta":
+        await _fill_classes(conn, reader, district)
     await conn.execute(sql.stage_other_kind, district, decider.ABSENT, timeout=PLAN_TIMEOUT_S)
     await conn.execute(sql.analyze_staged)
     by_exports = BY_EXPORT, BY_BASELINE_EXPORT
@@ -190,6 +200,20 @@ async def _set_merged_apart(conn: Connection, district: str, absence_counts: boo
     if await conn.execute(sql.stage_in_their_place, absence_counts) != "UPDATE 0":
         await conn.execute(sql.unstage_replaced)
     return sum(row["there"] for row in await conn.fetch(sql.unstage_merged))
+
+
+async def _fill_classes(conn: Connection, reader: _Reader, district: str) -> None:
+    """What a delta does not say of a class its members on file tell. Of a class that nobody is in, nobody can."""
+    rows = await conn.fetch(sql.unknown_classes, district, timeout=PLAN_TIMEOUT_S)
+    flaws = [
+        ClassFlaw(
+            file="enrollments.csv", line=row["line"], column="classSourcedId", value=row["class_id"][:VALUE_CHARACTERS],
+            reason="class_unknown", source_id=row["source_id"],
+        )
+        for row in rows
+    ]  # fmt: skip
+    reader.refuse(flaws)
+    await conn.execute(sql.fill_classes, district, timeout=PLAN_TIMEOUT_S)
 
 
 async def _count(

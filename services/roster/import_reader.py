@@ -10,6 +10,7 @@ On stdin it is told what to read (`Task`); on stdout it answers in frames, a let
 import resource
 import struct
 import sys
+from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from services.roster.oneroster.cells import Flaw
+from services.roster.oneroster.cells import ClassFlaw, Flaw
 from services.roster.oneroster.export import PersonRow, open_export
 from shared.errors import Rejected
 from shared.policy import Policy
@@ -29,7 +30,7 @@ FRAME_ROWS = 500
 MEMORY_BYTES = 2 * 1024**3  # of addresses; whatever an archive makes of its reader, the machine lives
 MAX_FLAWS = 1000  # that are told one by one
 
-_ESCAPED = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+_ESCAPES = (("\\", "\\\\"), ("\t", "\\t"), ("\n", "\\n"), ("\r", "\\r"))  # the backslash first
 
 
 class Task(msgspec.Struct, frozen=True):
@@ -86,7 +87,9 @@ class Answers:
             self.remarks += 1
         else:
             self.flaws[flaw.reason] = self.flaws.get(flaw.reason, 0) + 1
-            if flaw.source_id is None:
+            if isinstance(flaw, ClassFlaw):
+                pass  # whoever it names is as present as without it
+            elif flaw.source_id is None:
                 self.anonymous += 1
             else:
                 self._rows.append(_line(flaw.file, flaw.line, flaw.source_id, *[None] * UNTOLD, False, True))
@@ -106,11 +109,19 @@ class Answers:
 
 def copied(row: PersonRow) -> str:
     """A person as a line of COPY."""
+    if row.unassigned is not None:
+        row = msgspec.structs.replace(row, unassigned=msgspec.json.encode(row.unassigned).decode())
     return _line(*msgspec.structs.astuple(row), False)
 
 
 def _line(*values: object) -> str:
-    return "\t".join(["\\N" if v is None else str(v).translate(_ESCAPED) for v in values]) + "\n"
+    return "\t".join(["\\N" if v is None else _escaped(str(v)) for v in values]) + "\n"
+
+
+def _escaped(text: str) -> str:
+    for sign, escape in _ESCAPES:
+        text = text.replace(sign, escape)
+    return text
 
 
 def main() -> None:
@@ -122,7 +133,7 @@ def main() -> None:
             answers.take(export.persons())
             told = Told(
                 export.version, export.mode, export.source, dict(export.passed_over),
-                answers.flaws, answers.remarks, answers.anonymous,
+                dict(export.untold + Counter(answers.flaws)), answers.remarks, answers.anonymous,
             )  # fmt: skip
         answers.send(b"E", msgspec.json.encode(told))
     except Rejected as refusal:

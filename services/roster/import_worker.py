@@ -21,9 +21,11 @@ from services.roster.decider import (
     Command,
     CorrectPerson,
     EnrollPerson,
+    ExportedClasses,
     Mark,
     MissInExport,
 )
+from services.roster.events import Assignment
 from services.roster.import_plan import ReaderDied, ReadModelBehind, plan
 from services.roster.imports import sql
 from services.roster.ingress import Statement
@@ -187,6 +189,12 @@ def command(row: Row, said: Row) -> Command:
     if said["gone"] is not None:
         return MissInExport(**common, reason=said["gone"])
     common |= {field: said[field] for field in ("kind", *IDENTITY, *PLACEMENT[said["kind"]])}
+    if said["classes_whole"] is not None:
+        common["classes"] = ExportedClasses(
+            assigned=msgspec.convert(said["classes"], tuple[Assignment, ...]),
+            unassigned=tuple(said["unassigned"]),
+            whole=said["classes_whole"],
+        )
     if said["partial"]:
         return CorrectPerson(**common)
     return EnrollPerson(

@@ -108,7 +108,8 @@ class Import(msgspec.Struct, frozen=True, kw_only=True):
 class Change(msgspec.Struct, frozen=True, kw_only=True):
     """What the export means for one person; `n` is where to go on from. `state`: planned, applied, overtaken (something
     newer had been said) or refused. `kind`: what the export says that they are, if it does. `before` is what was on
-    file, `after` what the export says; None: nothing."""
+    file, `after` what the export says; None: nothing. `assigned`, `unassigned`: classes, by id, that the person is in
+    or teaches from now on, or that stand otherwise, and those that they are not in any more."""
 
     n: int
     kinds: list[str]
@@ -119,6 +120,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     line: int | None
     before: dict[str, str | None] | None
     after: dict[str, str | None]
+    assigned: list[str]
+    unassigned: list[str]
     reason: str | None
     details: dict[str, Any]
 
@@ -291,6 +294,9 @@ def threshold(counts: Mapping[str, int], enrolled: int, policy: Policy) -> Thres
 
 def _change(row: Row) -> Change:
     fields = (*decider.IDENTITY, *dict.fromkeys(chain(*decider.PLACEMENT.values())), "gone")
+    before = row["before"] and dict(row["before"])
+    on_file = before.pop("classes", None) if before else []
+    assigned, unassigned = _classes(row, on_file) if on_file is not None else ([], [])
     return Change(
         n=row["n"],
         kinds=row["kinds"],
@@ -299,8 +305,23 @@ def _change(row: Row) -> Change:
         kind=row["kind"],
         file=row["file"],
         line=row["line"],
-        before=row["before"],
+        before=before,
         after={field: row[field] for field in fields if row[field] is not None},
+        assigned=assigned,
+        unassigned=unassigned,
         reason=row["reason"],
         details=row["details"] or {},
     )
+
+
+def _classes(row: Row, on_file: list[dict[str, Any]]) -> tuple[list[str], list[str]]:
+    """The classes that a row of an import assigns, and those that it takes away."""
+    held = {each["class_id"]: each for each in on_file}
+    named = {each["class_id"]: each for each in row["classes"] or ()}
+    gone = (
+        {key for key, each in held.items() if each.get("exported")}
+        if row["classes_whole"]
+        else row["unassigned"]
+    )
+    assigned = [key for key, each in named.items() if held.get(key) != each]
+    return assigned, sorted(held.keys() & set(gone or ()) - named.keys())

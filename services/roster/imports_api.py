@@ -24,7 +24,9 @@ BODY_LIMIT_BYTES = 256 * 1024 * 1024
 DISTRICT = "/v1/districts/{district}"
 OLDEST_YEARS = 10  # of an export
 
-Kind = Literal["added", "corrected", "renumbered", "moved", "withdrawn", "returned", "linked", "baseline"]
+Kind = Literal[
+    "added", "corrected", "renumbered", "moved", "withdrawn", "returned", "reassigned", "linked", "baseline"
+]
 After = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 
 

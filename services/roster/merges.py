@@ -9,6 +9,7 @@ rules, so that it makes no difference what comes first:
 - what was said of its number, names, school, grade or classes after the merge changes the survivor's; what was said
   before does not: the survivor's record is the one that stays;
 - that it left, or is missing in an export, says nothing of the survivor: the record is gone, as the merge has said.
+  Nor does an export that has it say of its classes that they are all of the survivor's.
 
 A split voids what was brought, and the merged record is enrolled again if it was when they were merged. What was said
 of it in between stays the survivor's; the district says it anew.
@@ -127,13 +128,15 @@ def told_survivor(command: Command, merged_person_id: UUID, into: Merge) -> Comm
     match command:
         case EnrollPerson(enrollment_id=key):
             brought = _brought(merged_person_id, into, key)
-            told = change(command, source_id=into.into, enrollment_id=brought)
+            told = change(command, source_id=into.into, enrollment_id=brought, classes=None)
             if command.mark > into.mark:
                 return told
             return change(
                 told, number=None, last_name=None, first_name=None, school=None, grade=None, role=None
             )
-        case CorrectPerson(mark=mark) | AssignClass(mark=mark) | UnassignClass(mark=mark):
+        case CorrectPerson(mark=mark):
+            return change(command, source_id=into.into, classes=None) if mark > into.mark else None
+        case AssignClass(mark=mark) | UnassignClass(mark=mark):
             return change(command, source_id=into.into) if mark > into.mark else None
         case VoidEnrollment(enrollment_id=key):
             return change(command, source_id=into.into, enrollment_id=_brought(merged_person_id, into, key))

@@ -53,7 +53,14 @@ EARLY = timedelta(
 )  # a whole pull is due that much before its days are over, or it would slip by a day
 SCHEDULE = "schedule"  # who asks for a pull that its policy asks for
 
-FILES = (("orgs.csv", "orgs"), ("users.csv", "users"), ("roles.csv", "users"))
+FILES = (
+    ("orgs.csv", "orgs"),
+    ("users.csv", "users"),
+    ("roles.csv", "users"),
+    ("academicSessions.csv", "academicSessions"),
+    ("classes.csv", "classes"),
+    ("enrollments.csv", "enrollments"),
+)
 
 
 class Pull(msgspec.Struct, frozen=True, kw_only=True):
@@ -216,10 +223,11 @@ class Pulling:
         self._ends = row["received_at"] + LONGEST_PULL
         self._mode: Literal["bulk", "delta"] = "bulk" if row["pull_full"] else "delta"
         self._limit, self._source = policy.imports.rest.page_size, policy.imports.rest.url
+        self._classes = policy.imports.classes
 
     async def run(self) -> None:
         """Until it is received. Raises Rejected when nothing of it may be used; Ended when it is no longer ours."""
-        for collection in rest.COLLECTIONS:
+        for collection in rest.collections(self._classes):
             while True:
                 try:
                     if not await self._next_page(collection):
@@ -236,7 +244,7 @@ class Pulling:
             return False
         if clock.now() > self._ends:
             raise Rejected("pull_too_long", hours=int(LONGEST_PULL.total_seconds()) // 3600)
-        since = self._since if collection == "users" else None
+        since = self._since if collection in rest.MODIFIED else None
         offset = last["next_offset"] - 1 if last else 0
         page = await self._provider.page(collection, offset=offset, limit=self._limit, since=since)
         await self._keep(collection, last, page, following(collection, last, page))
@@ -290,8 +298,10 @@ class Pulling:
 
     async def _write(self, path: Path) -> None:
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr("manifest.csv", rest.manifest(self._mode, self._source))
-            for file, collection in FILES:
+            says = rest.manifest(self._mode, self._source, classes=self._classes)
+            archive.writestr("manifest.csv", says)
+            wanted = rest.collections(self._classes)
+            for file, collection in ((f, c) for f, c in FILES if c in wanted):
                 with archive.open(file, "w") as out:
                     out.write(rest.table([rest.HEADERS[file]]).encode())
                     async for content in self._contents(file, collection):

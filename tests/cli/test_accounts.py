@@ -122,3 +122,30 @@ def test_an_account_is_closed_and_opened_again(services: FakeServices, run: Run)
     assert json.loads(given.body) == {"desk_ticket": "T-1"}
     assert run("account", "restore", PERSON, "--ticket", "T-2") == 0
     assert len(services.requests(f"DELETE /accounts/{PERSON}/suspension")) == 1
+
+
+def test_a_person_is_shown_with_school_and_classes(
+    services: FakeServices, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    algebra = {
+        "class_id": "c1",
+        "role": "teacher",
+        "title": "Algebra",
+        "school": "North",
+        "begins_on": "2026-08-03",
+    }
+    person = {
+        "person_id": PERSON, "kind": "staff", "number": "e12345", "last_name": "Hopper", "first_name": "Grace",
+        "school": "North", "grade": None, "role": "teacher", "status": "enrolled", "enrollments": [],
+        "classes": [algebra | {"ends_on": None, "exported": True}],
+    }  # fmt: skip
+    services.answers[f"GET /persons/{PERSON}"] = [(200, person)]
+    assert run("person", "show", PERSON) == 0
+    who, _, classes = capsys.readouterr().out.partition("\n\n")
+    assert [line.split()[0] for line in who.splitlines()] == [
+        "last_name", "first_name", "number", "kind", "role", "school", "status", "person_id",
+    ]  # fmt: skip
+    assert [line.split() for line in classes.splitlines()] == [
+        ["class_id", "role", "title", "school", "begins_on", "ends_on"],
+        ["c1", "teacher", "Algebra", "North", "2026-08-03", "-"],
+    ]

@@ -356,19 +356,27 @@ def test_changes_are_shown_person_by_person(
     before = {"number": "0123456", "last_name": "Cruz", "status": "enrolled"}
     changes = [
         {"n": 1, "kinds": ["withdrawn"], "state": "applied", "source_id": "u1", "file": None, "line": None,
-         "before": before, "after": {"gone": "absent"}, "reason": None, "details": {}},
+         "before": before, "after": {"gone": "absent"}, "assigned": [], "unassigned": [], "reason": None,
+         "details": {}},
         {"n": 2, "kinds": ["corrected"], "state": "refused", "source_id": "u2", "file": "users.csv", "line": 3,
-         "before": before, "after": {"number": "0123456", "last_name": "De La Cruz"}, "reason": "field_empty",
+         "before": before, "after": {"number": "0123456", "last_name": "De La Cruz"}, "assigned": [], "unassigned": [],
+         "reason": "field_empty", "details": {}},
+        {"n": 3, "kinds": ["reassigned"], "state": "applied", "source_id": "u3", "file": "users.csv", "line": 4,
+         "before": before, "after": before, "assigned": ["c1"], "unassigned": ["c2", "c3"], "reason": None,
          "details": {}},
     ]  # fmt: skip
     imports.answers[f"GET /imports/{ID}/changes"] = [(200, {"changes": changes, "next_after": None})]
     assert run("import", "show", ID, "--changes", "withdrawn") == 0
     shown = capsys.readouterr().out
-    for words in ("not in the export: gone absent", "users.csv:3: last_name Cruz → De La Cruz, field_empty"):
+    for words in (
+        "not in the export: gone absent",
+        "users.csv:3: last_name Cruz → De La Cruz, field_empty",
+        "users.csv:4: into c1, out of c2, out of c3",
+    ):
         assert words in shown
     assert imports.requests(f"GET /imports/{ID}/changes")[0].query["kind"] == "withdrawn"
     assert run("import", "show", ID, "--changes", "all", "--json") == 0
-    assert len(json.loads(capsys.readouterr().out)) == 2
+    assert len(json.loads(capsys.readouterr().out)) == 3
     assert run("import", "show", ID, "--problems") == 0
     assert "users.csv:12" in capsys.readouterr().out
     assert run("import", "show", ID, "--problems", "--changes", "all") == 2

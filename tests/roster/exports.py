@@ -5,6 +5,8 @@ What each does after the specification's tables, and beside them:
   power    1.2 with a byte order mark and LF; GUIDs; columns in another order and of its own; several dated roles
   sky      1.1 in UTF-16, zipped by a desktop with its folder; headers in lower case, TRUE and FALSE, a line break
            within an address, several schools of one pupil, commas at the ends of lines
+
+With classes (`tests.roster.schedules`) each has those of the year, of which every pupil is in seven.
 """
 
 import csv
@@ -19,6 +21,9 @@ from typing import Literal
 
 import msgspec
 
+from tests.roster import schedules
+
+Rows = list[list[str]]
 Origin = Literal["campus", "power", "sky"]
 ORIGINS: tuple[Origin, ...] = ("campus", "power", "sky")
 
@@ -75,11 +80,19 @@ def write_export(
     origin: Origin = "power",
     *,
     mode: Literal["bulk", "delta"] = "bulk",
-    staff: bool = False,
+    staff: bool | int = False,
+    classes: bool | Iterable[Pupil] = False,
 ) -> Path:
-    """A zip file of these students and of some guardians, perhaps of some `staff`, as that origin makes it."""
-    makers = {"campus": _campus, "power": _power, "sky": _sky}
-    return write_zip(path, makers[origin](list(students), mode, STAFF_EVERY if staff else 10**9))
+    """A zip file of these students and of some guardians, perhaps of `staff` (a number: one beside so many pupils), and
+    of the `classes` of all of them or of some, as that origin makes it."""
+    makers, students = {"campus": _campus, "power": _power, "sky": _sky}, list(students)
+    every = STAFF_EVERY if staff is True else staff or 10**9
+    more: dict[str, Rows] = {}
+    if classes is not False:
+        teachers = [f"t{n}" for n in range(every - 1, len(students), every)]
+        members = students if classes is True else classes
+        more = schedules.schedule([p.source_id for p in members], teachers, SCHOOLS)
+    return write_zip(path, makers[origin](students, mode, every, more))
 
 
 def write_zip(path: Path, files: Mapping[str, bytes | str]) -> Path:
@@ -152,7 +165,7 @@ def _teacher(n: int) -> dict[str, str]:
     return {"sourcedId": f"t{n}", "givenName": "Terry", "familyName": "Doe", "identifier": f"e{n:05}"}
 
 
-def _campus(students: list[Pupil], mode: str, every: int) -> dict[str, bytes | str]:
+def _campus(students: list[Pupil], mode: str, every: int, more: Mapping[str, Rows]) -> dict[str, bytes | str]:
     users = [list(USERS_11)]
     for n, p in enumerate(students):
         users.append(row(USERS_11, **_people(p), orgSourcedIds=f"s{p.school}", role="student"))
@@ -162,17 +175,18 @@ def _campus(students: list[Pupil], mode: str, every: int) -> dict[str, bytes | s
         if n % every == every - 1:
             teacher = _teacher(n) | {"role": "teacher", "orgSourcedIds": "s0,s1"}
             users.append(row(USERS_11, **teacher, enabledUser="true"))
-    classes = [["sourcedId", "status", "dateLastModified", "title"], ["c1", "", "", "Algebra, I"]]
-    says = manifest("1.1", "Campus", academicSessions="absent", classes=mode, orgs="bulk", users=mode)
-    return {
-        "manifest.csv": says,
+    alone = {"classes": [["sourcedId", "status", "dateLastModified", "title"], ["c1", "", "", "Algebra, I"]]}
+    more = more or alone
+    says = {"academicSessions": "absent", "orgs": "bulk", "users": mode} | dict.fromkeys(more, mode)
+    files: dict[str, bytes | str] = {
+        "manifest.csv": manifest("1.1", "Campus", **says),
         "orgs.csv": table(_orgs(), quoted=True),
         "users.csv": table(users, quoted=True),
-        "classes.csv": table(classes, quoted=True),
     }
+    return files | {f"{name}.csv": table(rows, quoted=True) for name, rows in more.items()}
 
 
-def _power(students: list[Pupil], mode: str, every: int) -> dict[str, bytes | str]:
+def _power(students: list[Pupil], mode: str, every: int, more: Mapping[str, Rows]) -> dict[str, bytes | str]:
     own = [*reversed(USERS_12), "metadata.power.homeroom", "metadata.power.entryCode"]
     users, roles = [own], [list(ROLES)]
     for n, p in enumerate(students):
@@ -206,17 +220,18 @@ def _power(students: list[Pupil], mode: str, every: int) -> dict[str, bytes | st
                 )
             )
     marked = "\ufeff"
-    says = manifest("1.2.1", "Power", orgs="bulk", users=mode, roles=mode, classes="absent")
-    return {
-        "manifest.csv": marked + says,
+    says = {"orgs": "bulk", "users": mode, "roles": mode, "classes": "absent"} | dict.fromkeys(more, mode)
+    files: dict[str, bytes | str] = {
+        "manifest.csv": marked + manifest("1.2.1", "Power", **says),
         "orgs.csv": marked + table(_orgs(), end="\n"),
         "users.csv": marked + table(users, end="\n"),
         "roles.csv": marked + table(roles, end="\n"),
         "readme.txt": "Export of the night.",
     }
+    return files | {f"{name}.csv": marked + table(rows, end="\n") for name, rows in more.items()}
 
 
-def _sky(students: list[Pupil], mode: str, every: int) -> dict[str, bytes | str]:
+def _sky(students: list[Pupil], mode: str, every: int, more: Mapping[str, Rows]) -> dict[str, bytes | str]:
     header = [*USERS_11, "metadata.address"]
     users = [[name.lower() for name in header] + ["", ""]]
     for n, p in enumerate(students):
@@ -227,10 +242,10 @@ def _sky(students: list[Pupil], mode: str, every: int) -> dict[str, bytes | str]
         if n % every == every - 1:
             users.append(row(header, **_teacher(n), role="Teacher", enabledUser="TRUE") + ["", ""])
     inner = {
-        "manifest.csv": manifest("1.1", "Sky", orgs="bulk", users=mode),
+        "manifest.csv": manifest("1.1", "Sky", orgs="bulk", users=mode, **dict.fromkeys(more, mode)),
         "orgs.csv": table(_orgs()),
         "users.csv": table(users),
-    }
+    } | {f"{name}.csv": table(rows) for name, rows in more.items()}
     files: dict[str, bytes | str] = {
         f"OneRoster Export/{name}": text.encode("utf-16") for name, text in inner.items()
     }

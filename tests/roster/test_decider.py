@@ -16,6 +16,7 @@ from services.roster.decider import (
     Command,
     CorrectPerson,
     EnrollPerson,
+    ExportedClasses,
     Mark,
     MissInExport,
     Said,
@@ -657,6 +658,87 @@ def test_a_teacher_teaches_the_pupils_of_the_class_and_nobody_else() -> None:
     assert decider.taught([of("c1", "student")], [of("c1", "student")], DAY) == []
 
 
+# --- Classes in exports
+
+
+def of_export(*class_ids: str, title: str | None = None) -> tuple[Assignment, ...]:
+    return tuple(Assignment(class_id=c, role="student", title=title, exported=True) for c in class_ids)
+
+
+def in_classes(hours: float, *class_ids: str, title: str | None = None) -> EnrollPerson:
+    """The export of that hour has the person, in all of these classes and no others."""
+    return named(hours, classes=ExportedClasses(assigned=of_export(*class_ids, title=title), whole=True))
+
+
+def moves(hours: float, into: Sequence[str] = (), out_of: Sequence[str] = ()) -> CorrectPerson:
+    """A delta export says only what has changed."""
+    return correct(hours, classes=ExportedClasses(assigned=of_export(*into), unassigned=tuple(out_of)))
+
+
+def test_a_new_person_comes_with_classes() -> None:
+    told = Person().tell(in_classes(0, "c1", "c2"))
+    assert [type(event) for event in told] == [StudentEnrolled, ClassesChanged]
+    assert told[1] == ClassesChanged(kind="student", assigned=[*of_export("c1", "c2")])
+
+
+def test_an_export_that_says_the_same_of_classes_changes_nothing() -> None:
+    assert given(in_classes(0, "c1", "c2")).tell(in_classes(1, "c1", "c2")) == []
+
+
+def test_what_changes_of_a_persons_classes_is_one_event() -> None:
+    person = given(in_classes(0, "c1", "c2", "c3"))
+    [told] = person.tell(in_classes(1, "c2", "c4"))
+    assert told == ClassesChanged(kind="student", assigned=[*of_export("c4")], unassigned=["c1", "c3"])
+    [told] = person.tell(in_classes(2, "c2", "c4", title="Algebra"))
+    assert told == ClassesChanged(kind="student", assigned=[*of_export("c2", "c4", title="Algebra")])
+
+
+def test_an_export_takes_away_no_class_that_no_export_has_named() -> None:
+    person = given(in_classes(0), assign(1, "own", kind="student"))
+    assert person.tell(in_classes(2)) == []
+    [told] = person.tell(in_classes(3, "own"))
+    assert told == ClassesChanged(kind="student", assigned=[*of_export("own")])
+    assert person.tell(in_classes(4)) == [ClassesChanged(kind="student", unassigned=["own"])]
+
+
+def test_what_was_said_of_a_class_after_the_export_was_made_is_newer() -> None:
+    person = given(in_classes(0, "c1", "c2"), unassign(5, "c1"), assign(5, "c3", kind="student"))
+    assert person.tell(in_classes(4, "c1", "c2", "c3")) == [
+        ClassesChanged(
+            kind="student", assigned=[*of_export("c3")]
+        )  # may be taken away by exports from now on
+    ]
+    assert person.tell(unassign(3, "c2")) == []
+    assert person.tell(in_classes(6)) == [ClassesChanged(kind="student", unassigned=["c2", "c3"])]
+
+
+def test_an_export_that_says_nothing_of_classes_leaves_them() -> None:
+    person = given(in_classes(0, "c1"))
+    assert person.tell(named(1)) == []
+    assert person.tell(missing(2)) != []
+    person.tell(named(3))
+    assert list(person.state.classes) == ["c1"]
+
+
+def test_a_delta_changes_what_it_names() -> None:
+    person = given(in_classes(0, "c1", "c2"))
+    assert person.tell(moves(1, into=["c3"], out_of=["c1", "c9"])) == [
+        ClassesChanged(kind="student", assigned=[*of_export("c3")], unassigned=["c1"])
+    ]
+    assert person.tell(in_classes(2, "c2")) == [ClassesChanged(kind="student", unassigned=["c3"])]
+
+
+def test_more_classes_than_anybody_has_are_refused() -> None:
+    many = [f"c{n}" for n in range(decider.MAX_CLASSES)]
+    person = given(in_classes(0, *many))
+    with pytest.raises(Rejected) as refused:
+        person.tell(in_classes(1, *many, "one more"))
+    assert refused.value.reason == "classes_too_many"
+    told = person.tell(in_classes(2, *(f"d{n}" for n in range(decider.MAX_CLASSES))))
+    assert len(told) == -(-decider.MAX_CLASSES // decider.CLASSES_TOLD)
+    assert len(person.state.classes) == decider.MAX_CLASSES
+
+
 # --- Whatever the order: every delivery of the same statements ends in the same person
 
 fields = {
@@ -719,6 +801,20 @@ def statements(draw: st.DrawFn, kinds: Sequence[Kind] = ("student", "staff")) ->
     return told
 
 
+class_ids = st.lists(st.sampled_from(["c1", "c2"]), unique=True)
+
+
+@st.composite
+def exported_classes(draw: st.DrawFn) -> ExportedClasses | None:
+    """What an export says of somebody's classes, if anything: all of them, or what has changed."""
+    named = draw(class_ids)
+    assigned = of_export(*sorted(named), title=draw(st.sampled_from([None, "Algebra"])))
+    if draw(st.booleans()):
+        return ExportedClasses(assigned=assigned, whole=True)
+    unassigned = tuple(key for key in draw(class_ids) if key not in named)
+    return draw(st.sampled_from([None, ExportedClasses(assigned=assigned, unassigned=unassigned)]))
+
+
 @st.composite
 def exports(draw: st.DrawFn) -> list[Command]:
     """What the exports of some days say of one person. Between the statements of other sources, at the same moments."""
@@ -727,6 +823,7 @@ def exports(draw: st.DrawFn) -> list[Command]:
         stands = Mark(at(day), f"import:{day}")
         if draw(st.booleans()):
             said = {name: draw(values) for name, values in (fields | placement["student"]).items()}
+            said["classes"] = draw(exported_classes())
             told.append(
                 EnrollPerson(
                     mark=stands,
@@ -811,14 +908,6 @@ def expected(commands: Sequence[Command]) -> dict[str, Any]:
         status = "enrolled"
     said: dict[str, Any] = {}
     kind = enrolls[0].kind
-    classes: dict[str, Assignment] = {}
-    for c in sorted(
-        (c for c in commands if isinstance(c, AssignClass | UnassignClass)), key=lambda c: c.mark
-    ):
-        if isinstance(c, AssignClass):
-            classes[c.assignment.class_id] = c.assignment
-        else:
-            classes.pop(c.class_id, None)
     for c in sorted((c for c in commands if isinstance(c, CorrectPerson)), key=lambda c: c.mark):
         told = {name: getattr(c, name) for name in decider.IDENTITY + decider.PLACEMENT[kind]}
         said |= {name: value for name, value in told.items() if value is not None}
@@ -835,8 +924,27 @@ def expected(commands: Sequence[Command]) -> dict[str, Any]:
         "kind": kind,
         **{name: said.get(name) for name in decider.PLACEMENT[kind]},
         "status": status,
-        "classes": classes,
+        "classes": expected_classes(commands),
     }
+
+
+def expected_classes(commands: Sequence[Command]) -> dict[str, Assignment]:
+    told = [c for c in commands if isinstance(c, CorrectPerson) and c.classes]
+    exported = {a.class_id for c in told if c.classes for a in c.classes.assigned}
+    classes: dict[str, Assignment] = {}
+    for c in sorted(commands, key=lambda c: c.mark):
+        assigned: Sequence[Assignment] = ()
+        gone: Sequence[str] = ()
+        if isinstance(c, CorrectPerson) and c.classes:
+            assigned, gone = c.classes.assigned, sorted(exported) if c.classes.whole else c.classes.unassigned
+        elif isinstance(c, AssignClass):
+            assigned = [c.assignment]
+        elif isinstance(c, UnassignClass):
+            gone = [c.class_id]
+        classes = {key: a for key, a in classes.items() if key not in gone} | {
+            a.class_id: a for a in assigned
+        }
+    return {key: msgspec.structs.replace(a, exported=key in exported) for key, a in classes.items()}
 
 
 @examples_of(statements(), st.data())

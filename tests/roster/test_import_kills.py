@@ -17,6 +17,7 @@ from shared import clock
 from shared.keys import Signer, make_key
 from shared.messages import ingress_topic
 from tests.journeys.fleet import Part, free_ports
+from tests.roster import schedules
 from tests.roster.conftest import Roster
 from tests.roster.exports import Pupil, pupils
 from tests.roster.given import DISTRICT, POLICY_FOLDER
@@ -87,6 +88,7 @@ class Year:
         self.moved = [change(p, grade="12" if p.grade != "12" else "11") for p in others[:500]]
         self.unchanged, self.new = others[500:], everybody[800:]
         self.after = [*self.swapped, *self.moved, *self.unchanged, *self.new]
+        self.in_classes = [*self.moved, *self.new]  # by the second export; by the first nobody was
 
     @property
     def told(self) -> dict[str, list[str]]:
@@ -94,9 +96,9 @@ class Year:
         ways: list[tuple[list[Pupil], list[str]]] = [
             (self.left, ["StudentEnrolled", "StudentWithdrawn"]),
             (self.swapped, ["StudentEnrolled", "NumberChanged"]),
-            (self.moved, ["StudentEnrolled", "PlacementChanged"]),
+            (self.moved, ["StudentEnrolled", "PlacementChanged", "ClassesChanged"]),
             (self.unchanged, ["StudentEnrolled"]),
-            (self.new, ["StudentEnrolled"]),
+            (self.new, ["StudentEnrolled", "ClassesChanged"]),
         ]
         return {pupil.source_id: types for group, types in ways for pupil in group}
 
@@ -106,7 +108,7 @@ class Scene:
 
     def __init__(self, process: Process, district: District) -> None:
         self.process, self.district, self.year = process, district, Year()
-        self.export = district.export(self.year.after)
+        self.export = district.export(self.year.after, classes=self.year.in_classes)
 
     async def upload(self) -> str:
         status, body = await self.district.upload(self.export, sub="sis")
@@ -233,14 +235,15 @@ async def test_a_killed_roster_goes_on_where_it_was(
         await scene.approve(import_id)
         shown = await scene.district.ended(import_id, "done")
     await _came_out_right(scene, shown)
-    again = await scene.district.take(scene.year.after)
+    again = await scene.district.take(scene.year.after, classes=scene.year.in_classes)
     assert some(again["counts"]) == {"unchanged": len(scene.year.after)}
 
 
 async def _came_out_right(scene: Scene, shown: Any) -> None:
     year, district = scene.year, scene.district
     assert some(shown["counts"]) == {
-        "added": 100, "moved": 500, "renumbered": 2, "withdrawn": 44, "unchanged": len(year.unchanged),
+        "added": 100, "moved": 500, "reassigned": 500, "renumbered": 2, "withdrawn": 44,
+        "unchanged": len(year.unchanged),
     }  # fmt: skip
     assert shown["done"] == shown["total"] == len(year.after) + len(year.left)
     changes: Counter[str] = Counter()
@@ -266,12 +269,18 @@ async def _came_out_right(scene: Scene, shown: Any) -> None:
             await asyncio.sleep(0.1)
 
 
-async def _persons(district: District) -> dict[str, tuple[str, ...]]:
+async def _persons(district: District) -> dict[str, tuple[Any, ...]]:
     """What the read model says, which has come through the outbox and Kafka."""
-    rows = await district.rows("SELECT source_id, number, last_name, first_name, grade, status FROM person")
+    rows = await district.rows(
+        "SELECT source_id, number, last_name, first_name, grade, status, jsonb_array_length(classes) FROM person"
+    )
     return {source_id: tuple(said) for source_id, *said in rows}
 
 
-def _expected(year: Year) -> dict[str, tuple[str, ...]]:
+def _expected(year: Year) -> dict[str, tuple[Any, ...]]:
     stand = [(p, "enrolled") for p in year.after] + [(p, "withdrawn") for p in year.left]
-    return {p.source_id: (p.number, p.last_name, p.first_name, p.grade, how) for p, how in stand}
+    classes = {p.source_id: schedules.PERIODS for p in year.in_classes}
+    return {
+        p.source_id: (p.number, p.last_name, p.first_name, p.grade, how, classes.get(p.source_id, 0))
+        for p, how in stand
+    }

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from services.roster import import_worker, imports, pulls
 from services.roster import provider as providers
+from services.roster.oneroster import rest
 from services.roster.pulls import begin_due
 from shared import clock
 from shared.database import Database
@@ -27,7 +28,20 @@ from tests.roster.given import DISTRICT, POLICY, POLICY_FOLDER, cloud_event
 from tests.roster.importing import District, change, some
 from tests.support.certificates import signed
 from tests.support.service import ISSUER
-from tests.support.sis import LONG_AGO, Sis, other, refusing, saying, serving, silence, status_info, user
+from tests.support.sis import (
+    LONG_AGO,
+    Sis,
+    member,
+    other,
+    refusing,
+    saying,
+    school_class,
+    serving,
+    session,
+    silence,
+    status_info,
+    user,
+)
 
 PUPILS = pupils(25)
 PAGE_SIZE = 10
@@ -160,6 +174,50 @@ async def test_a_role_that_was_taken_away_is_noticed_where_the_user_was_modified
         PUPILS[3].source_id: "role_ended", "t1": "absent",
     }  # fmt: skip
     await district.person(by_hand, status="enrolled")
+
+
+async def test_classes_are_pulled_whole_and_enrollments_as_they_were_modified(
+    district: District, sis: Sis
+) -> None:
+    ada, bob = (pupil.source_id for pupil in PUPILS[:2])
+    sis.items["academicSessions"] = [session("y1", "2026-08-03", "2027-05-29")]
+    sis.items["classes"] = [school_class("c1", "Algebra", terms=["y1"]), school_class("c2", "Biology")]
+    sis.items["enrollments"] = [member(ada, "c1"), member(ada, "c2"), member(bob, "c1")]
+    await pull(district)
+    assert await district.recorded(ada) == ["StudentEnrolled", "ClassesChanged"]
+    person = await district.person(PUPILS[0])
+    assert [(c["class_id"], c["title"], c["ends_on"]) for c in person["classes"]] == [
+        ("c1", "Algebra", "2027-05-28"),
+        ("c2", "Biology", None),
+    ]
+    now = clock.now()
+    sis.items["enrollments"][1:] = [
+        member(ada, "c2", modified=now, status="tobedeleted"),
+        member(bob, "c1"),
+        member(bob, "c2", modified=now),
+    ]
+    sis.asked.clear()
+    shown = await pull(district)
+    assert (shown["mode"], some(shown["counts"])) == ("delta", {"reassigned": 2})
+    assert {what for what, asked in sis.asked if "filter" in asked} == {"users", "enrollments"}
+    assert [c["class_id"] for c in (await district.person(PUPILS[0], version=3))["classes"]] == ["c1"]
+    del sis.items["enrollments"][0]
+    assert some((await pull(district, "?full"))["counts"]) == {"reassigned": 1, "unchanged": 24}
+
+
+async def test_a_district_that_wants_no_classes_asks_for_none(
+    district: District, sis: Sis, policy_dir: Path
+) -> None:
+    for collection in ("academicSessions", "classes", "enrollments"):
+        del sis.items[collection]
+    shown = await pull(district)
+    assert (shown["reason"], shown["details"]["status"]) == ("provider_refused", 404)
+    file = policy_dir / f"{DISTRICT}.toml"
+    file.write_text(file.read_text().replace("classes = true", "classes = false"))
+    async with asyncio.timeout(PATIENCE_S):
+        while (shown := await pull(district))["state"] != "done":
+            await asyncio.sleep(0.1)
+    assert some(shown["counts"]) == {"added": 25}
 
 
 async def test_nothing_was_modified(district: District) -> None:
@@ -495,7 +553,7 @@ async def test_roster_is_killed_in_the_middle(
         await part.start()
         await until(database, "SELECT state = 'done' FROM import WHERE import_id = $1", import_id)
         assert asked_for(sis)[2:] == [9, 18]
-        assert len(sis.asked) == before + 2
+        assert len(sis.asked) == before + 2 + len(rest.OF_CLASSES)
         conn = await asyncpg.connect(database)
         assert await conn.fetchval("SELECT count(*) FROM event WHERE type = 'StudentEnrolled'") == 25
         await conn.close()

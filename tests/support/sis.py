@@ -82,6 +82,37 @@ def other(source_id: str, role: str) -> Item:
     )  # fmt: skip
 
 
+def _reference(kind: str, source_id: str) -> Item:
+    return {"href": f"https://sis.example.org{BASE}/{kind}/{source_id}", "sourcedId": source_id, "type": kind}
+
+
+def session(source_id: str, start: str, end: str) -> Item:
+    return {
+        "sourcedId": source_id, "status": "active", "dateLastModified": rfc3339(LONG_AGO), "title": source_id,
+        "startDate": start, "endDate": end, "type": "term", "schoolYear": "2027",
+    }  # fmt: skip
+
+
+def school_class(
+    source_id: str, title: str, school: int = 0, terms: Sequence[str] = (), **changes: Any
+) -> Item:
+    return {
+        "sourcedId": source_id, "status": "active", "dateLastModified": rfc3339(LONG_AGO), "title": title,
+        "classType": "scheduled", "course": _reference("course", "k1"), "school": _reference("org", f"s{school}"),
+        "terms": [_reference("academicSession", term) for term in terms],
+    } | changes  # fmt: skip
+
+
+def member(
+    user_id: str, class_id: str, role: str = "student", modified: datetime = LONG_AGO, **changes: Any
+) -> Item:
+    return {
+        "sourcedId": f"{class_id}-{user_id}", "status": "active", "dateLastModified": rfc3339(modified), "role": role,
+        "primary": "false", "user": _reference("user", user_id), "class": _reference("class", class_id),
+        "school": _reference("org", "s0"),
+    } | changes  # fmt: skip
+
+
 class Sis:
     """`faults` are asked in turn, each for one request of data, before the SIS answers; None: it answers as always.
     `asked` is every request of data: collection, and the parameters."""
@@ -95,6 +126,9 @@ class Sis:
         self.items: dict[str, list[Item]] = {
             "orgs": [org | {"status": "active", "dateLastModified": rfc3339(LONG_AGO)} for org in orgs],
             "users": [user(pupil) for pupil in students],
+            "academicSessions": [],
+            "classes": [],
+            "enrollments": [],
         }
         self.faults: list[Fault | None] = []
         self.asked: list[tuple[str, Mapping[str, str]]] = []

@@ -1,59 +1,40 @@
-"""What an export says of each student and of the staff as of a moment: users joined with their roles and schools.
-
-Who is what: in 1.1 the user's `role` says so, in 1.2 a row of roles.csv, between its `beginDate` and its `endDate`. Who
-has a role as a student is a student, whatever else they are and even if it has ended: a person keeps one kind. Of
-several roles of that kind the one counts that holds now, then the primary one, then the one at a school.
+"""What an export says of each student and of the staff as of a moment: users joined with their roles, schools and
+classes.
 
 Nothing is guessed of a row that cannot be read: it is a flaw, and whoever it is about is neither taken nor absent.
 """
 
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from enum import IntEnum
 from pathlib import Path
-from sys import intern
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import msgspec
 
 from services.roster.oneroster.archive import Archive, Limits, open_archive
-from services.roster.oneroster.cells import (
-    Bad,
-    Flaw,
-    check,
-    day_of,
-    flaw_of,
-    name_of,
-    one_of,
-    problem_of,
-    word_of,
-)
+from services.roster.oneroster.cells import Bad, Flaw, check, flaw_of, name_of, one_of, problem_of, word_of
+from services.roster.oneroster.classes import Classes
 from services.roster.oneroster.manifest import Mode, Version, read_manifest
-from services.roster.oneroster.tables import ORGS, ROLES, USERS, read_table
+from services.roster.oneroster.orgs import Orgs
+from services.roster.oneroster.roles import (
+    STATUSES,
+    STUDENT,
+    Role,
+    Roles,
+    Standing,
+    other,
+    role_of_user,
+    taken,
+)
+from services.roster.oneroster.tables import ENROLLMENTS, ROLES, USERS, read_table
 from shared.errors import Rejected
 from shared.policy import Kind, Policy
 
 Gone = Literal["tobedeleted", "disabled", "role_ended", "role_not_begun", "absent"]
 
-STUDENT = "student"
-GUARDIANS = ("guardian", "parent", "relative")
-STAFF = (
-    "administrator",
-    "aide",
-    "counselor",
-    "districtadministrator",
-    "principal",
-    "proctor",
-    "siteadministrator",
-    "systemadministrator",
-    "teacher",
-)
-STATUSES = {"": False, "active": False, "tobedeleted": True}  # to whether it is to be deleted
 ENABLED = {"": True, "true": True, "false": False}
-MAX_UNKNOWN_ORGS = 1000  # that are told one by one
 
 
 class PersonRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,11 +44,12 @@ class PersonRow(msgspec.Struct, frozen=True, kw_only=True):
     is said of a user without such a role, where the export has all roles of whom it names and not all users.
 
     `partial`, in a delta only: the export does not say here what they are, or not who they are (number and names are
-    None: only a role was changed). It is to be taken for a person who is known, and passed over otherwise. `kind` is
-    None only there, and where they are gone.
+    None: only a role or classes were changed). It is to be taken for a person who is known, and passed over otherwise.
+    `kind` is None only there, and where they are gone.
 
-    None for school, grade and role: not said, so it stays as it was. `school` is its name in orgs.csv. A student has a
-    grade, a member of the staff a role, as the export writes it.
+    None for school, grade, role and classes: not said, so it stays as it was. `school` is its name in orgs.csv. A
+    student has a grade, a member of the staff a role, as the export writes it. `classes` are Assignments as a JSON
+    array, in the order of their ids: all there are (`classes_whole`), or what has changed, beside `unassigned`.
     """
 
     file: str
@@ -81,38 +63,10 @@ class PersonRow(msgspec.Struct, frozen=True, kw_only=True):
     grade: str | None = None
     role: str | None = None
     gone: Gone | None = None
+    classes: str | None = None
+    unassigned: list[str] | None = None
+    classes_whole: bool | None = None
     partial: bool = False
-
-
-class Org(NamedTuple):
-    name: str
-    is_school: bool
-
-
-class Standing(IntEnum):
-    """How a role stands as of the moment, by how much it counts beside another of the same user."""
-
-    DELETED = 0
-    ENDED = 1
-    NOT_BEGUN = 2
-    HOLDS = 3
-
-
-class Role(NamedTuple):
-    """A user's role. The greater of two counts; of equal ones the first in the file: `below` is -line. `word`: what the
-    export calls it, of staff."""
-
-    student: bool
-    standing: Standing
-    primary: bool
-    at_school: bool
-    below: int
-    org: str
-    word: str | None
-
-    @property
-    def kind(self) -> Kind:
-        return "student" if self.student else "staff"
 
 
 class Export:
@@ -121,7 +75,9 @@ class Export:
 
     `passed_over` counts what was not taken, by kind: staff (where the policy takes none), guardians, other_roles,
     no_role (users), repeated (rows that say the same twice), roles_without_user, unknown_org (rows taken without their
-    school), unknown_files. It is complete once `persons` was read to its end.
+    school), unknown_files; and of enrollments members_not_taken (of users who are not taken, or gone), other_members
+    (neither student nor teacher of the class) and classes_ended (beyond what is kept of a person). `untold` counts
+    flaws that are not among those of `persons`, by reason. Both are complete once `persons` was read to its end.
     """
 
     def __init__(
@@ -133,30 +89,33 @@ class Export:
         self._all_roles = all_roles or self.mode == "bulk"
         self.source, self.files = manifest.source, manifest.files
         self.passed_over: Counter[str] = Counter()
+        self.untold: Counter[str] = Counter()
         self._archive, self._policy, self._limits = archive, policy, limits
-        self._day = as_of.astimezone(policy.zone).date()
-        self._unknown_orgs: set[str] = set()
         self._remarks: list[Flaw] = []
         named = {f"{name}.csv" for name in self.files} | {"manifest.csv"}
         if unknown := len(archive.names - named) + archive.elsewhere:
             self.passed_over["unknown_files"] = unknown
-        self._orgs = self._read_orgs()
-        self._roles: dict[str, Role] = {}  # of students and staff, by user
-        self._others: dict[str, str] = {}  # what other users are
-        self._role_flaws: list[Flaw] = []
-        if self.version == "1.2" and self._has("roles"):
-            self._read_roles()
-        self._unclear = {flaw.source_id for flaw in self._role_flaws}
+        day = as_of.astimezone(policy.zone).date()
+        self._orgs = Orgs(archive, limits, there=self._has("orgs"))
+        there = self.version == "1.2" and self._has("roles")
+        self._roles = Roles(archive, limits, self._orgs, policy, day, there=there)
+        self._unclear = {flaw.source_id for flaw in self._roles.flaws}
         self._seen: dict[str, int] = {}
         self._contradicted: set[str] = set()
         if self._has("users"):
             self._survey_users()
-        self._alone = self._roles.keys() - self._seen.keys()
+        self._alone = self._roles.held.keys() - self._seen.keys()
+        self._classes = Classes(
+            archive, limits, self._orgs, self.files if policy.imports.classes else {}, day
+        )
+        if self.mode == "bulk":
+            for user in self._classes.members() - self._seen.keys():
+                self._classes.refuse(user, "user_unknown")
 
     def persons(self) -> Iterator[PersonRow | Flaw]:
         """What the export says, row by row: persons, and what is wrong with rows. To be read once."""
-        for flaw in self._role_flaws:
-            role = self._roles.get(flaw.source_id or "")
+        for flaw in self._roles.flaws:
+            role = self._roles.held.get(flaw.source_id or "")
             if role is not None and role.standing is Standing.HOLDS:
                 flaw = msgspec.structs.replace(flaw, taken=True)
             yield flaw
@@ -169,72 +128,42 @@ class Export:
                     self._remarks.clear()
         if self.mode == "delta":
             for user in sorted(self._alone):
-                role = self._roles[user]
+                role = self._roles.held[user]
                 if user not in self._unclear or role.standing is Standing.HOLDS:
                     yield self._role_alone(user, role)
             yield from self._remarks
         elif self._alone:
             self.passed_over["roles_without_user"] = len(self._alone)
+        yield from self._members_alone()
+        yield from self._classes.flaws
+        self.passed_over += self._classes.passed_over
+        self.untold = self._classes.untold
 
-    # --- Read before: schools, roles, and which users are there twice
+    def _members_alone(self) -> Iterator[PersonRow]:
+        """In a delta: those of whom only classes have changed. Otherwise nobody who is taken is left."""
+        for user in sorted(self._classes.members()):
+            kind, line = self._classes.kind(user), self._classes.place(user)
+            if self.mode == "bulk" or not taken("teacher" if kind == "staff" else STUDENT, self._policy):
+                self._classes.pass_over(user, "members_not_taken")
+                continue
+            row = PersonRow(file=ENROLLMENTS.file, line=line, source_id=user, kind=kind, partial=True)
+            yield self._with_classes(row)
+
+    def _with_classes(self, row: PersonRow) -> PersonRow:
+        if row.gone is not None or row.kind is None:
+            self._classes.pass_over(row.source_id, "members_not_taken")
+            return row
+        told = self._classes.of(row.source_id, row.kind)
+        if told is None:
+            return row
+        return msgspec.structs.replace(
+            row, classes=told.assigned, unassigned=told.unassigned, classes_whole=told.whole
+        )
+
+    # --- Read before: which users are there twice
 
     def _has(self, name: str) -> bool:
         return self.files.get(name, "absent") != "absent"
-
-    def _read_orgs(self) -> dict[str, Org]:
-        """The orgs that have a name. A school with a flawed row is unknown, which is told where somebody is there."""
-        orgs: dict[str, Org] = {}
-        if self._has("orgs"):
-            for _, (key, name, kind), excess in read_table(self._archive, ORGS, self._limits):
-                name = unicodedata.normalize("NFC", name).strip()
-                if not excess and name and problem_of(name) is None:
-                    orgs[key.strip()] = Org(name, kind.strip().lower() == "school")
-        return orgs
-
-    def _read_roles(self) -> None:
-        for line, cells, excess in read_table(self._archive, ROLES, self._limits):
-            user = cells[0].strip()
-            try:
-                if excess:
-                    raise Bad("", "", "columns_mismatch", excess=excess)
-                self._role(user, line, cells)
-            except Bad as bad:
-                if len(self._role_flaws) >= self._limits.role_flaws:
-                    raise Rejected(
-                        "csv_invalid",
-                        file=ROLES.file,
-                        line=line,
-                        problem="flaws",
-                        limit=self._limits.role_flaws,
-                    ) from None
-                self._role_flaws.append(flaw_of(bad, ROLES.file, line, user))
-
-    def _role(self, user: str, line: int, cells: tuple[str, ...]) -> None:
-        _, said, org, kind, status, begins, ends = cells
-        role = said.strip().lower()
-        if not self._taken(role):
-            self._others.setdefault(user, _other(role, said))
-            return
-        check("userSourcedId", user)
-        begin, end = day_of("beginDate", begins), day_of("endDate", ends)
-        standing = Standing.HOLDS
-        if one_of(STATUSES, "status", status):
-            standing = Standing.DELETED
-        elif end is not None and end < self._day:
-            standing = Standing.ENDED
-        elif begin is not None and begin > self._day:
-            standing = Standing.NOT_BEGUN
-        org = intern(org.strip())
-        known = self._orgs.get(org)
-        primary = kind.strip().lower() != "secondary"
-        at_school = known is not None and known.is_school
-        word = None if role == STUDENT else word_of("role", said)
-        found = Role(role == STUDENT, standing, primary, at_school, -line, org, word)
-        other = self._roles.get(user)
-        self._roles[user] = found if other is None else max(other, found)
-
-    def _taken(self, role: str) -> bool:
-        return role == STUDENT or (role in STAFF and self._policy.imports.staff_number_from != "off")
 
     def _survey_users(self) -> None:
         """Which ids there are, which of them more than once with different words; and whether the file is whole."""
@@ -252,9 +181,9 @@ class Export:
     def _user(self, line: int, cells: tuple[str, ...], excess: int) -> PersonRow | Flaw | None:
         user = cells[0].strip()
         try:
-            role, other = self._stands(user, cells) if not excess else (None, self._others.get(user))
-            if other is not None:
-                self.passed_over[other] += 1
+            role, instead = self._stands(user, cells) if not excess else (None, self._roles.others.get(user))
+            if instead is not None:
+                self.passed_over[instead] += 1
                 return self._without_role(user, line, cells)
             if excess:
                 raise Bad("", "", "columns_mismatch", excess=excess)
@@ -269,7 +198,7 @@ class Export:
                 return None
             if user in self._unclear and (role is None or role.standing is not Standing.HOLDS):
                 return None  # told already, of the role
-            return self._person(user, line, cells, role)
+            return self._with_classes(self._person(user, line, cells, role))
         except Bad as bad:
             return flaw_of(bad, USERS[self.version].file, line, user)
 
@@ -277,16 +206,16 @@ class Export:
         """The role that makes the user one of those who are taken, if they have one; else what they are instead, if
         that is said."""
         if self.version == "1.2":
-            role = self._roles.get(user)
-            return role, self._others.get(user) if role is None else None
+            role = self._roles.held.get(user)
+            return role, self._roles.others.get(user) if role is None else None
         said = cells[8].strip().lower()
-        if not self._taken(said):
-            return None, _other(said, cells[8])
-        word = None if said == STUDENT else word_of("role", cells[8])
-        return Role(said == STUDENT, Standing.HOLDS, True, True, 0, "", word), None
+        if not taken(said, self._policy):
+            return None, other(said, cells[8])
+        return role_of_user(cells[8]), None
 
     def _without_role(self, user: str, line: int, cells: tuple[str, ...]) -> PersonRow | None:
         """In a whole export nothing has to be said of somebody who is none of ours (any more): it is said of all."""
+        self._classes.pass_over(user, "members_not_taken")
         if self.mode == "bulk" or not self._all_roles or user in self._unclear or problem_of(user):
             return None
         if user in self._contradicted or self._seen.pop(user, None) is None:
@@ -329,7 +258,7 @@ class Export:
         if gone is None and role.standing is Standing.HOLDS:
             school = self._school(user, (ROLES.file, -role.below, "orgSourcedId"), [role.org])
             word = role.word
-        return PersonRow(
+        row = PersonRow(
             file=ROLES.file,
             line=-role.below,
             source_id=user,
@@ -339,6 +268,7 @@ class Export:
             gone=gone,
             partial=True,
         )
+        return self._with_classes(row)
 
     def _gone(self, role: Role) -> Gone | None:
         """Where not all roles are there, the end of a secondary one says nothing: the primary one stays."""
@@ -347,19 +277,16 @@ class Export:
         return "role_not_begun" if role.standing is Standing.NOT_BEGUN else "role_ended"
 
     def _school(self, user: str, place: tuple[str, int, str], orgs: list[str]) -> str | None:
-        """The first of the orgs that is a school, or else the first that is known. `place`: where they are said."""
+        """The school's name. `place`: where the orgs are said."""
         named = [org for org in (o.strip() for o in orgs) if org]
-        known = [self._orgs[org] for org in named if org in self._orgs]
-        if known:
-            return next((org for org in known if org.is_school), known[0]).name
-        if named:
+        school = self._orgs.school(named)
+        if school is None and named:
             self.passed_over["unknown_org"] += 1
-            if named[0] not in self._unknown_orgs and len(self._unknown_orgs) < MAX_UNKNOWN_ORGS:
-                self._unknown_orgs.add(named[0])
+            if self._orgs.news(named[0]):
                 file, line, column = place
                 bad = Bad(column, named[0], "org_unknown")
                 self._remarks.append(flaw_of(bad, file, line, user, taken=True))
-        return None
+        return school
 
     def _number(self, kind: Kind | None, identifier: str, *, username: str) -> tuple[Kind, str]:
         """The number, and whose: in a delta that does not say what somebody is, the form of the number does."""
@@ -393,7 +320,7 @@ def open_export(
     """The export in a zip file or a folder, as of a moment (aware; its day counts in the district's time zone).
     `all_roles`: also a delta has all roles of the users that it names.
 
-    Reads the manifest, the schools and the roles, and every row of users.csv once, so that a file that is broken at
+    Reads the manifest, schools, roles and classes, and every row of users.csv once, so that a file that is broken at
     its end is refused before anything of it was used. Raises Rejected: archive_invalid, archive_too_large,
     archive_path, manifest_invalid, csv_invalid, rows_too_many; the details say `problem`, and `file`, `line` and
     `column` where there are such. Raises OSError when there is no such path.
@@ -401,17 +328,6 @@ def open_export(
     limits = limits or Limits()
     with open_archive(path, limits) as archive:
         yield Export(archive, policy, as_of, limits, all_roles)
-
-
-def _other(role: str, given: str) -> str:
-    """What somebody is who is not taken."""
-    if role.startswith("ext:"):
-        return "other_roles"
-    if role in GUARDIANS:
-        return "guardians"
-    if role in STAFF:
-        return "staff"
-    raise Bad("role", given, "value_unknown", known=[STUDENT, *GUARDIANS, *STAFF])
 
 
 def _read(column: str, given: str, read: Callable[[str], str]) -> str:

@@ -16,8 +16,11 @@ import msgspec
 
 from shared.errors import Rejected
 
-Collection = Literal["orgs", "users"]
-COLLECTIONS: tuple[Collection, ...] = ("orgs", "users")  # in the order in which they are pulled
+Collection = Literal["orgs", "users", "academicSessions", "classes", "enrollments"]
+# In the order in which they are pulled. The others are always pulled whole: of what was modified only these.
+COLLECTIONS: tuple[Collection, ...] = ("orgs", "users", "academicSessions", "classes", "enrollments")
+OF_CLASSES: tuple[Collection, ...] = ("academicSessions", "classes", "enrollments")
+MODIFIED: tuple[Collection, ...] = ("users", "enrollments")
 
 # By the file's name in the export; of each collection what `files_of` makes.
 HEADERS = {
@@ -27,11 +30,17 @@ HEADERS = {
         "primaryOrgSourcedId",
     ),
     "roles.csv": ("userSourcedId", "roleType", "role", "beginDate", "endDate", "orgSourcedId"),
+    "academicSessions.csv": ("sourcedId", "startDate", "endDate"),
+    "classes.csv": ("sourcedId", "status", "title", "schoolSourcedId", "termSourcedIds"),
+    "enrollments.csv": ("userSourcedId", "classSourcedId", "role", "status", "beginDate", "endDate"),
 }  # fmt: skip
 # What is asked for, and nothing else of anybody.
 FIELDS: Mapping[Collection, tuple[str, ...]] = {
     "orgs": HEADERS["orgs.csv"],
     "users": (*HEADERS["users.csv"][:-1], "primaryOrg", "roles"),
+    "academicSessions": HEADERS["academicSessions.csv"],
+    "classes": (*HEADERS["classes.csv"][:-2], "school", "terms"),
+    "enrollments": ("sourcedId", "user", "class", *HEADERS["enrollments.csv"][2:]),
 }
 LONGEST_TEXT = 1000  # well above what the reader takes, so that it is refused there
 # A line break or NUL within a value would break its row, or the file. The reader refuses any control character.
@@ -76,10 +85,37 @@ class User(msgspec.Struct, rename="camel"):
     roles: list[Role] | None = None
 
 
-Item: TypeAlias = Org | User
+class Session(msgspec.Struct, rename="camel"):
+    sourced_id: str
+    start_date: str | None = None
+    end_date: str | None = None
+
+
+class Class(msgspec.Struct, rename="camel"):
+    sourced_id: str
+    status: str | None = None
+    title: Text = None
+    school: Reference | None = None
+    terms: list[Reference] | None = None
+
+
+class Enrollment(msgspec.Struct, rename="camel"):
+    sourced_id: str
+    status: str | None = None
+    role: str | None = None
+    begin_date: str | None = None
+    end_date: str | None = None
+    user: Reference | None = None
+    class_: Reference | None = msgspec.field(default=None, name="class")
+
+
+Item: TypeAlias = Org | User | Session | Class | Enrollment
 _DECODERS: dict[Collection, msgspec.json.Decoder[Any]] = {
     "orgs": msgspec.json.Decoder(Org),
     "users": msgspec.json.Decoder(User),
+    "academicSessions": msgspec.json.Decoder(Session),
+    "classes": msgspec.json.Decoder(Class),
+    "enrollments": msgspec.json.Decoder(Enrollment),
 }
 _PAGE = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ITEMS = msgspec.json.Decoder(list[msgspec.Raw])
@@ -122,10 +158,9 @@ def files_of(items: list[Item]) -> dict[str, str]:
     """The rows of a page's items, by file, without headers."""
     rows: dict[str, list[tuple[object, ...]]] = {}
     for item in items:
-        if isinstance(item, Org):
-            rows.setdefault("orgs.csv", []).append((item.sourced_id, item.status, item.name, item.type))
-        else:
-            rows.setdefault("users.csv", []).append(_user(item))
+        file, row = _row(item)
+        rows.setdefault(file, []).append(row)
+        if isinstance(item, User):
             rows.setdefault("roles.csv", []).extend(_role(item, role) for role in item.roles or ())
     return {file: table(content) for file, content in rows.items()}
 
@@ -138,32 +173,57 @@ def table(rows: list[tuple[object, ...]]) -> str:
     return out.getvalue()
 
 
-def manifest(mode: Literal["bulk", "delta"], source: str) -> str:
-    """manifest.csv. Orgs are always pulled whole."""
+def collections(classes: bool) -> tuple[Collection, ...]:
+    """What is pulled of a district, and where nobody wants to know of classes."""
+    return tuple(each for each in COLLECTIONS if classes or each not in OF_CLASSES)
+
+
+def manifest(mode: Literal["bulk", "delta"], source: str, *, classes: bool) -> str:
+    """manifest.csv. Orgs, terms and classes are always pulled whole."""
+    modes = {each: mode if each in MODIFIED else "bulk" for each in collections(classes)}
     return table(
         [
             ("propertyName", "value"),
             ("manifest.version", "1.0"),
             ("oneroster.version", "1.2"),
-            ("file.orgs", "bulk"),
-            ("file.users", mode),
             ("file.roles", mode),
+            *((f"file.{name}", said) for name, said in modes.items()),
             ("source.systemName", source),
         ]
     )
+
+
+def _row(item: Item) -> tuple[str, tuple[object, ...]]:
+    """The file and the row of an item."""
+    match item:
+        case Org():
+            return "orgs.csv", (item.sourced_id, item.status, item.name, item.type)
+        case User():
+            return "users.csv", _user(item)
+        case Session():
+            return "academicSessions.csv", (item.sourced_id, item.start_date, item.end_date)
+        case Class():
+            terms = ",".join(term.sourced_id or "" for term in item.terms or ())
+            return "classes.csv", (item.sourced_id, item.status, item.title, _id(item.school), terms)
+        case Enrollment():
+            days = item.begin_date, item.end_date
+            return "enrollments.csv", (_id(item.user), _id(item.class_), item.role, item.status, *days)
+
+
+def _id(reference: Reference | None) -> str | None:
+    return reference.sourced_id if reference else None
 
 
 def _user(user: User) -> tuple[object, ...]:
     grades = user.grades if isinstance(user.grades, str) else next(iter(user.grades or ()), None)
     return (
         user.sourced_id, user.status, user.enabled_user, user.username, user.given_name, user.family_name,
-        user.identifier, grades, user.primary_org and user.primary_org.sourced_id,
+        user.identifier, grades, _id(user.primary_org),
     )  # fmt: skip
 
 
 def _role(user: User, role: Role) -> tuple[object, ...]:
-    org = role.org and role.org.sourced_id
-    return user.sourced_id, role.role_type, role.role, role.begin_date, role.end_date, org
+    return user.sourced_id, role.role_type, role.role, role.begin_date, role.end_date, _id(role.org)
 
 
 def _cell(value: object) -> str:

@@ -53,6 +53,19 @@ ROLES = Table(
     frozenset({"roleType", "status", "beginDate", "endDate"}),
 )
 
+SESSIONS = Table("academicSessions.csv", ("sourcedId", "startDate", "endDate"))
+COURSES = Table("courses.csv", ("sourcedId", "title"))
+CLASSES = Table(
+    "classes.csv",
+    ("sourcedId", "title", "schoolSourcedId", "termSourcedIds", "courseSourcedId", "status"),
+    frozenset({"schoolSourcedId", "termSourcedIds", "courseSourcedId", "status"}),
+)
+ENROLLMENTS = Table(
+    "enrollments.csv",
+    ("userSourcedId", "classSourcedId", "role", "status", "beginDate", "endDate"),
+    frozenset({"status", "beginDate", "endDate"}),
+)
+
 # A row: its line, its cells in the order of the table's columns, and how many cells it has more than the header. If
 # that is not 0, the row is torn: of its cells only the first is there, and only where it cannot be another's.
 Row = tuple[int, tuple[str, ...], int]
@@ -63,7 +76,7 @@ def read_table(archive: Archive, table: Table, limits: Limits) -> Iterator[Row]:
 
     Only who reads to the end knows that the file is whole.
     """
-    lines = _Lines(table.file, archive.pieces(table.file), limits)
+    lines = _Lines(table.file, archive.pieces(table.file.lower()), limits)
     reader = csv.reader(lines, strict=True, skipinitialspace=True)
     line, begins, count, torn, short = 1, 1, 0, 0, 0
     try:

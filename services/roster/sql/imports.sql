@@ -112,7 +112,8 @@ WHERE district = $1 AND mode = 'bulk' AND NOT dry_run AND (done > 0 OR state = '
 -- name: stage
 CREATE TEMPORARY TABLE staged (
     file text, line integer, source_id text, kind text, number text, last_name text, first_name text, school text,
-    grade text, role text, gone text, partial boolean, flawed boolean, other_kind boolean NOT NULL DEFAULT false,
+    grade text, role text, gone text, classes jsonb, unassigned jsonb, classes_whole boolean, partial boolean,
+    flawed boolean, other_kind boolean NOT NULL DEFAULT false,
     survivor text
 ) ON COMMIT DROP
 
@@ -158,6 +159,43 @@ SELECT person.source_id, $3, false, false FROM person
 WHERE person.district = $1 AND person.enrollments @> $2 AND person.merged_into IS NULL
       AND NOT EXISTS (SELECT FROM staged WHERE staged.source_id = person.source_id)
 
+-- name: unknown_classes
+-- Classes that a delta names and does not tell of, and that nobody is in.
+SELECT source_id, said ->> 'class_id' AS class_id, (said ->> 'line')::integer AS line
+FROM staged, jsonb_array_elements(classes) AS said
+WHERE said ? 'known' AND NOT EXISTS (
+    SELECT FROM person WHERE person.district = $1 AND person.classes <> '[]'
+        AND jsonb_path_query_array(person.classes, '$[*].class_id') ? (said ->> 'class_id'))
+ORDER BY line
+
+-- name: fill_classes
+-- Title, school and days of such a class are those of its members on file, of a teacher's first; an enrollment's own days
+-- count before them. Without such a member the person is not in it.
+WITH told AS (
+    SELECT staged.source_id, found.said, found.n
+    FROM staged, jsonb_array_elements(staged.classes) WITH ORDINALITY AS found (said, n)
+    WHERE staged.classes @> '[{"known": false}]'
+), wanted AS (
+    SELECT DISTINCT said ->> 'class_id' AS class_id FROM told WHERE said ? 'known'
+), known AS (
+    SELECT DISTINCT ON (class_id) class_id, held
+    FROM wanted
+    JOIN person ON person.district = $1 AND person.classes <> '[]'
+         AND jsonb_path_query_array(person.classes, '$[*].class_id') ? wanted.class_id,
+    jsonb_array_elements(person.classes) AS held
+    WHERE held ->> 'class_id' = class_id
+    ORDER BY class_id, held ->> 'role' DESC, person_id
+), filled AS (
+    SELECT source_id, coalesce(jsonb_agg(CASE WHEN said ? 'known' THEN said - 'known' - 'line' || jsonb_build_object(
+            'title', held -> 'title', 'school', held -> 'school',
+            'begins_on', coalesce(nullif(said -> 'begins_on', 'null'), held -> 'begins_on'),
+            'ends_on', coalesce(nullif(said -> 'ends_on', 'null'), held -> 'ends_on')) ELSE said END ORDER BY n)
+        FILTER (WHERE NOT said ? 'known' OR held IS NOT NULL), '[]') AS classes
+    FROM told LEFT JOIN known ON known.class_id = said ->> 'class_id'
+    GROUP BY source_id
+)
+UPDATE staged SET classes = filled.classes FROM filled WHERE staged.source_id = filled.source_id
+
 -- name: stage_other_kind
 -- Whom the export says to be what they are not on file, as which they are not in it then. A row that only tells what has
 -- changed of them is about nobody.
@@ -171,15 +209,18 @@ ANALYZE staged
 -- name: plan
 -- What each staged row means beside what is on file. Who leaves comes first, so that their numbers are free for others.
 INSERT INTO import_row (import_id, n, file, line, source_id, kind, number, last_name, first_name, school, grade, role,
-                        gone, partial, kinds, version, before, state)
+                        gone, classes, unassigned, classes_whole, partial, kinds, version, before, state)
 SELECT $1, row_number() OVER (ORDER BY kinds = '{}', kinds @> '{withdrawn}' DESC, line, source_id),
-       file, line, source_id, kind, number, last_name, first_name, school, grade, role, gone, partial, kinds, version,
-       CASE WHEN kinds <> '{}' THEN before END, 'planned'
+       file, line, source_id, kind, number, last_name, first_name, school, grade, role, gone, classes, unassigned,
+       classes_whole, partial, kinds, version,
+       CASE WHEN kinds @> '{reassigned}' THEN before || jsonb_build_object('classes', on_file)
+            WHEN kinds <> '{}' THEN before END, 'planned'
 FROM (
     SELECT s.*, p.version,
         CASE WHEN p.person_id IS NOT NULL THEN jsonb_build_object(
             'number', p.number, 'last_name', p.last_name, 'first_name', p.first_name,
             'school', p.school, 'grade', p.grade, 'role', p.role, 'status', p.status) END AS before,
+        p.classes AS on_file,
         CASE
         WHEN p.person_id IS NULL THEN '{added}'
         WHEN s.gone = $6 AND NOT p.enrollments @> $3 THEN '{}'
@@ -190,6 +231,12 @@ FROM (
             CASE WHEN s.number <> p.number THEN 'renumbered' END,
             CASE WHEN s.school <> coalesce(p.school, '') OR s.grade <> coalesce(p.grade, '')
                       OR s.role <> coalesce(p.role, '') THEN 'moved' END,
+            CASE WHEN s.classes_whole
+                      AND s.classes <> jsonb_path_query_array(p.classes, '$[*] ? (@.exported == true)')
+                 THEN 'reassigned'
+                 WHEN NOT s.classes_whole AND (NOT p.classes @> s.classes OR EXISTS (
+                      SELECT FROM jsonb_array_elements(p.classes) AS held WHERE s.unassigned ? (held ->> 'class_id')))
+                 THEN 'reassigned' END,
             CASE WHEN NOT s.partial AND NOT p.enrollments @> $3 THEN 'linked' END,
             CASE WHEN $5 AND NOT s.partial AND NOT p.enrollments @> $4 THEN 'baseline' END
         ], NULL) END AS kinds

@@ -68,6 +68,6 @@ SELECT * FROM person
 WHERE person_id IN (
     SELECT p.person_id FROM unnest($2::text[]) AS wanted (class_id)
     JOIN person p ON p.district = $1 AND p.classes <> '[]'
-         AND p.classes @> jsonb_build_array(jsonb_build_object('class_id', wanted.class_id))
+         AND jsonb_path_query_array(p.classes, '$[*].class_id') ? wanted.class_id
 )
 ORDER BY last_name, first_name, person_id LIMIT $3

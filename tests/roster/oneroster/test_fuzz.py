@@ -2,15 +2,31 @@
 
 import json
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
+import msgspec
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
+from services.roster.events import Assignment
+from services.roster.oneroster.cells import ClassFlaw
+from services.roster.oneroster.tables import CLASSES, COURSES, ENROLLMENTS, SESSIONS
 from shared.errors import Rejected
 from shared.reasons import load_reasons
 from tests.roster.exports import manifest, table, write_zip
-from tests.roster.oneroster.conftest import AVA, BEN, ORGS, ROLES, USERS_11, USERS_12, Seen, files_11, look
+from tests.roster.oneroster.conftest import (
+    AVA,
+    BEN,
+    EVA,
+    ORGS,
+    ROLES,
+    USERS_11,
+    USERS_12,
+    Seen,
+    files_11,
+    look,
+)
 
 EXPLAINED = load_reasons("services.roster").keys()
 OF_EXPORTS = {
@@ -38,6 +54,10 @@ WORDS = [
     b"bulk",
 ]
 soup = st.lists(st.sampled_from(MARKS + WORDS) | st.binary(max_size=3), max_size=60).map(b"".join)
+words = st.sampled_from(
+    ["", " ", "c1", "c2", "y1", "u1", "u2", "t1", "student", "teacher", "tobedeleted", "active", "2026-08-03",
+     "2027-05-28", "8/3/26", "ext:a", "s1", "\ud7ff\U0001f9d2"]
+)  # fmt: skip
 cells = st.sampled_from(
     ["", " ", "x", *(word.decode() for word in WORDS), "active", "8/3/26", "ext:a", "\ud7ff\U0001f9d2"]
 )
@@ -58,7 +78,7 @@ def answer(content: bytes | dict[str, bytes | str]) -> Seen | Rejected:
         json.dumps(seen.details)
         return seen
     taken = [s.source_id for s in seen.students]
-    left = {f.source_id for f in seen.flaws if not f.taken}
+    left = {f.source_id for f in seen.flaws if not f.taken and not isinstance(f, ClassFlaw)}
     assert len(set(taken)) == len(taken)
     assert not left & set(taken)
     for flaw in seen.flaws:
@@ -69,6 +89,13 @@ def answer(content: bytes | dict[str, bytes | str]) -> Seen | Rejected:
     for student in seen.students:
         whole = student.number and student.last_name and student.first_name
         assert student.gone or student.partial or whole
+    for person in (*seen.students, *seen.staff):
+        classes = msgspec.json.decode(person.classes or "[]", type=list[Assignment])
+        keys = [each.class_id for each in classes]
+        assert keys == sorted(set(keys))
+        assert {each.role for each in classes} <= {"teacher" if person.kind == "staff" else "student"}
+        assert not set(keys) & set(person.unassigned or ())
+        assert not (person.classes_whole and person.unassigned)
     return seen
 
 
@@ -155,6 +182,78 @@ def test_no_pupil_is_lost_by_damage_to_a_file(where: int, cut: int, put: str, qu
     if isinstance(seen, Seen):
         left = {f.source_id for f in seen.flaws}
         assert None in left or expected <= left | set(seen.by_id)
+
+
+CLASS_FILES = {
+    "classes": CLASSES.columns,
+    "enrollments": ENROLLMENTS.columns,
+    "academicSessions": SESSIONS.columns,
+    "courses": COURSES.columns,
+}
+
+
+def with_classes(mode: str, files: Mapping[str, bytes | str]) -> dict[str, bytes | str]:
+    """An export with these files beside its users."""
+    modes = {"users": "bulk", "orgs": "bulk"} | dict.fromkeys(files, mode)
+    named = {f"{name}.csv": content for name, content in files.items()}
+    return files_11(AVA, BEN, EVA, manifest=manifest("1.1", **modes)) | named
+
+
+@given(mode=st.sampled_from(["bulk", "delta"]), data=st.data())
+@settings(max_examples=300)
+def test_any_words_in_the_files_of_classes(mode: str, data: st.DataObject) -> None:
+    """Whatever they say, nobody is lost by it."""
+    rows = {
+        name: data.draw(
+            st.lists(st.lists(words, min_size=len(columns) - 1, max_size=len(columns) + 1), max_size=6)
+        )
+        for name, columns in CLASS_FILES.items()
+    }
+    files = {name: table([CLASS_FILES[name], *rows[name]]) for name in CLASS_FILES}
+    seen = answer(with_classes(mode, files))
+    assert isinstance(seen, Rejected) or seen.by_id.keys() == {AVA[0], BEN[0], EVA[0]}
+
+
+@given(classes=soup, members=soup)
+@settings(max_examples=200)
+def test_any_bytes_in_the_files_of_classes(classes: bytes, members: bytes) -> None:
+    header = {name: (",".join(columns) + "\n").encode() for name, columns in CLASS_FILES.items()}
+    answer(
+        with_classes(
+            "bulk", {"classes": header["classes"] + classes, "enrollments": header["enrollments"] + members}
+        )
+    )
+    answer(with_classes("bulk", {"classes": classes, "enrollments": members}))
+
+
+@given(
+    where=st.integers(0, 400),
+    cut=st.integers(0, 40),
+    put=st.sampled_from(["", '"', '""', ",", "\n", '",', ',"', '"\n']),
+    quoted=st.booleans(),
+)
+@settings(max_examples=500)
+def test_no_class_is_lost_by_damage_to_a_file(where: int, cut: int, put: str, quoted: bool) -> None:
+    """Each enrollment is taken, or its user is spared, or told as unknown, with the class where that is."""
+    pairs = [(user, key) for user in ("u1", "u2") for key in ("c1", "c2", "c3")]
+    rows = [[*pair, "student", "", "2026-08-03", "2027-05-28"] for pair in pairs]
+    content = table([ENROLLMENTS.columns, *rows], end="\n", quoted=quoted)
+    where = min(where, len(content) - 1)
+    lost = content[where : where + cut]
+    assume("\n" not in lost[1:] and "\n" not in lost[:-1])  # whole rows that are missing cannot be seen
+    damaged = content[:where] + put + content[where + cut :]
+    keys = [["c1", "A", "", "", "", ""], ["c2", "B", "", "", "", ""], ["c3", "C", "", "", "", ""]]
+    files = {"classes": table([CLASSES.columns, *keys]), "enrollments": damaged}
+    seen = answer(with_classes("bulk", files))
+    if isinstance(seen, Rejected):
+        return
+    unknown = {f.value for f in seen.flaws if f.reason in ("user_unknown", "class_unknown")}
+    for user, key in pairs:
+        person = seen.by_id[user]
+        held = {a.class_id for a in msgspec.json.decode(person.classes or "[]", type=list[Assignment])}
+        mark = f'"{user}","{key}","student",' if quoted else f"{user},{key},student,"
+        if f"\n{mark}" in damaged and person.classes_whole:
+            assert key in held or unknown, (user, key)
 
 
 def _says(content: str, user: str, quoted: bool) -> bool:

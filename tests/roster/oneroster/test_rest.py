@@ -12,12 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.roster.oneroster import rest
-from services.roster.oneroster.export import Flaw, PersonRow, open_export
+from services.roster.oneroster.cells import Flaw
+from services.roster.oneroster.export import PersonRow, open_export
 from shared.errors import Rejected
-from tests.roster.exports import pupils, school_name, write_export
+from tests.roster import schedules
+from tests.roster.exports import SCHOOLS, pupils, school_name, write_export
 from tests.roster.given import NOON, POLICY
 from tests.roster.oneroster.conftest import taking_staff
-from tests.support.sis import Sis, other, user
+from tests.support.sis import Sis, member, other, school_class, session, user
 
 PUPILS = pupils(40)
 
@@ -36,7 +38,7 @@ def archive(path: Path, sis: Sis, mode: Any = "bulk", size: int = 7) -> Path:
             for name, content in rest.files_of(read).items():
                 files[name] += content
     with zipfile.ZipFile(path, "w") as out:
-        out.writestr("manifest.csv", rest.manifest(mode, "https://sis.example.org"))
+        out.writestr("manifest.csv", rest.manifest(mode, "https://sis.example.org", classes=True))
         for name, content in files.items():
             out.writestr(name, content)
     return path
@@ -56,6 +58,22 @@ def test_it_says_what_the_export_says(tmp_path: Path) -> None:
     by_csv = read(write_export(tmp_path / "a.zip", PUPILS))
     by_rest = read(archive(tmp_path / "b.zip", Sis(PUPILS)))
     assert len(by_rest) == len(PUPILS)
+    silent = [msgspec.structs.replace(r, classes=None, unassigned=None, classes_whole=None) for r in by_rest]
+    assert without_place(silent) == without_place(by_csv)
+
+
+def test_it_says_of_classes_what_the_export_says(tmp_path: Path) -> None:
+    sis, made = Sis(PUPILS), schedules.schedule([p.source_id for p in PUPILS], [], SCHOOLS)
+    sis.items["academicSessions"] = [session(row[0], row[5], row[6]) for row in made["academicSessions"][1:]]
+    titles = {row[0]: row[4] for row in made["courses"][1:]}
+    sis.items["classes"] = [
+        school_class(row[0], row[3] or titles[row[5]], int(row[9][1:]), row[10].split(","))
+        for row in made["classes"][1:]
+    ]
+    sis.items["enrollments"] = [member(row[5], row[3], beginDate=row[8]) for row in made["enrollments"][1:]]
+    by_csv = read(write_export(tmp_path / "a.zip", PUPILS, classes=True))
+    by_rest = read(archive(tmp_path / "b.zip", sis))
+    assert len(by_csv) == len(PUPILS)
     assert without_place(by_rest) == without_place(by_csv)
 
 
@@ -179,19 +197,51 @@ def test_whatever_it_says_the_reader_takes_it_row_by_row(
     assert {row.source_id for row in rows if row.source_id is not None} <= told
 
 
+MEMBERS = st.fixed_dictionaries(
+    {"sourcedId": st.text()},
+    optional={
+        "role": TEXT | st.sampled_from(["student", "teacher"]), "status": TEXT, "beginDate": TEXT, "endDate": TEXT,
+        "user": REFERENCE | st.just({"sourcedId": PUPILS[0].source_id}),
+        "class": REFERENCE | st.just({"sourcedId": "c1"}),
+    },
+)  # fmt: skip
+CLASSES = st.fixed_dictionaries(
+    {"sourcedId": st.text() | st.just("c1")},
+    optional={"title": TEXT, "status": TEXT, "school": REFERENCE, "terms": st.none() | st.lists(REFERENCE)},
+)
+
+
+@given(st.lists(CLASSES, max_size=4), st.lists(MEMBERS, max_size=6), st.sampled_from(["bulk", "delta"]))
+def test_whatever_it_says_of_classes_everybody_is_taken(
+    tmp_path_factory: pytest.TempPathFactory, classes: list[Any], members: list[Any], mode: str
+) -> None:
+    sis = Sis(PUPILS[:3])
+    for one in classes:
+        one["terms"] = [term for term in one.get("terms") or () if term is not None]
+    sis.items |= {"classes": classes, "enrollments": members}
+    rows = read(archive(tmp_path_factory.mktemp("rest") / "a.zip", sis, mode))
+    taken = {row.source_id for row in rows if isinstance(row, PersonRow)}
+    assert {pupil.source_id for pupil in PUPILS[:3]} <= taken
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
-            st.sampled_from(["users", "sourcedId", "roles", "org", "grades", "role"]), inner, max_size=4
+            st.sampled_from(
+                ["users", "sourcedId", "roles", "org", "grades", "role", "class", "terms", "user"]
+            ),
+            inner,
+            max_size=4,
         )
     ),
     max_leaves=20,
 )
 
 
-@given(JSON.map(msgspec.json.encode) | st.binary() | JSON.map(lambda j: page("users", [j])))
-def test_no_answer_makes_it_fall_over(body: bytes) -> None:
-    with contextlib.suppress(Rejected, rest.NotJson):
-        rest.files_of(rest.read_page("users", body, 0))
+@given(st.sampled_from(rest.COLLECTIONS), st.binary() | JSON.map(msgspec.json.encode), st.none() | JSON)
+def test_no_answer_makes_it_fall_over(collection: rest.Collection, body: bytes, item: Any) -> None:
+    for answered in (body, page(collection, [item])):
+        with contextlib.suppress(Rejected, rest.NotJson):
+            rest.files_of(rest.read_page(collection, answered, 0))
