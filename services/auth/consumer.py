@@ -72,7 +72,7 @@ def _departures(auth: Auth) -> Reaction:
         if isinstance(told, PersonsMerged) and told.merged_person_id != recorded.stream_id:
             return
         on = Occasion(auth.kit.policies.get(recorded.district), clock.now(), Cause.of(recorded))
-        await handlers.leave(auth, conn, on, recorded.stream_id, recorded.time)
+        await handlers.leave(auth, conn, on, recorded.stream_id, recorded.version)
 
     return Reaction(name="departures", source="roster", codec=LEAVING, react=react, batch=LEAVING_BATCH)
 

@@ -61,6 +61,13 @@ class Used(Struct, frozen=True):
     until: datetime
 
 
+class Held(Struct, frozen=True):
+    """A role since when, and how much of the roster's history of its person was known then."""
+
+    since: datetime
+    roster_version: int
+
+
 class State(Struct, frozen=True):
     """One person's credential. What is below `generation` was revoked."""
 
@@ -71,7 +78,7 @@ class State(Struct, frozen=True):
     verdicts: dict[UUID, str] = msgspec.field(default_factory=dict)  # claim: why it was rejected
     rested_until: datetime | None = None
     suspended: tuple[SuspensionCause, ...] = ()  # the causes that stand; none: the account is open
-    roles: dict[Role, datetime] = msgspec.field(default_factory=dict)  # each since when
+    roles: dict[Role, Held] = msgspec.field(default_factory=dict)
 
 
 class Claim(Struct, frozen=True):
@@ -119,10 +126,10 @@ def evolve(state: State, recorded: Recorded[Event]) -> State:
             return replace(state, suspended=(*state.suspended, cause))
         case CredentialRestored(cause=cause):
             return replace(state, suspended=tuple(c for c in state.suspended if c != cause))
-        case RoleGranted(role=role):
-            return replace(state, roles={**state.roles, role: recorded.time})
+        case RoleGranted(role=role, roster_version=version):
+            return replace(state, roles={**state.roles, role: Held(recorded.time, version)})
         case RoleRevoked(role=role):
-            return replace(state, roles={held: since for held, since in state.roles.items() if held != role})
+            return replace(state, roles={held: how for held, how in state.roles.items() if held != role})
         case _:
             return state
 
@@ -264,10 +271,18 @@ def refuse_suspended(state: State) -> None:
 
 
 def grant_role(
-    state: State, role: Role, kind: Kind, *, employed: bool, own: bool, actor: str, desk_ticket: str | None
+    state: State,
+    role: Role,
+    kind: Kind,
+    *,
+    employed: bool,
+    roster_version: int,
+    own: bool,
+    actor: str,
+    desk_ticket: str | None,
 ) -> list[Event]:
-    """Only who works here and has claimed may have one, and `own`: nobody gives one to themselves. Said twice, it is
-    recorded once."""
+    """Only who works here and has claimed may have one, and `own`: nobody gives one to themselves. `roster_version`: as
+    far as it is known whether they work here. Said twice, it is recorded once."""
     if kind != "staff":
         raise Rejected("not_staff")
     if own:
@@ -279,7 +294,15 @@ def grant_role(
     refuse_suspended(state)
     if role in state.roles:
         return []
-    return [RoleGranted(role=role, generation=state.live.generation, actor=actor, desk_ticket=desk_ticket)]
+    return [
+        RoleGranted(
+            role=role,
+            generation=state.live.generation,
+            actor=actor,
+            desk_ticket=desk_ticket,
+            roster_version=roster_version,
+        )
+    ]
 
 
 def revoke_role(state: State, role: Role, *, actor: str, desk_ticket: str | None) -> list[Event]:
@@ -292,19 +315,19 @@ def revoke_role(state: State, role: Role, *, actor: str, desk_ticket: str | None
     ]
 
 
-def leave(state: State, left_at: datetime) -> list[Event]:
-    """The roster says that the person left. What was given since then is of a later employment."""
+def leave(state: State, roster_version: int) -> list[Event]:
+    """The roster says, in this version, that the person left. A role that was given knowing of it is of a later
+    employment."""
     generation = state.live.generation if state.live else state.generation
-    return _roles_ended(state, "left", generation, before=left_at)
+    return _roles_ended(state, "left", generation, unknown=roster_version)
 
 
-def _roles_ended(
-    state: State, cause: RoleEnd, generation: int, before: datetime | None = None
-) -> list[Event]:
+def _roles_ended(state: State, cause: RoleEnd, generation: int, unknown: int | None = None) -> list[Event]:
+    """All of them; or those that were given when a version of the roster's history was `unknown`."""
     return [
         RoleRevoked(role=role, generation=generation, cause=cause)
-        for role, since in sorted(state.roles.items())
-        if before is None or since <= before
+        for role, held in sorted(state.roles.items())
+        if unknown is None or held.roster_version < unknown
     ]
 
 

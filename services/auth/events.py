@@ -115,6 +115,7 @@ class RoleGranted(Event, frozen=True, kw_only=True):
     generation: int
     actor: str
     desk_ticket: str | None = None
+    roster_version: int = 0
 
 
 class RoleRevoked(Event, frozen=True, kw_only=True):

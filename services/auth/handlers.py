@@ -246,11 +246,11 @@ async def restore(
     await record(auth, on, person_id, lambda state, _: decider.restore(state, cause, generation), conn=conn)
 
 
-async def leave(auth: Auth, conn: Connection, on: Occasion, person_id: UUID, left_at: datetime) -> None:
-    """The roster says that somebody left: their roles end, before any suspension. Nearly nobody has one, so histories
-    are not loaded for it."""
+async def leave(auth: Auth, conn: Connection, on: Occasion, person_id: UUID, version: int) -> None:
+    """The roster says in a version that somebody left: their roles end, before any suspension. Nearly nobody has one,
+    so histories are not loaded for it."""
     if await conn.fetchval(_sql.holds_role, person_id):
-        await record(auth, on, person_id, lambda state, _: decider.leave(state, left_at), conn=conn)
+        await record(auth, on, person_id, lambda state, _: decider.leave(state, version), conn=conn)
 
 
 async def forget(conn: Connection, on: Occasion, person_id: UUID, outcome: Outcome[State]) -> None:

@@ -1,7 +1,7 @@
 """Who of the staff may do what: roles are given and taken back by an operator. And how an account stands here, for the
 help desk."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -9,7 +9,7 @@ from uuid import UUID
 from msgspec import Struct, convert
 
 from services.auth import decider, pauses
-from services.auth.decider import State
+from services.auth.decider import Held, State
 from services.auth.handlers import Auth, Occasion, find_person, record
 from services.auth.pauses import Failures
 from services.auth.projections import Person
@@ -81,7 +81,8 @@ async def grant(
     def decide(state: State, person: Person) -> Sequence[Any]:
         return decider.grant_role(
             state, role, person.kind,
-            employed=person.status == "enrolled", own=own, actor=actor, desk_ticket=desk_ticket,
+            employed=person.status == "enrolled", roster_version=person.version, own=own, actor=actor,
+            desk_ticket=desk_ticket,
         )  # fmt: skip
 
     await record(auth, on, person_id, decide, load=_known(on, person_id))
@@ -98,6 +99,10 @@ async def revoke(
     await record(auth, on, person_id, decide, load=_known(on, person_id))
 
 
+def _held(roles: Mapping[Role, Held]) -> list[RoleHeld]:
+    return [RoleHeld(role, held.since) for role, held in sorted(roles.items())]
+
+
 async def holders(auth: Auth, on: Occasion) -> list[Holder]:
     """Everybody who has a role, in the order of their names."""
     async with auth.kit.db.connection() as conn:
@@ -108,10 +113,7 @@ async def holders(auth: Auth, on: Occasion) -> list[Holder]:
             username=on.policy.username(row["kind"], row["number"]),
             last_name=row["last_name"],
             first_name=row["first_name"],
-            roles=[
-                RoleHeld(role, since)
-                for role, since in sorted(convert(row["roles"], dict[Role, datetime]).items())
-            ],
+            roles=_held(convert(row["roles"], dict[Role, Held])),
         )
         for row in rows
     ]
@@ -145,7 +147,7 @@ async def show(auth: Auth, on: Occasion, person_id: UUID) -> Standing:
         state=row["status"] or "none",
         generation=row["generation"] or 0,
         password_since=state.live.since if state.live else None,
-        roles=[RoleHeld(role, since) for role, since in sorted(state.roles.items())],
+        roles=_held(state.roles),
         sessions=[SessionSeen(**dict(each)) for each in sessions],
         wrong_passwords=row["wrong_passwords"] or 0,
         wrong_password_at=row["wrong_password_at"],

@@ -121,10 +121,17 @@ class World:
         pupil.number = number
 
     async def roster(self, person_id: UUID, fact: Event) -> None:
+        await self.hears(self.told("roster", person_id, fact))
+
+    async def hears(self, told: Any) -> None:
+        """The roster's word reaches the read model, and the consumer."""
         async with self.kit.db.transaction() as conn:
-            told = self._told("roster", person_id, fact)
             await PERSON.apply(conn, [told])
-            if told.type in consumer.LEAVING.types:
+        await self.departs(told)
+
+    async def departs(self, told: Any) -> None:
+        if told.type in consumer.LEAVING.types:
+            async with self.kit.db.transaction() as conn:
                 await self._departures.react(conn, consumer_reads(told))
 
     # claims
@@ -144,7 +151,7 @@ class World:
 
     async def decide(self, fact: Event, person_id: UUID) -> None:
         """claims has decided, and auth hears of it."""
-        told = self._told("claims", person_id, fact)
+        told = self.told("claims", person_id, fact)
         async with self.kit.db.transaction() as conn:
             await self._reaction.react(conn, told)
         assert self._reaction.after is not None
@@ -188,7 +195,7 @@ class World:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
 
-    def _told(self, service: str, person_id: UUID, fact: Event) -> Any:
+    def told(self, service: str, person_id: UUID, fact: Event) -> Any:
         self._versions[service, person_id] += 1
         version = self._versions[service, person_id]
         return testing.recorded(fact, version, at=self.now(), service=service, stream_id=person_id)

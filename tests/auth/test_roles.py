@@ -9,6 +9,7 @@ import pytest
 
 from services.auth import exchange
 from services.auth.events import RoleGranted, RoleRevoked
+from services.auth.projections import StaffLeft
 from tests.auth.conftest import DESK, PASSWORD, Pupil, World, typed
 
 HOLDER = "e12345"
@@ -31,7 +32,7 @@ class TestRoles:
             assert answer.status == 204
         assert await roles(world, employee) == []
         granted, revoked = (await world.events(employee.person_id))[-2:]
-        assert granted == RoleGranted(role="desk", generation=0, actor=DESK)
+        assert granted == RoleGranted(role="desk", generation=0, actor=DESK, roster_version=1)
         assert revoked == RoleRevoked(
             role="desk", generation=0, cause="operator", actor=DESK, desk_ticket="T-2"
         )
@@ -90,11 +91,22 @@ class TestRoles:
 
     async def test_an_old_departure_ends_no_role_that_was_given_since(self, world: World) -> None:
         """A consumer that reads the topic from the beginning comes upon it late."""
-        employee = await world.holder()
-        world.later(days=-1)
-        await world.leaves(employee)
-        world.later(days=1)
+        employee = await world.claimed(HOLDER)
+        departure = world.told("roster", employee.person_id, StaffLeft())
+        await world.hears(departure)
+        await world.returns(employee)
+        assert (await world.grant(employee)).status == 204
+        await world.departs(departure)
         assert await roles(world, employee) == ["desk"]
+
+    async def test_a_departure_that_was_not_heard_of_yet_ends_the_role(self, world: World) -> None:
+        """The roster has recorded it before the role was given; auth reads of it after."""
+        employee = await world.claimed(HOLDER)
+        departure = world.told("roster", employee.person_id, StaffLeft())
+        assert (await world.grant(employee)).status == 204
+        await world.hears(departure)
+        await world.returns(employee)
+        assert await roles(world, employee) == []
 
     async def test_a_code_is_given_only_to_who_stands_below(self, world: World) -> None:
         employee = await world.holder("desk")
