@@ -81,15 +81,18 @@ def _reasons(services: Sequence[Described]) -> str:
     for each in services:
         own = load_reasons(each.spec.package)
         told = {reason: status for route in each.routes for reason, status in route.refusals.items()}
-        # What no route answers is what a Kafka record is set aside for.
+        # What no route answers is what a Kafka record is set aside for; else an account of a reset.
         statuses = {reason: told.get(reason) for reason in own if reason not in kits}
-        lines += _table(each.spec.name.capitalize(), statuses, own)
+        aside = "dead letter" if each.spec.has_intakes else "set aside"
+        lines += _table(each.spec.name.capitalize(), statuses, own, aside)
     return "\n".join(lines) + "\n"
 
 
-def _table(title: str, statuses: Mapping[str, int | None], reasons: Mapping[str, Reason]) -> list[str]:
+def _table(
+    title: str, statuses: Mapping[str, int | None], reasons: Mapping[str, Reason], aside: str = ""
+) -> list[str]:
     rows = [
-        f"| `{reason}` | {status or 'dead letter'} | {reasons[reason].meaning} | {reasons[reason].next} |"
+        f"| `{reason}` | {status or aside} | {reasons[reason].meaning} | {reasons[reason].next} |"
         for reason, status in sorted(statuses.items())
     ]
     return [
