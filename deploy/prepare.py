@@ -15,18 +15,18 @@ from pathlib import Path
 import msgspec
 
 from shared import clock
-from shared.keys import make_key
+from shared.keys import Algorithm, ensure_key
 
 SIGNERS = ("claims", "auth")
+# Auth signs its own tokens, and ID tokens with what every application can verify.
+KEYS: tuple[tuple[str, Algorithm], ...] = (("claims", "Ed25519"), ("auth", "Ed25519"), ("auth", "RS256"))
 OPERATOR = "operator"
 
 
 def prepare(folder: Path) -> None:
     """What is there already stays."""
-    for service in SIGNERS:
-        private = folder / "signing" / service
-        if not any(private.glob("*.private.json")):
-            make_key(service, folder / "keys", private, clock.now())
+    for service, algorithm in KEYS:
+        ensure_key(service, folder / "keys", folder / "signing" / service, clock.now(), algorithm)
     pepper, client = folder / "secrets/pepper", folder / "secrets/bootstrap-client.json"
     pepper.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not pepper.exists():

@@ -27,7 +27,7 @@ MAX_TOKEN_LENGTH = 4096
 _MAX_REMEMBERED = 2048
 _CLOCKS_DIFFER_S = 30
 
-Kind = Literal["public", "client", "ticket", "recovery", "session"]
+Kind = Literal["public", "client", "ticket", "recovery", "session", "application"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ PUBLIC = Access("public")
 TICKET = Access("ticket")  # opened by claims, good at claims and auth
 RECOVERY = Access("recovery")
 SESSION = Access("session")
+APPLICATION = Access("application")  # by an access token that speaks for a person
 
 
 def Scope(*scopes: str) -> Access:

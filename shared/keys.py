@@ -2,26 +2,39 @@
 
 Files are JWKs named `<service>-<kid>.public.json` and `<service>-<kid>.private.json`. Both folders are read
 again when they change, so keys are rotated without a restart: old and new stand side by side until the old is
-removed.
+removed. A key is of one algorithm: Homeroom's own tokens are signed by Ed25519, ID tokens by what applications know.
 """
 
 import os
 import secrets
 import time
-from datetime import UTC, datetime
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 import structlog
 from joserfc import jwt
-from joserfc.jwk import OKPKey
+from joserfc.jwk import ECKey, KeyParameters, OKPKey, RSAKey
 
+from shared import clock
 from shared.errors import Unavailable
 from shared.folder import fingerprints
 
-ALGORITHM = "Ed25519"
+Algorithm: TypeAlias = Literal["Ed25519", "RS256", "ES256"]
+Key: TypeAlias = OKPKey | RSAKey | ECKey
+ALGORITHM: Algorithm = "Ed25519"
+RSA_BITS = 2048
+# Whoever keeps our public keys has asked for them again by then (`Cache-Control` of auth's /jwks is shorter).
+SIGNS_AFTER = timedelta(minutes=10)
 _LOOK_AGAIN_AFTER_S = 1.0
+_KID_TIME = "%Y%m%dT%H%M%SZ"
+_GENERATE: dict[Algorithm, Callable[[KeyParameters], Key]] = {
+    "Ed25519": lambda names: OKPKey.generate_key("Ed25519", names),
+    "RS256": lambda names: RSAKey.generate_key(RSA_BITS, names),
+    "ES256": lambda names: ECKey.generate_key("P-256", names),
+}
 
 log = structlog.get_logger(__name__)
 
@@ -31,7 +44,7 @@ class _Folder:
 
     def __init__(self, folder: Path, ending: str) -> None:
         self.folder, self.ending = folder, ending
-        self.keys: dict[str, OKPKey] = {}  # by file name without its ending: "claims-20261122T081500Z-3f9a"
+        self.keys: dict[str, Key] = {}  # by file name without its ending: "claims-20261122T081500Z-3f9a"
         self.generation = 0
         self._seen: dict[str, tuple[int, ...]] | None = None
 
@@ -49,18 +62,16 @@ class _Folder:
         self.generation += 1
         return True
 
-    def _load(self, file: Path) -> OKPKey:
+    def _load(self, file: Path) -> Key:
         private = self.ending == ".private.json"
         if private and file.stat().st_mode & 0o077:
             raise ValueError("others may read this private key: chmod 600")
         jwk = msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
-        if jwk.get("kty") != "OKP" or jwk.get("crv") != "Ed25519":
-            raise ValueError("not an Ed25519 key")
         if ("d" in jwk) != private:
             raise ValueError("no private part" if private else "a private key in the folder of public ones")
         if not isinstance(jwk.get("kid"), str) or not file.name.endswith(f"-{jwk['kid']}{self.ending}"):
             raise ValueError("its kid is not the one in its name")
-        return OKPKey.import_key(jwk)
+        return _import(jwk)
 
 
 class KeyRing:
@@ -80,7 +91,7 @@ class KeyRing:
         self._looked_at = time.monotonic()
         return self._folder.refresh()
 
-    def get(self, service: str, kid: str) -> OKPKey | None:
+    def get(self, service: str, kid: str) -> Key | None:
         """The key that a service signs with under this id. A new one is found at once, by looking again."""
         name = f"{service}-{kid}"
         if name not in self._folder.keys and time.monotonic() - self._looked_at > _LOOK_AGAIN_AFTER_S:
@@ -93,8 +104,23 @@ class KeyRing:
         return {"keys": [dict(self._folder.keys[n].as_dict(private=False)) for n in names]}
 
 
+def _import(jwk: dict[str, Any]) -> Key:
+    match jwk.get("kty"), jwk.get("crv"), jwk.get("alg"):
+        case "OKP", "Ed25519", "Ed25519" | None:
+            return OKPKey.import_key(jwk)
+        case "EC", "P-256", "ES256":
+            return ECKey.import_key(jwk)
+        case "RSA", None, "RS256":
+            key = RSAKey.import_key(jwk)
+            if key.raw_value.key_size < RSA_BITS:
+                raise ValueError(f"an RSA key of less than {RSA_BITS} bits")
+            return key
+    raise ValueError("not a key of Ed25519, RS256 or ES256")
+
+
 class Signer:
-    """Signs JWTs with a service's newest private key (its names sort by time)."""
+    """Signs JWTs with a service's newest private key of an algorithm that everybody knows by now: one that was made
+    less than SIGNS_AFTER ago waits, unless there is no older one."""
 
     def __init__(self, folder: Path | None, service: str) -> None:
         self.service = service
@@ -105,26 +131,45 @@ class Signer:
 
     @property
     def ready(self) -> bool:
-        return self._newest() is not None
+        return self._newest(ALGORITHM) is not None
 
-    def sign(self, typ: str, claims: dict[str, Any]) -> str:
+    def algorithms(self) -> list[Algorithm]:
+        """Those that there are keys of."""
+        return [algorithm for algorithm in _GENERATE if self._newest(algorithm) is not None]
+
+    def sign(self, typ: str, claims: dict[str, Any], algorithm: Algorithm = ALGORITHM) -> str:
         """A signed JWT of this `typ`. Raises Unavailable while there is no key to sign with."""
-        key = self._newest()
+        key = self._newest(algorithm)
         if key is None:
             raise Unavailable("signing_key", retry_after_s=10)
-        return jwt.encode({"alg": ALGORITHM, "typ": typ, "kid": key.kid}, claims, key, algorithms=[ALGORITHM])
+        return jwt.encode({"alg": algorithm, "typ": typ, "kid": key.kid}, claims, key, algorithms=[algorithm])
 
-    def _newest(self) -> OKPKey | None:
+    def _newest(self, algorithm: Algorithm) -> Key | None:
         if self._folder is None:
             return None
-        names = [n for n in self._folder.keys if n.startswith(f"{self.service}-")]
-        return self._folder.keys[max(names)] if names else None
+        start, keys = f"{self.service}-", self._folder.keys
+        names = sorted(n for n in keys if n.startswith(start) and keys[n].get("alg", ALGORITHM) == algorithm)
+        known = f"{start}{clock.now() - SIGNS_AFTER:{_KID_TIME}}"
+        settled = [n for n in names if n[: len(known)] <= known] or names[:1]
+        return keys[settled[-1]] if settled else None
 
 
-def make_key(service: str, public_dir: Path, private_dir: Path, now: datetime) -> str:
+def ensure_key(
+    service: str, public_dir: Path, private_dir: Path, now: datetime, algorithm: Algorithm = ALGORITHM
+) -> None:
+    """Makes a key of an algorithm unless there is one."""
+    signer = Signer(private_dir, service)
+    signer.refresh()
+    if algorithm not in signer.algorithms():
+        make_key(service, public_dir, private_dir, now, algorithm)
+
+
+def make_key(
+    service: str, public_dir: Path, private_dir: Path, now: datetime, algorithm: Algorithm = ALGORITHM
+) -> str:
     """Makes a key pair and answers its kid. The public part comes first: a key that signs is already known."""
-    kid = f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
-    key = OKPKey.generate_key("Ed25519", {"kid": kid, "alg": ALGORITHM, "use": "sig"})
+    kid = f"{now.astimezone(UTC):{_KID_TIME}}-{secrets.token_hex(2)}"
+    key = _GENERATE[algorithm]({"kid": kid, "alg": algorithm, "use": "sig"})
     public_dir.mkdir(parents=True, exist_ok=True)
     private_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     for folder, ending, mode, content in (

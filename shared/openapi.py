@@ -16,6 +16,7 @@ _KIND_OF_SUBJECT = {
     "ticket": "The ticket of a claim.",
     "recovery": "The ticket of a recovery.",
     "session": "The session of a signed-in person.",
+    "application": "An application's access token, for the person who signed in to it.",
 }
 # What can meet any route of a kind, beside what its own table lists.
 _ALWAYS = ("internal_error", "unavailable", "contended", "history_diverged", "malformed_request")
@@ -86,11 +87,11 @@ def _operation(
         if body is not None:
             schema = schema_of[id(body)] if _has_schema(body) else {}
             responses[str(status)]["content"] = {"application/json": {"schema": schema}}
-    for status, told in _by_status(refusals_of(route), form=route.form).items():
+    for status, told in _by_status(refusals_of(route), form=route.form or route.page).items():
         lines = [
             f"- `{reason}`: {reasons[reason].meaning if reason in reasons else reason}" for reason in told
         ]
-        responses[str(status)] = _problem_response(status, told, lines, form=route.form)
+        responses[str(status)] = _problem_response(status, told, lines, route)
     operation: dict[str, Any] = {
         "summary": route.summary,
         "operationId": operation_id(route),
@@ -152,18 +153,17 @@ def _by_status(refusals: Mapping[str, int], *, form: bool) -> dict[int, list[str
     return found
 
 
-def _problem_response(
-    status: int, told: Iterable[str], lines: Sequence[str], *, form: bool
-) -> dict[str, Any]:
+def _problem_response(status: int, told: Iterable[str], lines: Sequence[str], route: Route) -> dict[str, Any]:
     own: dict[str, Any] = {"properties": {"reason": {"enum": list(told)}}}
-    if form:
+    if route.form:
         own["properties"]["error"] = {"type": "string", "description": "As RFC 6749 has it."}
         own["required"] = ["error"]
     schema = {"allOf": [{"$ref": "#/components/schemas/Problem"}, own]}
-    kind = "application/json" if form else "application/problem+json"
+    kind = "application/json" if route.form else "application/problem+json"
+    content = {"text/html": {"schema": {"type": "string"}}} if route.page else {kind: {"schema": schema}}
     response: dict[str, Any] = {
         "description": "\n".join(lines),
-        "content": {kind: {"schema": schema}},
+        "content": content,
     }
     if status in (429, 503):
         response["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}

@@ -214,6 +214,13 @@ class RolesRule(_Part, frozen=True):
     peers: Literal["approval", "refused"]
 
 
+class ApplicationRule(_Part, frozen=True):
+    """Single sign-on. `subjects`: by which name applications know a person: one for all (public), or another for each
+    (pairwise), so that they cannot put together what they know."""
+
+    subjects: Literal["public", "pairwise"]
+
+
 class ImportRule(_Part, frozen=True):
     """Withdrawing (or renumbering) more pupils than this, or a greater share of the enrolled, needs a second person.
     `classes`: whether exports, and pulls, say who is in which class."""
@@ -343,6 +350,7 @@ class Policy(_Part, frozen=True, kw_only=True):
     recovery: RecoveryRule
     imports: ImportRule
     roles: RolesRule
+    applications: ApplicationRule
 
     @property
     def max_backdate(self) -> timedelta:

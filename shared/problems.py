@@ -1,5 +1,6 @@
 """What goes wrong, as RFC 9457 problems: a stable `reason`, a status, safe details, and nothing of our insides."""
 
+import html
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -86,6 +87,20 @@ class Problem:
         """The same with what RFC 6749 asks for, on routes that take forms."""
         return {"error": _OAUTH_ERRORS.get(self.reason) or _oauth_error(self.status), **self.body}
 
+    @property
+    def page(self) -> str:
+        """The same for whoever came with a browser. The words for pupils are the portal's; this is shown where the way
+        there is not known."""
+        code = html.escape(self.reference or self.reason)
+        return (
+            f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{code}</title>'
+            '<meta name="viewport" content="width=device-width">'
+            "<h1>This did not work</h1><p>Go back to where you came from and begin again. If it happens again, show the"
+            ' help desk this page.</p><h1 lang="es">Esto no funcionó</h1><p lang="es">Regresa a la página de la que'
+            " viniste y empieza otra vez. Si vuelve a pasar, muestra esta página a la mesa de ayuda.</p>"
+            f"<p><code>{code}</code></p></html>"
+        )
+
 
 _OAUTH_ERRORS = {
     reason: reason
@@ -95,7 +110,11 @@ _OAUTH_ERRORS = {
         "invalid_scope",
         "unauthorized_client",
         "unsupported_grant_type",
+        "unsupported_response_type",
         "unsupported_token_type",
+        "request_not_supported",
+        "request_uri_not_supported",
+        "registration_not_supported",
     )
 } | {"scope_missing": "insufficient_scope"}
 

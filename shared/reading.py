@@ -114,14 +114,21 @@ def decode_json(raw: bytes, request: web.Request, route: "Route") -> Any:
         raise Rejected("malformed_json") from None
 
 
+def read_pairs(raw: bytes, request: web.Request, route: "Route") -> list[tuple[str, str]]:
+    """The parameters of a query, or of a form, in their order."""
+    if route.body is None:
+        raw = request.rel_url.raw_query_string.encode(errors="surrogateescape")
+    else:
+        _expect_type(request, (FORM_TYPE,))
+    pairs = _parse(raw)
+    if any("\0" in name + value for name, value in pairs):
+        raise Rejected("malformed_request")
+    return pairs
+
+
 def decode_form(raw: bytes, request: web.Request, route: "Route") -> Any:
     _expect_type(request, (FORM_TYPE,))
-    try:
-        pairs = parse_qsl(
-            raw.decode(), keep_blank_values=True, errors="strict", max_num_fields=MAX_FORM_FIELDS
-        )
-    except ValueError:
-        raise Rejected("malformed_request") from None
+    pairs = _parse(raw)
     form = dict(pairs)
     if len(form) != len(pairs) or "\0" in "".join(form.values()):
         raise Rejected("malformed_request")  # RFC 6749: no parameter more than once
@@ -129,6 +136,15 @@ def decode_form(raw: bytes, request: web.Request, route: "Route") -> Any:
         return msgspec.convert(form, route.body, strict=False)
     except msgspec.ValidationError as error:
         raise _invalid("invalid_body", error) from None
+
+
+def _parse(raw: bytes) -> list[tuple[str, str]]:
+    try:
+        return parse_qsl(
+            raw.decode(), keep_blank_values=True, errors="strict", max_num_fields=MAX_FORM_FIELDS
+        )
+    except ValueError:
+        raise Rejected("malformed_request") from None
 
 
 def _expect_type(request: web.Request, accepted: tuple[str, ...]) -> None:

@@ -69,6 +69,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             pattern="^https?://.*[^/]$",
         ),
     ] = "http://127.0.0.1:8080"
+    portal_url: Annotated[
+        str | None,
+        _doc(
+            "Public base address of the portal, without a slash at the end: who signs in for an application is sent to"
+            " its page `/<district>/sign-on` (auth)."
+        ),
+    ] = None
     policy_dir: Annotated[
         Path, _doc("Folder of the districts' policies, read again when a file changes.")
     ] = _PROJECT / "policies"

@@ -30,7 +30,7 @@ from shared.log import AccessLine, access_line
 from shared.messages import Cause
 from shared.policy import Policy
 from shared.problems import Problem, new_reference, problem_of, status_of_form
-from shared.reading import decode_form, decode_json, read_body, read_query
+from shared.reading import decode_form, decode_json, read_body, read_pairs, read_query
 
 if TYPE_CHECKING:
     from shared.quick import Quick
@@ -90,6 +90,7 @@ class Call(Generic[B]):
     raw: bytes = b""
     body: B = None  # type: ignore[assignment]
     query: Any = None
+    pairs: list[tuple[str, str]] = field(default_factory=list)
     heard_s: float = 0.0  # by the loop's clock: when all of the request was there
 
     @property
@@ -135,8 +136,10 @@ class Route:
     """One line of a service's table of routes. `refusals` are the reasons that it may answer with, beside the kit's.
 
     `body` and `query` are Structs (or any type msgspec decodes; `msgspec.Raw` leaves the bytes alone). `form`
-    takes OAuth's form bodies and answers problems as OAuth clients read them. `streamed`: the handler itself reads the
-    body, in pieces (`reading.body_pieces`). `needs_store=False` is for what
+    takes OAuth's form bodies and answers problems as OAuth clients read them. `pairs`: the handler is given what the
+    query or the form holds as it is, repeated and unknown names too (`query` and `body` only describe it). `page`: a
+    person's browser comes here, so problems are told as a page. `streamed`: the handler itself reads the body, in
+    pieces (`reading.body_pieces`). `needs_store=False` is for what
     can be answered while PostgreSQL is away; `despite_divergence` for what may be when store and topic
     disagree. `uniform_s`: refusals whose time must tell nothing leave so many seconds after the last of the request
     came, or at a multiple of that. `quick` answers some requests at once, from memory (shared/quick.py).
@@ -154,6 +157,8 @@ class Route:
     body_limit: int = BODY_LIMIT_BYTES
     content_types: tuple[str, ...] = _JSON_TYPES
     form: bool = False
+    pairs: bool = False
+    page: bool = False
     streamed: bool = False
     needs_store: bool = True
     despite_divergence: bool = False
@@ -218,15 +223,22 @@ async def _run(call: Call[Any]) -> Reply:
         permit(call.caller, route.caller)
         if call.caller.kind == "client" and route.method != "GET":
             await kit.actors.note(call.caller)
-    call.query = read_query(request, route)
     if route.body is not None and not route.streamed:
         call.raw = await read_body(request, route.body_limit)
-        call.body = (
-            decode_form(call.raw, request, route) if route.form else decode_json(call.raw, request, route)
-        )
+    if route.pairs:
+        call.pairs = read_pairs(call.raw, request, route)
+    else:
+        call.query = read_query(request, route)
+        if route.body is not None and not route.streamed:
+            call.body = _decode(call)
     # Not before: whoever sends a body slowly would else choose where in the interval the handler begins.
     call.heard_s = asyncio.get_running_loop().time()
     return await route.handler(call)
+
+
+def _decode(call: Call[Any]) -> Any:
+    decode = decode_form if call.route.form else decode_json
+    return decode(call.raw, call.request, call.route)
 
 
 async def _record(call: Call[Any], refusal: Rejected) -> str:
@@ -256,13 +268,16 @@ def respond(reply: Reply) -> web.Response:
     return web.Response(status=reply.status, body=encode(reply.body), headers=headers)
 
 
-def respond_problem(problem: Problem, *, form: bool = False) -> web.Response:
-    if not form:
-        body, kind, status = problem.body, "application/problem+json", problem.status
+def respond_problem(problem: Problem, *, form: bool = False, page: bool = False) -> web.Response:
+    status = status_of_form(problem.status) if form or page else problem.status
+    if page:
+        body, kind, charset = problem.page.encode(), "text/html", "utf-8"
+    elif form:
+        body, kind, charset = encode_json(problem.oauth_body), "application/json", None
     else:
-        body, kind, status = problem.oauth_body, "application/json", status_of_form(problem.status)
+        body, kind, charset = encode_json(problem.body), "application/problem+json", None
     return web.Response(
-        status=status, body=encode_json(body), headers=dict(problem.headers), content_type=kind
+        status=status, body=body, headers=dict(problem.headers), content_type=kind, charset=charset
     )
 
 
@@ -307,7 +322,7 @@ async def boundary(
         problem = problem_of(error, kit.settings.service, route.refusals if route else {})
         reason = problem.reason
         response = preflight(request, kit.policies, error) or respond_problem(
-            problem, form=route is not None and route.form
+            problem, form=route is not None and route.form, page=route is not None and route.page
         )
     finally:
         metrics.in_flight -= 1

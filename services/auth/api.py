@@ -3,7 +3,9 @@ into a reply."""
 
 from functools import partial
 
-from services.auth import tokens
+from services.auth import sign_ons, tokens
+from services.auth.applications_api import Applications
+from services.auth.authorize_api import Authorize
 from services.auth.claiming_api import Claiming
 from services.auth.clients_api import Clients
 from services.auth.handlers import Auth
@@ -13,11 +15,12 @@ from services.auth.roles_api import Roles
 from services.auth.sessions_api import Sessions, session_authenticator
 from shared.web import Route
 
-FEATURES = (Claiming, Sessions, Recoveries, Roles, OAuth, Clients)
+FEATURES = (Claiming, Sessions, Recoveries, Roles, OAuth, Authorize, Clients, Applications)
 
 
 def routes(auth: Auth) -> list[Route]:
     """The table of routes; also teaches the kit how this service knows its callers."""
     auth.kit.authenticators["session"] = session_authenticator(auth)
     auth.kit.authenticators["client"] = partial(tokens.client_of, auth)
+    auth.kit.authenticators["application"] = partial(sign_ons.person_of, auth)
     return [route for feature in FEATURES for route in feature(auth).routes()]

@@ -5,6 +5,7 @@ again within the transaction that records it.
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ from services.auth.remembered import Remembered
 from services.auth.uses import Uses
 from shared import text
 from shared.database import Connection, queries
-from shared.errors import Rejected
+from shared.errors import Rejected, Unavailable
 from shared.messages import Cause, Event
 from shared.policy import Policy
 from shared.service import Kit
@@ -80,6 +81,23 @@ class Turns:
                 self._turns[key] = lock, users - 1
 
 
+class Pace:
+    """A bound on what is kept for whoever asks without having shown anything (a token bucket, in this process)."""
+
+    def __init__(self, a_second: float = 200, at_once: float = 2000) -> None:
+        self._a_second, self._at_once = a_second, at_once
+        self._left, self._looked_at = at_once, time.monotonic()
+
+    def take(self) -> None:
+        """Raises Unavailable when there were too many lately."""
+        now = time.monotonic()
+        self._left = min(self._at_once, self._left + (now - self._looked_at) * self._a_second)
+        self._looked_at = now
+        if self._left < 1:
+            raise Unavailable("authorization_requests", retry_after_s=1)
+        self._left -= 1
+
+
 @dataclass(frozen=True)
 class Auth:
     """What the handlers of this service work with."""
@@ -91,6 +109,7 @@ class Auth:
     tally: Tally = field(default_factory=Tally)
     remembered: Remembered = field(default_factory=Remembered)
     uses: Uses = field(default_factory=Uses)
+    requests: Pace = field(default_factory=Pace)
 
     def account(self, policy: Policy, username: str) -> bytes:
         """Under what an account's wrong tries are counted, whether it exists or not. People type passwords

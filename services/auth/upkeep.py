@@ -6,9 +6,10 @@ from datetime import timedelta
 import msgspec
 import structlog
 
-from services.auth import devices, recovery, tokens
+from services.auth import devices, logout_notices, recovery, tokens
 from services.auth.activity import FLUSH_EVERY_S
 from services.auth.handlers import Auth
+from services.auth.oidc_rules import CODE_KEPT
 from shared import clock
 from shared.expiry import Expiring
 from shared.supervisor import Worker, every
@@ -27,6 +28,13 @@ EXPIRING = (
     Expiring("previous_secret", "until"),
     Expiring("sign_in_minute", "minute", timedelta(days=2)),
     Expiring("revoked", "at", timedelta(minutes=10)),
+    Expiring("authorization_request", "expires_at"),
+    Expiring("authorization_code", "expires_at", CODE_KEPT),
+    Expiring("browser_session", "expires_at"),
+    Expiring("sign_on", "expires_at"),
+    Expiring("application_token", "expires_at"),
+    Expiring("logout_notice", "expires_at"),
+    Expiring("client_assertion", "expires_at"),
 )
 ANNOUNCE_EVERY_S = 2.0
 USES_EVERY_S = 1.0
@@ -42,6 +50,7 @@ def workers(auth: Auth) -> list[Worker]:
     db = auth.kit.db
     found = [
         Worker("announce-rests", "projector", every(ANNOUNCE_EVERY_S, lambda: announce(auth))),
+        Worker("logout-notices", "projector", lambda: logout_notices.run(auth)),
         Worker("sign-ins", "api", every(FLUSH_EVERY_S, lambda: auth.tally.flush(auth.kit.db))),
         Worker("revocations", "api", lambda: auth.remembered.follow(db.dsn)),
         Worker("uses", "api", lambda: auth.uses.keep_written(db, USES_EVERY_S)),

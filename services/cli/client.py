@@ -52,6 +52,8 @@ ADVICE = {
     "approver_is_author": "Somebody else must approve it: HOMEROOM_CLIENT_ID, on the local stack --client desk2.",
     "person_unknown": "Check the number or username; a new pupil appears when the SIS has published the enrollment.",
     "reference_unknown": "Read it again letter by letter. A code can be looked up for 30 days.",
+    "application_unknown": "`homeroom application list` shows which there are.",
+    "no_secret": "Register it anew as `--type web` if it has a server that keeps one.",
     "client_unknown": "See `homeroom client token --help`; `homeroom client list` shows who may ask.",
     "district_not_served": "Put the file into the folder that the services read, HOMEROOM_POLICY_DIR; they take it up.",
     "nothing_matched": "Each line's state says why; `homeroom person show NUMBER` tells how the SIS writes a name.",

@@ -3,10 +3,12 @@
 import asyncio
 import base64
 import contextlib
+import tempfile
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -39,12 +41,13 @@ from services.auth.projections import (
 )
 from services.auth.tokens import SCOPES
 from shared import clock, testing
-from shared.keys import Signer
+from shared.keys import Algorithm, Signer, make_key
 from shared.messages import Event
 from shared.service import Kit, build_app
 from tests.support.service import ISSUER, migrated_database, quiet_kit
 
 D = "/v1/districts/ccps"
+PORTAL = "https://portal.example.org"
 DESK = "desk-1"
 LIGHT = Strength(memory_kib=64, passes=1)
 PASSWORD = "correct horse"
@@ -262,6 +265,13 @@ class World:
     async def alive(self, session: str) -> bool:
         return (await self.ask("GET", "/sessions/current", bearer=session)).status == 200
 
+    def rotate_key(self, folder: Path, algorithm: Algorithm) -> str:
+        """The operator makes another key of ID tokens."""
+        kid = make_key("auth", folder / "public", folder / "auth", self.now(), algorithm)
+        self.kit.keys.refresh()
+        self.kit.signer.refresh()
+        return kid
+
     # The help desk
 
     async def desk(
@@ -366,6 +376,23 @@ def write_peppers(file: Path, *names: str) -> Path:
     return file
 
 
+@cache
+def _id_token_key() -> dict[str, bytes]:
+    """One for all tests: an RSA key takes its time."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder)
+        make_key("auth", made / "public", made / "auth", datetime(2026, 1, 1, tzinfo=UTC), "RS256")
+        return {str(file.relative_to(made)): file.read_bytes() for file in made.glob("*/*.json")}
+
+
+def put_id_token_key(folder: Path) -> None:
+    for name, content in _id_token_key().items():
+        file = folder / name
+        file.parent.mkdir(mode=0o700, exist_ok=True)
+        file.write_bytes(content)
+        file.chmod(0o600)
+
+
 @pytest.fixture(scope="session")
 def migrated(backing: dict[str, str]) -> Iterator[str]:
     with migrated_database(backing["postgres"], "auth") as dsn:
@@ -375,7 +402,8 @@ def migrated(backing: dict[str, str]) -> Iterator[str]:
 @pytest.fixture
 async def kit(migrated: str, tmp_path: Path) -> AsyncIterator[Kit]:
     peppers = write_peppers(tmp_path / "peppers", "p1")
-    async with quiet_kit(SPEC, migrated, tmp_path, pepper_file=str(peppers)) as kit:
+    put_id_token_key(tmp_path)
+    async with quiet_kit(SPEC, migrated, tmp_path, pepper_file=str(peppers), portal_url=PORTAL) as kit:
         kit.own = Auth(kit, Hasher(Peppers.read(peppers), HashPool(2), LIGHT))
         yield kit
         kit.own.hasher.pool.close()

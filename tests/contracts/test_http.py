@@ -172,6 +172,7 @@ def _tokens(folder: Path) -> dict[str, str]:
             {"iss": f"{ISSUER}/v1/districts/{DISTRICT}", "aud": ["auth"]} | person | times,
         ),
         "session": "no-session-has-this-token",
+        "application": "no-application-has-this-token",
     }
 
 

@@ -59,11 +59,12 @@ def test_secrets_are_made_once_and_nobody_else_reads_them(files: Files) -> None:
 def test_only_those_who_sign_get_keys_and_each_only_its_own(files: Files) -> None:
     provision.make_secrets(files)
     provision.make_secrets(files)
-    assert sorted(file.name.split("-")[0] for file in files.keys.glob("*.public.json")) == ["auth", "claims"]
-    for service in ("auth", "claims"):
-        (private,) = (files.signing / service).iterdir()
-        assert private.name.startswith(service)
-        assert mode(private) == 0o600
+    public = [file.name.split("-")[0] for file in files.keys.glob("*.public.json")]
+    assert sorted(public) == ["auth", "auth", "claims"], "auth also has a key of ID tokens"
+    for service, keys in (("auth", 2), ("claims", 1)):
+        private = list((files.signing / service).iterdir())
+        assert len(private) == keys
+        assert all(file.name.startswith(service) and mode(file) == 0o600 for file in private)
 
 
 def test_a_stack_is_read_as_it_was_written(files: Files) -> None:

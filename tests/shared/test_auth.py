@@ -14,7 +14,7 @@ from joserfc.jwk import OctKey, OKPKey
 
 from shared import clock
 from shared.auth import forwarded_for
-from shared.keys import make_key
+from shared.keys import SIGNS_AFTER, make_key
 from shared.service import Kit, build_app
 
 D = "/v1/districts/ccps"
@@ -164,7 +164,7 @@ async def test_a_key_that_is_removed_verifies_nothing_any_more(
     old = token()
     assert (await ask(client, "desk", old))[0] == 200
     (old_file,) = (tmp_path / "public").glob("auth-*")
-    make_key("auth", tmp_path / "public", tmp_path / "auth", clock.now())
+    make_key("auth", tmp_path / "public", tmp_path / "auth", clock.now() - SIGNS_AFTER)
     kit.keys.refresh()
     new = token()
     assert (await ask(client, "desk", old))[0] == 200  # old and new overlap

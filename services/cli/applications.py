@@ -1,0 +1,191 @@
+"""The applications that people sign in to with their district account, as an operator registers them."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from cyclopts import App, Parameter
+
+from services.cli import app
+from services.cli.client import AsJson, Failed, Homeroom, Json, Yes, confirm, connect, out, show
+from services.cli.operations import OPERATIONS
+
+APPLICATIONS, CLIENTS = f"{OPERATIONS}/applications", f"{OPERATIONS}/clients"
+COLUMNS = "id", "name", "type", "redirect_uris", "scopes", "districts"
+
+application = App(name="application", help="Applications that people sign in to with their district account.")
+app.command(application)
+
+Uris = Annotated[
+    list[str] | None,
+    Parameter(name="--redirect-uri", negative="", help="Where codes are sent, exactly; may be repeated."),
+]
+AfterLogout = Annotated[
+    list[str] | None,
+    Parameter(name="--post-logout-redirect-uri", negative="", help="Where those go who have signed out."),
+]
+Scopes = Annotated[
+    list[str] | None,
+    Parameter(name="--scope", negative="", help="openid, profile, school, offline_access; may be repeated."),
+]
+Districts = Annotated[
+    list[str] | None, Parameter(name="--district", negative="", help="Whose people sign in.")
+]
+Pkce = Annotated[
+    Literal["required", "optional"] | None,
+    Parameter(help="optional only for a confidential application that knows no PKCE."),
+]
+Algorithm = Annotated[Literal["RS256", "ES256"] | None, Parameter(help="What its ID tokens are signed by.")]
+BackChannel = Annotated[
+    str | None,
+    Parameter(name="--backchannel-logout-uri", help="Where it is told that a session has ended; https."),
+]
+Keys = Annotated[
+    Path | None,
+    Parameter(help="File with a JWK set of public keys, by which it shows who it is (private_key_jwt)."),
+]
+Pushed = Annotated[
+    Literal["required", "optional"] | None,
+    Parameter(help="required: what it asks for counts only when it pushed it ahead (RFC 9126)."),
+]
+Minutes = Annotated[int | None, Parameter(help="How long an access token counts: 1 to 60, 10 by default.")]
+
+
+@application.command
+async def add(
+    name: str,
+    *,
+    type: Annotated[
+        Literal["web", "native", "spa"],
+        Parameter(
+            help="web has a server and keeps a secret; native and spa run at their user and keep none."
+        ),
+    ],
+    redirect_uri: Uris,
+    post_logout_redirect_uri: AfterLogout = None,
+    scope: Scopes = None,
+    districts: Districts = None,
+    pkce: Pkce = None,
+    id_token_algorithm: Algorithm = None,
+    access_token_minutes: Minutes = None,
+    backchannel_logout_uri: BackChannel = None,
+    keys: Keys = None,
+    pushed: Pushed = None,
+    sector: Annotated[
+        str | None, Parameter(help="Applications of one sector know a person by one pairwise name.")
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Register an application. The secret of one that can keep it is shown once, here."""
+    said = {
+        "redirect_uris": redirect_uri,
+        "post_logout_redirect_uris": post_logout_redirect_uri,
+        "scopes": scope,
+        "pkce": pkce,
+        "id_token_algorithm": id_token_algorithm,
+        "access_token_minutes": access_token_minutes,
+        "backchannel_logout_uri": backchannel_logout_uri,
+        "keys": _read(keys),
+        "pushed": pushed,
+        "sector": sector,
+    }
+    async with connect() as homeroom:
+        body: Json = {"name": name, "type": type, "districts": districts or [homeroom.site.district]}
+        body |= {key: value for key, value in said.items() if value is not None}
+        made = (await homeroom.post("auth", APPLICATIONS, body, role="operator")).body
+        issuer = f"{homeroom.site.services['auth']}/v1/districts/{body['districts'][0]}"
+        show(made | {"discovery": f"{issuer}/.well-known/openid-configuration"}, json)
+
+
+@application.command(name="list")
+async def list_all(*, json: AsJson = False) -> None:
+    """Which applications there are; never a secret."""
+    async with connect() as homeroom:
+        show((await homeroom.get("auth", APPLICATIONS, role="operator"))["applications"], json, *COLUMNS)
+
+
+@application.command(name="show")
+async def show_one(application_id: str, *, json: AsJson = False) -> None:
+    """All that is registered of one application."""
+    async with connect() as homeroom:
+        show(await _find(homeroom, application_id), json)
+
+
+@application.command
+async def change(
+    application_id: str,
+    *,
+    name: str | None = None,
+    redirect_uri: Uris = None,
+    post_logout_redirect_uri: AfterLogout = None,
+    scope: Scopes = None,
+    districts: Districts = None,
+    pkce: Pkce = None,
+    id_token_algorithm: Algorithm = None,
+    access_token_minutes: Minutes = None,
+    backchannel_logout_uri: BackChannel = None,
+    keys: Keys = None,
+    pushed: Pushed = None,
+    json: AsJson = False,
+) -> None:
+    """Change what an application is called or may do; what is not said stays, and what is said takes its place."""
+    said = {
+        "name": name,
+        "redirect_uris": redirect_uri,
+        "post_logout_redirect_uris": post_logout_redirect_uri,
+        "scopes": scope,
+        "districts": districts,
+        "pkce": pkce,
+        "id_token_algorithm": id_token_algorithm,
+        "access_token_minutes": access_token_minutes,
+        "backchannel_logout_uri": backchannel_logout_uri,
+        "keys": _read(keys),
+        "pushed": pushed,
+    }
+    async with connect() as homeroom:
+        found = await _find(homeroom, application_id)
+        body = {key: found[key] if value is None else value for key, value in said.items()}
+        await homeroom.call("operator", "PUT", "auth", f"{APPLICATIONS}/{application_id}", body)
+        show(await _find(homeroom, application_id), json)
+
+
+@application.command
+async def remove(application_id: str, *, yes: Yes = False) -> None:
+    """Shut an application out, for good: all that it holds of anybody is worth nothing at once."""
+    async with connect() as homeroom:
+        found = await _find(homeroom, application_id)
+        confirm(f"Shut out {found['name']} for good?", yes)
+        await homeroom.call("operator", "DELETE", "auth", f"{CLIENTS}/{application_id}")
+        out.print("removed")
+
+
+@application.command
+async def rotate(
+    application_id: str,
+    *,
+    overlap: Annotated[int, Parameter(help="Minutes for which the present secret still counts.")] = 60,
+    json: AsJson = False,
+) -> None:
+    """Give an application a new secret, shown once, here."""
+    async with connect() as homeroom:
+        if (await _find(homeroom, application_id))["authentication"] != "secret":
+            raise Failed("no_secret", "this application runs at its user and keeps no secret")
+        body = {"overlap_minutes": overlap}
+        made = await homeroom.post("auth", f"{CLIENTS}/{application_id}/rotate", body, role="operator")
+        show(made.body, json)
+
+
+def _read(keys: Path | None) -> list[Json] | None:
+    if keys is None:
+        return None
+    try:
+        return msgspec.json.decode(keys.read_bytes(), type=dict[str, list[Json]])["keys"]
+    except (OSError, msgspec.MsgspecError, KeyError) as error:
+        raise Failed("file_unreadable", f"{keys} holds no JWK set: {error}") from None
+
+
+async def _find(homeroom: Homeroom, application_id: str) -> Json:
+    for each in (await homeroom.get("auth", APPLICATIONS, role="operator"))["applications"]:
+        if each["id"] == application_id:
+            return dict(each)
+    raise Failed("application_unknown", f"no application has the id {application_id}")
