@@ -17,7 +17,7 @@ from shared.errors import HomeroomError
 from shared.folder import fingerprints
 from shared.policy import SLUG, ChoiceAnswer, NeverHeld, Policy, Question, TextAnswer, UnknownDistrict
 
-_OWN_KEYS = ("names", "code", "time_zone", "origins")
+_OWN_KEYS = ("names", "code", "time_zone", "origins", "pack")
 
 
 class PolicyInvalid(HomeroomError):
@@ -116,6 +116,8 @@ def read_folder(folder: Path) -> tuple[dict[str, Policy], dict[str, list[str]]]:
     policies: dict[str, Policy] = {}
     problems: dict[str, list[str]] = {}
     for file in sorted(folder.glob("*.toml")):
+        if _is_pack(file):
+            continue
         try:
             policy = load_policy(file)
         except PolicyInvalid as error:
@@ -126,6 +128,14 @@ def read_folder(folder: Path) -> tuple[dict[str, Policy], dict[str, list[str]]]:
         else:
             policies[file.stem] = policy
     return policies, problems
+
+
+def _is_pack(file: Path) -> bool:
+    """Whether a file is only for others to build on. It is checked with each district that does."""
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8")).get("pack") is True
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+        return False
 
 
 class Policies:

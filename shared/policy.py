@@ -341,7 +341,9 @@ class Policy(_Part, frozen=True, kw_only=True):
     refusal_days: Positive
 
     recovery_refusals: Literal["uniform", "guided"]
-    questions_required: Annotated[int, Meta(ge=1, le=10)]
+    questions_required: Annotated[
+        int, Meta(ge=0, le=10)
+    ]  # 0: there are none, and a recovery takes a code only
     questions: Annotated[list[Question], Meta(min_length=1, max_length=50)]
 
     password: PasswordRule

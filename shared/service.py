@@ -91,6 +91,9 @@ class Kit:
     authenticators: dict[str, Authenticator]
     diverged: Mapping[int, Disagreement] = field(default_factory=dict)
     runners: Runners | None = None  # what reads topics in this process, once it does
+    audit: Callable[[Any, Any], None] = lambda call, told: (
+        None
+    )  # what came of a request whose route has an `audit`
     own: Any = None  # what the service's own routes, reactions and workers share
 
     def admit(self, route: Route) -> None:

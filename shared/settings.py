@@ -91,6 +91,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "Peppers of the password hashes, lines of `id:base64`: the first is current, `lasting` stays (auth)."
         ),
     ] = None
+    breached_passwords_file: Annotated[
+        Path | None,
+        _doc(
+            "Passwords that are refused beside the built-in list: SHA-1 hashes in hexadecimal, one a line,"
+            " sorted (auth)."
+        ),
+    ] = None
     bootstrap_client_file: Annotated[
         Path | None, _doc('`{"id", "secret"}` of the operator client made at start when it is absent (auth).')
     ] = None

@@ -92,6 +92,7 @@ class Call(Generic[B]):
     query: Any = None
     pairs: list[tuple[str, str]] = field(default_factory=list)
     heard_s: float = 0.0  # by the loop's clock: when all of the request was there
+    noted: dict[str, Any] = field(default_factory=dict)  # by the handler, for the audit
 
     @property
     def path(self) -> Mapping[str, str]:
@@ -143,6 +144,7 @@ class Route:
     can be answered while PostgreSQL is away; `despite_divergence` for what may be when store and topic
     disagree. `uniform_s`: refusals whose time must tell nothing leave so many seconds after the last of the request
     came, or at a multiple of that. `quick` answers some requests at once, from memory (shared/quick.py).
+    `audit`: under what name the service writes down that there was such a request, and what came of it.
     """
 
     method: Literal["GET", "POST", "PUT", "DELETE"]
@@ -164,6 +166,7 @@ class Route:
     despite_divergence: bool = False
     uniform_s: Mapping[str, float] = field(default_factory=dict)
     quick: "Quick | None" = None
+    audit: str = ""
 
     @property
     def has_district(self) -> bool:
@@ -196,14 +199,19 @@ def _endpoint(route: Route) -> Callable[[web.Request], Awaitable[web.StreamRespo
         kit = request.app[KIT]
         call: Call[Any] = Call(request, kit, route, clock.now(), request[_CAUSE])
         try:
-            return respond(await _run(call))
+            reply = await _run(call)
         except Rejected as refusal:
             if refusal.secret:
                 refusal.details["reference"] = await _record(call, refusal)
+            if route.audit:
+                kit.audit(call, refusal)
             if every_s := route.uniform_s.get(refusal.reason):
                 taken_s = asyncio.get_running_loop().time() - call.heard_s
                 await asyncio.sleep(every_s - taken_s % every_s)
             raise
+        if route.audit:
+            kit.audit(call, reply)
+        return respond(reply)
 
     return endpoint
 

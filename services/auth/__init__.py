@@ -11,6 +11,7 @@ Routes, under /v1/districts/{district}:
     PUT  /password                                                                           while signed in
     GET  /activity                                                                           sign-ins by the minute
     POST /recoveries, /recoveries/{recovery_id}/answers, PUT /recoveries/{recovery_id}/password
+    GET  /audit                                                                              who signed in, who was not
     POST /accounts/{person_id}/recovery-codes, DELETE /accounts/{person_id}/lockout          the help desk
     GET  /accounts/{person_id}, /roles, PUT, DELETE /accounts/{person_id}/roles/{role}       staff and their roles
     POST /token, /introspect, /revoke, GET /jwks                     machines, and sessions of staff, as the RFCs say
@@ -20,6 +21,8 @@ Routes, under /v1/districts/{district}:
 and /v1/district-codes/{code}, /v1/operations/clients, /v1/operations/clients/{client_id},
 /v1/operations/clients/{client_id}/rotate, /v1/operations/applications, /v1/operations/applications/{client_id},
 /.well-known/oauth-authorization-server/v1/districts/{district}.
+and /v1/district-codes/{code}, /v1/operations/audit, /v1/operations/clients, /v1/operations/clients/{client_id},
+/v1/operations/clients/{client_id}/rotate.
 
 Topics in: roster's (projection `person`, reaction `departures`), claims' (reaction `verdicts`). Topic out: auth's.
 """

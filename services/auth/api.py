@@ -5,6 +5,7 @@ from functools import partial
 
 from services.auth import sign_ons, tokens
 from services.auth.applications_api import Applications
+from services.auth.audit_api import Audit
 from services.auth.authorize_api import Authorize
 from services.auth.claiming_api import Claiming
 from services.auth.clients_api import Clients
@@ -15,7 +16,7 @@ from services.auth.roles_api import Roles
 from services.auth.sessions_api import Sessions, session_authenticator
 from shared.web import Route
 
-FEATURES = (Claiming, Sessions, Recoveries, Roles, OAuth, Authorize, Clients, Applications)
+FEATURES = (Audit, Claiming, Sessions, Recoveries, Roles, OAuth, Authorize, Clients, Applications)
 
 
 def routes(auth: Auth) -> list[Route]:
@@ -23,4 +24,5 @@ def routes(auth: Auth) -> list[Route]:
     auth.kit.authenticators["session"] = session_authenticator(auth)
     auth.kit.authenticators["client"] = partial(tokens.client_of, auth)
     auth.kit.authenticators["application"] = partial(sign_ons.person_of, auth)
+    auth.kit.audit = auth.trail.note
     return [route for feature in FEATURES for route in feature(auth).routes()]

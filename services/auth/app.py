@@ -3,6 +3,7 @@
 from aiohttp import web
 
 from services.auth import api, consumer, upkeep
+from services.auth.breached import Breached
 from services.auth.events import CODEC
 from services.auth.handlers import Auth
 from services.auth.passwords import Hasher, HashPool, Peppers
@@ -18,7 +19,10 @@ def auth_of(kit: Kit) -> Auth:
         file = kit.settings.pepper_file
         if file is None:
             raise SettingsInvalid("not set: HOMEROOM_PEPPER_FILE")
-        kit.own = Auth(kit, Hasher(Peppers.read(file), HashPool()))
+        breached = kit.settings.breached_passwords_file
+        kit.own = Auth(
+            kit, Hasher(Peppers.read(file), HashPool()), breached=Breached(breached) if breached else None
+        )
     assert isinstance(kit.own, Auth)
     return kit.own
 

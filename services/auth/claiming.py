@@ -13,8 +13,16 @@ from msgspec import Struct
 from services.auth import decider
 from services.auth.codes import code_hash
 from services.auth.decider import Answer, Claim, State
-from services.auth.handlers import Auth, Occasion, count_try, find_verifiers, read_state, record, used_before
-from services.auth.passwords import common_passwords
+from services.auth.handlers import (
+    Auth,
+    Occasion,
+    common_forms,
+    count_try,
+    find_verifiers,
+    read_state,
+    record,
+    used_before,
+)
 from services.auth.projections import Person
 from shared.database import Connection, Row, queries
 from shared.errors import Rejected
@@ -96,7 +104,7 @@ async def _put_password(auth: Auth, on: Occasion, claim: Claim, typed: str, code
     known = await _know(auth, on, claim)
     decider.still_open(known.state, claim, on.now)
     own = known.person.own_words(claim.username) if known.person else (claim.username,)
-    password = decider.accept_password(typed, own, common_passwords(), on.policy)
+    password = decider.accept_password(typed, own, await common_forms(auth, typed), on.policy)
     staged = known.staged
     if staged["password"] and await auth.hasher.matches("password", password, staged["password"]):
         return str(staged["etag"])
@@ -150,7 +158,7 @@ async def put_answers(
         try:
             decider.still_open(known.state, claim, on.now)
             _check_staged(known.staged, etags)
-            verifier = await auth.hasher.make("answers", secret)
+            verifier = await auth.hasher.make("answers", secret) if answers else None
             await _seal(auth, on, claim, etags, verifier, [a.question for a in answers])
         except Rejected as refusal:
             if refusal.reason != "claim_sealed":
@@ -164,7 +172,12 @@ async def put_answers(
 
 
 async def _seal(
-    auth: Auth, on: Occasion, claim: Claim, etags: frozenset[str], answers: str, questions: Sequence[str]
+    auth: Auth,
+    on: Occasion,
+    claim: Claim,
+    etags: frozenset[str],
+    answers: str | None,
+    questions: Sequence[str],
 ) -> None:
     credential_id = uuid4()
 
@@ -198,6 +211,8 @@ async def _check_repeat(auth: Auth, on: Occasion, claim: Claim, etags: frozenset
     staged = (await _know(auth, on, claim)).staged
     if etags.isdisjoint(("*", staged["etag"])):
         raise Rejected("password_replaced" if staged["etag"] else "claim_sealed")
+    if not secret:  # the district asks no questions
+        return
     async with auth.kit.db.connection() as conn:
         verifier = await conn.fetchval(_sql.find_answers, staged["credential_id"])
     account = auth.account(on.policy, claim.username)

@@ -98,6 +98,7 @@ class Clients(Feature):
             return Reply(201, ClientMade(client_id, secret))
 
         reply = await once(call, call.kit.db, work, shown_once=True)
+        call.noted["client"] = reply.body.id
         log.info("client_made", client=reply.body.id, by=actor(call))
         return reply
 
@@ -146,7 +147,7 @@ class Clients(Feature):
         clients, operator = "/v1/operations/clients", Scope("operator")
         return [
             Route(
-                "POST", clients, self.create_client,
+                "POST", clients, self.create_client, audit="create_client",
                 summary="A new client; its secret is shown once.",
                 caller=operator, body=ClientBody, success={201: ClientMade},
                 refusals=STANDING_REFUSALS,
@@ -157,19 +158,19 @@ class Clients(Feature):
                 success={200: ClientsView},
             ),
             Route(
-                "PUT", f"{clients}/{{client_id}}", self.change_client,
+                "PUT", f"{clients}/{{client_id}}", self.change_client, audit="change_client",
                 summary="What a client is called and may do, all of it; its secret stays.",
                 caller=operator, body=ClientBody, success={204: None},
                 refusals={**STANDING_REFUSALS, "last_operator": 409},
             ),
             Route(
-                "DELETE", f"{clients}/{{client_id}}", self.remove_client,
+                "DELETE", f"{clients}/{{client_id}}", self.remove_client, audit="remove_client",
                 summary="Shut a client out, for good: auth takes none of its tokens any more, the other services within"
                 " ten minutes.",
                 caller=operator, success={204: None}, refusals={"last_operator": 409},
             ),
             Route(
-                "POST", f"{clients}/{{client_id}}/rotate", self.rotate_client,
+                "POST", f"{clients}/{{client_id}}/rotate", self.rotate_client, audit="rotate_client",
                 summary="A new secret for a client; the present one still counts for a while.",
                 caller=operator, body=RotateBody, success={200: ClientRotated}, refusals={"secrets_overlap": 409},
             ),

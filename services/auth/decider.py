@@ -427,7 +427,7 @@ def composed(typed: str) -> str:
 
 def accept_password(typed: str, own: Collection[str], common: Container[str], policy: Policy) -> str:
     """The password in the form that is hashed (NFC). No composition rule; refused are the wrong length, what
-    everybody uses (`common`, in small letters), and what is made of the pupil's `own` names, number and
+    everybody uses (`common`: as typed or in small letters), and what is made of the pupil's `own` names, number and
     username alone."""
     password = composed(typed)
     rule = policy.password
@@ -435,7 +435,7 @@ def accept_password(typed: str, own: Collection[str], common: Container[str], po
         raise Rejected("password_short", min_length=rule.min_length)
     if len(password) > rule.max_length:
         raise Rejected("password_long", max_length=rule.max_length)
-    if password.strip().lower() in common or _is_own(password, own):
+    if password in common or password.strip().lower() in common or _is_own(password, own):
         raise Rejected("password_common")
     return password
 

@@ -7,6 +7,7 @@ given a new one of the same id.
 
 import base64
 import binascii
+import hashlib
 import hmac
 import ipaddress
 import re
@@ -55,6 +56,11 @@ class Origin(Struct, frozen=True):
     def device_id(self) -> bytes:
         return self.device.id if self.device else b""
 
+    @property
+    def shown_device(self) -> str | None:
+        """A hash by which the help desk tells devices apart."""
+        return hashlib.sha256(self.device.id).hexdigest()[:12] if self.device else None
+
 
 async def origin(call: Call[Any], peppers: Peppers) -> Origin:
     """Raises Rejected client_token_invalid: the front end shows a token that is not good."""
@@ -65,7 +71,9 @@ async def origin(call: Call[Any], peppers: Peppers) -> Origin:
     budget = (
         network if device is None or stranger else peppers.keyed("device", policy.district, device.id.hex())
     )
-    return Origin(device, kind_of(call.request.headers.get("User-Agent", "")), network, budget, stranger)
+    kind = kind_of(call.request.headers.get("User-Agent", ""))
+    call.noted["origin"] = found = Origin(device, kind, network, budget, stranger)
+    return found
 
 
 def new(now: datetime) -> Device:

@@ -17,6 +17,8 @@ import msgspec
 
 from services.auth import decider
 from services.auth.activity import Tally
+from services.auth.audit import Trail
+from services.auth.breached import Breached
 from services.auth.decider import State
 from services.auth.events import SuspensionCause
 from services.auth.passwords import First, Hasher, common_passwords
@@ -106,6 +108,8 @@ class Auth:
     hasher: Hasher
     arrivals: Arrivals = field(default_factory=Arrivals)
     turns: Turns = field(default_factory=Turns)
+    breached: Breached | None = None
+    trail: Trail = field(default_factory=Trail)
     tally: Tally = field(default_factory=Tally)
     remembered: Remembered = field(default_factory=Remembered)
     uses: Uses = field(default_factory=Uses)
@@ -309,7 +313,8 @@ async def replace_password(
         decide(state, None)
         used = await find_verifiers(conn, decider.remembered(state, on.policy, on.now))
     username = on.policy.username(person.kind, person.number)
-    password = decider.accept_password(typed, person.own_words(username), common_passwords(), on.policy)
+    common = await common_forms(auth, typed)
+    password = decider.accept_password(typed, person.own_words(username), common, on.policy)
     verifier = await auth.hasher.make_unused(password, used, first=first)
     if verifier is None:
         raise used_before(on.policy)
@@ -320,6 +325,20 @@ async def replace_password(
         await then(conn, credential_id)
 
     await record(auth, on, person_id, decide, then=write)
+
+
+async def common_forms(auth: Auth, typed: str) -> frozenset[str]:
+    """The password as typed, and in small letters without blanks around it, where everybody tries that first or it is
+    known from a breach."""
+    password = decider.composed(typed)
+    forms, breached = {password, password.strip().lower()}, auth.breached
+
+    def look() -> frozenset[str]:
+        return frozenset(
+            f for f in forms if f in common_passwords() or (breached is not None and f in breached)
+        )
+
+    return look() if breached is None else await asyncio.to_thread(look)  # its pages may lie on a slow disk
 
 
 async def find_person(conn: Connection, district: str, person_id: UUID) -> tuple[Person, State]:

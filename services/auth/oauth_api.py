@@ -114,11 +114,13 @@ class OAuth(Feature):
 
     async def by_client(self, call: Call[TokenForm]) -> TokenIssued:
         client = await tokens.authenticate(self.auth, *_credentials(call), call.now)
+        call.noted["client"] = client.client_id
         issued = tokens.issue(self.auth, client, call.district, call.body.scope, call.now)
         return TokenIssued(issued.token, "Bearer", issued.life_s, issued.scope)
 
     async def by_exchange(self, call: Call[TokenForm]) -> TokenIssued:
         client, body = await tokens.authenticate(self.auth, *_credentials(call), call.now), call.body
+        call.noted["client"] = client.client_id
         if body.requested_token_type not in (None, exchange.ACCESS_TOKEN):
             raise Rejected(
                 "invalid_body", field="$.requested_token_type", problem="only an access token is given"
@@ -251,12 +253,13 @@ class OAuth(Feature):
             body: Any,
             success: Any,
             quick: Quick | None = None,
+            audit: str = "",
             **refusals: int,
         ) -> Route:
             told = {**CLIENT_REFUSALS, **refusals}
             return Route(
                 "POST", f"{DISTRICT}/{path}", handler, summary=summary, body=body, success={200: success},
-                refusals=told, form=True, quick=quick,
+                refusals=told, form=True, quick=quick, audit=audit,
             )  # fmt: skip
 
         return [
@@ -274,7 +277,7 @@ class OAuth(Feature):
                 "token", self.token,
                 "Tokens: for a client's secret, a code or a refresh token (RFC 6749), and for a session of a member of"
                 " the staff (RFC 8693, token exchange).",
-                TokenForm, TokenIssued,
+                TokenForm, TokenIssued, audit="token",
                 unsupported_grant_type=400, invalid_scope=400, unauthorized_client=400, invalid_grant=400,
                 invalid_request=400, subject_token_invalid=400, role_missing=400,
             ),

@@ -47,14 +47,14 @@ class RecoveryBegun(Struct, frozen=True):
 
 async def begin(auth: Auth, on: Occasion, username: str) -> RecoveryBegun:
     """Asks three questions: the account's own, or for a username without one, always the same three
-    others."""
+    others; in a district without questions none, and only a code opens it."""
     found = await find_account(auth, on, username)
-    account = found.account
-    questions = _in_order(on.policy, account.questions) if account else ()
-    if not questions:  # no account, or a question that the district has since dropped
+    account, asks = found.account, on.policy.questions_required > 0
+    questions = _in_order(on.policy, account.questions) if account and asks else ()
+    if asks and not questions:  # no account, or questions that the district did not have, or has no more
         if on.policy.recovery_refusals == "guided":
             raise refused({"cause": "questions_outdated"} | found.secret)
-        account, questions = None, decoys(auth, on.policy, username)
+        questions = decoys(auth, on.policy, username)  # of an account, a code still opens it
     recovery_id, expires_at = uuid4(), on.now + on.policy.ticket_life
     async with auth.kit.db.connection() as conn:
         await conn.execute(
@@ -96,14 +96,16 @@ def _in_order(policy: Policy, questions: Sequence[str]) -> tuple[str, ...]:
     return known if len(known) == len(questions) else ()
 
 
-async def answer(auth: Auth, on: Occasion, recovery_id: UUID, answers: Sequence[Answer]) -> None:
-    """Opens a recovery by its answers. Raises Rejected `recovery_refused`, and what the answers alone show to
-    be wrong."""
+async def answer(auth: Auth, on: Occasion, recovery_id: UUID, answers: Sequence[Answer]) -> UUID | None:
+    """Opens a recovery by its answers; whose it is. Raises Rejected `recovery_refused`, and what the answers alone
+    show to be wrong."""
     row = await _find(auth, on, recovery_id)
     if row["opened_by"]:
-        return
-    secret = decider.read_answers(answers, len(row["questions"]), on.policy)
+        return _whose(row)
     secretly = {"person_id": row["person_id"]}
+    if not row["questions"]:
+        raise refused({"cause": "code_only"} | secretly)
+    secret = decider.read_answers(answers, len(row["questions"]), on.policy)
 
     async def count() -> None:
         if until := await count_try(auth, on, row["account"], row["person_id"]):
@@ -115,22 +117,26 @@ async def answer(auth: Auth, on: Occasion, recovery_id: UUID, answers: Sequence[
         await conn.execute(
             _sql.open_by_answers, recovery_id, row["account"], decider.day_of(on.policy, on.now)[0]
         )
+    return _whose(row)
 
 
-async def enter_code(auth: Auth, on: Occasion, recovery_id: UUID, typed: str) -> None:
-    """Opens a recovery by the desk's code, also while the questions rest. Raises Rejected
+async def enter_code(auth: Auth, on: Occasion, recovery_id: UUID, typed: str) -> UUID | None:
+    """Opens a recovery by the desk's code, also while the questions rest; whose it is. Raises Rejected
     `recovery_refused`."""
     row = await _find(auth, on, recovery_id)
     if row["opened_by"]:
-        return
+        return _whose(row)
     hashed = code_hash(auth, row["person_id"], typed)
     async with auth.kit.db.connection() as conn:
         opened = await conn.fetchval(_sql.open_by_code, recovery_id, row["person_id"], hashed, on.now)
     if opened is None:
         raise refused({"cause": _why(row, "code_wrong_or_expired"), "person_id": row["person_id"]})
+    return _whose(row)
 
 
-async def put_password(auth: Auth, on: Occasion, recovery_id: UUID, typed: str, device: Device) -> None:
+async def put_password(
+    auth: Auth, on: Occasion, recovery_id: UUID, typed: str, device: Device
+) -> UUID | None:
     """Sets a new password on an opened recovery; every session ends, and the account knows the device. Sent again after
     its answer was lost, it is done already. Raises Rejected: recovery_refused, the password's reasons."""
     row = await _find(auth, on, recovery_id)
@@ -144,7 +150,7 @@ async def put_password(auth: Auth, on: Occasion, recovery_id: UUID, typed: str, 
 
     if row["new_credential_id"]:
         await _check_repeat(auth, row, typed, count)
-        return
+        return _whose(row)
 
     async def close(conn: Connection, credential_id: UUID) -> None:
         await conn.execute(_sql.move_session, row["person_id"], None, credential_id)
@@ -169,6 +175,7 @@ async def put_password(auth: Auth, on: Occasion, recovery_id: UUID, typed: str, 
             raise
         await _check_repeat(auth, await _find(auth, on, recovery_id), typed, count)
     auth.remembered.sessions.forget([row["person_id"]])
+    return _whose(row)
 
 
 async def _check_repeat(auth: Auth, row: Row, typed: str, count: First) -> None:
@@ -185,6 +192,11 @@ async def _find(auth: Auth, on: Occasion, recovery_id: UUID) -> Row:
     if row is None:
         raise refused({"cause": "recovery_unknown"})
     return row
+
+
+def _whose(row: Row) -> UUID | None:
+    person_id: UUID | None = row["person_id"]
+    return person_id
 
 
 def _why(row: Row, wrong: str) -> str:

@@ -54,19 +54,23 @@ class Recoveries(Feature):
         return Reply(201, await recovery.begin(self.auth, occasion(call), call.body.username))
 
     async def answer_recovery(self, call: Call[ProofBody]) -> Reply:
+        await devices.origin(call, self.auth.hasher.peppers)
         recovery_id, body = _recovery(call), call.body
         if body.code is not None and body.answers is None:
-            await recovery.enter_code(self.auth, occasion(call), recovery_id, body.code)
+            person_id = await recovery.enter_code(self.auth, occasion(call), recovery_id, body.code)
         elif body.answers is not None and body.code is None:
-            await recovery.answer(self.auth, occasion(call), recovery_id, body.answers)
+            person_id = await recovery.answer(self.auth, occasion(call), recovery_id, body.answers)
         else:
             raise Rejected("invalid_body", field="$", problem="either `answers` or `code`")
+        call.noted["person_id"] = person_id
         return Reply(200, {"state": "opened"})
 
     async def recover(self, call: Call[PasswordBody]) -> Reply:
         peppers = self.auth.hasher.peppers
         device = (await devices.origin(call, peppers)).device or devices.new(call.now)
-        await recovery.put_password(self.auth, occasion(call), _recovery(call), call.body.password, device)
+        call.noted["person_id"] = await recovery.put_password(
+            self.auth, occasion(call), _recovery(call), call.body.password, device
+        )
         return Reply(204, None, {devices.HEADER: devices.issue(peppers, call.policy, device, call.now)})
 
     async def issue_code(self, call: Call[DeskBody]) -> Reply:
@@ -97,20 +101,20 @@ class Recoveries(Feature):
                 refusals={"recovery_refused": 403}, uniform_s=uniform,
             ),
             Route(
-                "POST", f"{recovery_}/answers", self.answer_recovery,
+                "POST", f"{recovery_}/answers", self.answer_recovery, audit="prove_recovery",
                 summary="Open a recovery by its answers, or by the help desk's code.",
                 caller=RECOVERY, body=ProofBody, success={200: dict[str, str]},
                 refusals={"recovery_refused": 403, "answers_wrong_count": 422, "answer_invalid": 422},
                 uniform_s=uniform,
             ),
             Route(
-                "PUT", f"{recovery_}/password", self.recover,
+                "PUT", f"{recovery_}/password", self.recover, audit="recover",
                 summary="The new password of an opened recovery; every session ends.",
                 caller=RECOVERY, body=PasswordBody, success={204: None},
                 refusals={**PASSWORD_REFUSALS, "recovery_refused": 403}, uniform_s=uniform,
             ),
             Route(
-                "POST", f"{person}/recovery-codes", self.issue_code,
+                "POST", f"{person}/recovery-codes", self.issue_code, audit="issue_code",
                 summary="A one-time code: opens a recovery at once, or lets staff claim where the policy asks for one.",
                 caller=Scope("desk"), body=DeskBody, success={201: CodeIssued},
                 refusals={
@@ -118,7 +122,7 @@ class Recoveries(Feature):
                 },
             ),
             Route(
-                "DELETE", f"{person}/lockout", self.lift_lockout,
+                "DELETE", f"{person}/lockout", self.lift_lockout, audit="lift_lockout",
                 summary="Forget the wrong passwords and answers of an account.",
                 caller=Scope("desk"), query=DeskQuery, success={204: None}, refusals={"person_unknown": 404},
             ),

@@ -57,7 +57,7 @@ class Roles(Feature):
                 caller=Scope("operator"), success={200: Holders},
             ),
             Route(
-                "PUT", f"{person}/roles/{{role}}", self.grant_role,
+                "PUT", f"{person}/roles/{{role}}", self.grant_role, audit="grant_role",
                 summary="Give a member of the staff a role, `desk` or `operator`; it ends when they leave, are"
                 " suspended or reset.",
                 caller=Scope("operator"), body=DeskBody, success={204: None},
@@ -67,7 +67,7 @@ class Roles(Feature):
                 },
             ),
             Route(
-                "DELETE", f"{person}/roles/{{role}}", self.revoke_role,
+                "DELETE", f"{person}/roles/{{role}}", self.revoke_role, audit="revoke_role",
                 summary="Take a role back. Auth takes no token of it any more, the other services within five minutes.",
                 caller=Scope("operator"), query=DeskQuery, success={204: None}, refusals=unknown,
             ),

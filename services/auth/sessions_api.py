@@ -117,7 +117,7 @@ class Sessions(Feature):
         wrong = {"authentication_failed": UNIFORM_S}
         return [
             Route(
-                "POST", f"{DISTRICT}/sessions", self.sign_in,
+                "POST", f"{DISTRICT}/sessions", self.sign_in, audit="sign_in",
                 summary="Sign in with username and password.",
                 caller=PUBLIC, body=SignInBody, success={201: SessionOpened},
                 refusals={"authentication_failed": 401, "account_suspended": 403, "sign_in_paused": 429},
@@ -134,7 +134,7 @@ class Sessions(Feature):
                 caller=SESSION, success={200: SessionView}, quick=self.show_at_once,
             ),
             Route(
-                "DELETE", f"{DISTRICT}/sessions/current", self.sign_out,
+                "DELETE", f"{DISTRICT}/sessions/current", self.sign_out, audit="sign_out",
                 summary="Sign out.",
                 caller=SESSION, success={204: None},
             ),
@@ -143,16 +143,16 @@ class Sessions(Feature):
                 summary="Where am I signed in.", caller=SESSION, success={200: SessionsView},
             ),
             Route(
-                "DELETE", f"{DISTRICT}/sessions", self.sign_out_everywhere,
+                "DELETE", f"{DISTRICT}/sessions", self.sign_out_everywhere, audit="sign_out_everywhere",
                 summary="Sign out everywhere, here too.", caller=SESSION, success={204: None},
             ),
             Route(
-                "DELETE", f"{DISTRICT}/accounts/{{person_id}}/sessions", self.end_sessions,
+                "DELETE", f"{DISTRICT}/accounts/{{person_id}}/sessions", self.end_sessions, audit="sign_out_everywhere",
                 summary="Sign a pupil out everywhere.",
                 caller=Scope("desk"), success={204: None}, refusals={"person_unknown": 404},
             ),
             Route(
-                "PUT", f"{DISTRICT}/password", self.change_password,
+                "PUT", f"{DISTRICT}/password", self.change_password, audit="change_password",
                 summary="A new password for who is signed in; other sessions end.",
                 caller=SESSION, body=ChangeBody, success={204: None},
                 refusals={

@@ -6,7 +6,7 @@ from datetime import timedelta
 import msgspec
 import structlog
 
-from services.auth import devices, logout_notices, recovery, tokens
+from services.auth import audit, devices, logout_notices, recovery, tokens
 from services.auth.activity import FLUSH_EVERY_S
 from services.auth.handlers import Auth
 from services.auth.oidc_rules import CODE_KEPT
@@ -27,6 +27,7 @@ EXPIRING = (
     Expiring("recovery_try", "until", timedelta(days=1)),
     Expiring("previous_secret", "until"),
     Expiring("sign_in_minute", "minute", timedelta(days=2)),
+    Expiring("audit", "at", audit.KEPT),
     Expiring("revoked", "at", timedelta(minutes=10)),
     Expiring("authorization_request", "expires_at"),
     Expiring("authorization_code", "expires_at", CODE_KEPT),
@@ -53,6 +54,7 @@ def workers(auth: Auth) -> list[Worker]:
         Worker("logout-notices", "projector", lambda: logout_notices.run(auth)),
         Worker("sign-ins", "api", every(FLUSH_EVERY_S, lambda: auth.tally.flush(auth.kit.db))),
         Worker("revocations", "api", lambda: auth.remembered.follow(db.dsn)),
+        Worker("audit", "api", lambda: auth.trail.keep_written(db)),
         Worker("uses", "api", lambda: auth.uses.keep_written(db, USES_EVERY_S)),
     ]
     if auth.kit.settings.bootstrap_client_file is not None and "api" in auth.kit.settings.roles:

@@ -102,7 +102,7 @@ async def show_policy(call: Call[None]) -> Reply:
             number=policy.number,
             employee_number=policy.employee_number,
             password=PasswordBounds(policy.password.min_length, policy.password.max_length),
-            questions=policy.questions,
+            questions=policy.questions if policy.questions_required else [],
             questions_required=policy.questions_required,
         ),
     )

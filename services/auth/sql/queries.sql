@@ -249,6 +249,24 @@ SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS upto,
        ARRAY(SELECT person_id FROM revoked WHERE xid >= $1 AND person_id IS NOT NULL) AS persons,
        ARRAY(SELECT client_id FROM revoked WHERE xid >= $1 AND client_id IS NOT NULL) AS clients
 
+-- The audit
+
+-- name: write_audit
+INSERT INTO audit (district, at, what, outcome, person_id, actor, client, device, device_kind, network, reference,
+                   correlation_id)
+SELECT * FROM unnest($1::text[], $2::timestamptz[], $3::text[], $4::text[], $5::uuid[], $6::text[], $7::text[],
+                     $8::text[], $9::text[], $10::text[], $11::text[], $12::uuid[])
+
+-- name: search_audit
+SELECT a.audit_id, a.at, a.what, a.outcome, a.person_id, a.actor, n.name AS actor_name, a.client, a.device, a.device_kind,
+       a.network, a.reference, a.correlation_id
+FROM audit a LEFT JOIN actor n ON n.client_id = a.actor
+WHERE a.district = $1 AND ($2::bigint IS NULL OR a.audit_id < $2)
+  AND ($4::uuid IS NULL OR a.person_id = $4) AND ($5::text IS NULL OR a.what = $5)
+  AND ($6::text IS NULL OR a.outcome = $6) AND ($7::text IS NULL OR a.reference = $7)
+  AND ($8::timestamptz IS NULL OR a.at >= $8) AND ($9::timestamptz IS NULL OR a.at < $9)
+ORDER BY a.audit_id DESC LIMIT $3
+
 -- Recovery
 
 -- name: open_recovery
