@@ -18,7 +18,7 @@ from uuid import UUID
 
 import msgspec
 import structlog
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion11, hdrs, web
 from multidict import CIMultiDict
 
 from shared import clock, metrics
@@ -188,9 +188,16 @@ def add_routes(app: web.Application, routes: list[Route]) -> None:
     for route in routes:
         endpoint = _endpoint(route)
         if route.method == "GET":
-            app.router.add_get(route.path, endpoint, allow_head=True)
+            app.router.add_get(route.path, endpoint, allow_head=True, expect_handler=_heed_expectation)
         else:
-            app.router.add_route(route.method, route.path, endpoint)
+            app.router.add_route(route.method, route.path, endpoint, expect_handler=_heed_expectation)
+
+
+async def _heed_expectation(request: web.Request) -> None:
+    """Tells a client that waits for it to send its body. Another expectation may be passed over (RFC 9110, 10.1.1)."""
+    if request.headers[hdrs.EXPECT].lower() == "100-continue" and request.version >= HttpVersion11:
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # it is no part of the answer
 
 
 def _endpoint(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:

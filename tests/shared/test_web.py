@@ -164,6 +164,13 @@ class TestAddresses:
         response = await client.request(method, path)
         assert (response.status, (await problem(response))["reason"]) == (status, reason)
 
+    @pytest.mark.parametrize("expected", ["100-continue", "200-ok", "100-continue, more"])
+    async def test_what_a_client_expects_beyond_the_body_being_taken_is_passed_over(
+        self, client: Client, expected: str
+    ) -> None:
+        response = await client.post(f"{D}/echo", json={"text": "x"}, headers={"Expect": expected})
+        assert response.status == 200, await response.text()
+
     async def test_405_names_the_methods(self, client: Client) -> None:
         assert (await client.delete(f"{D}/echo")).headers["Allow"] == "POST"
 
