@@ -18,11 +18,9 @@ Routes, under /v1/districts/{district}:
     GET /.well-known/openid-configuration, /authorize, /userinfo, /logout, POST /par         applications
     GET /authorizations/{authorization_id}, POST /authorizations/{authorization_id}/acceptance, and the way back for
     the browser, /authorizations/{authorization_id}/return
-and /v1/district-codes/{code}, /v1/operations/clients, /v1/operations/clients/{client_id},
+and /v1/district-codes/{code}, /v1/operations/audit, /v1/operations/clients, /v1/operations/clients/{client_id},
 /v1/operations/clients/{client_id}/rotate, /v1/operations/applications, /v1/operations/applications/{client_id},
 /.well-known/oauth-authorization-server/v1/districts/{district}.
-and /v1/district-codes/{code}, /v1/operations/audit, /v1/operations/clients, /v1/operations/clients/{client_id},
-/v1/operations/clients/{client_id}/rotate.
 
 Topics in: roster's (projection `person`, reaction `departures`), claims' (reaction `verdicts`). Topic out: auth's.
 """
