@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -277,6 +278,15 @@ def test_a_broken_upload_is_sent_again_under_the_same_key(
     assert (len(imports.requests("POST /imports")), len(keys)) == (3, 1)
 
 
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """Interruptions are heard, also where the tests run in a shell's background, which has them ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
 def test_an_interrupted_command_leaves_the_import_running(
     imports: FakeServices, run: Run, export: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
