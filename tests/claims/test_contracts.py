@@ -32,7 +32,8 @@ async def test_every_refusal_is_explained(world: World) -> None:
     explained = load_reasons("services.claims")
     refusals = {reason for route in api.routes(world.kit) for reason in route.refusals}
     assert refusals <= explained.keys()
-    assert explained.keys() - load_reasons().keys() <= refusals
+    of_lines = {"reset_failed"}  # what became of one account of a batch: no answer of a route
+    assert explained.keys() - load_reasons().keys() <= refusals | of_lines
 
 
 @pytest.mark.parametrize(("codec", "name"), FOREIGN, ids=[name for _, name in FOREIGN])
