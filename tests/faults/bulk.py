@@ -88,9 +88,11 @@ class Bulk:
             await self._import()
 
     def _a_day_passes(self) -> None:
+        # Who is back stays as they are for a day: what else is new of them would be in their enrollment.
+        back = {pupil.source_id for pupil in self._away}
         for pupil in self._away:
-            self._enter(pupil)  # back
-        there = sorted(self._others)
+            self._enter(pupil)
+        there = sorted(self._others.keys() - back)
         self.rng.shuffle(there)
         self._away = [self._others.pop(source_id) for source_id in there[:CHANGED]]
         for pupil in self._away:
