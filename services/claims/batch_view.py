@@ -20,13 +20,8 @@ LATELY = timedelta(seconds=30)  # over which the rate is taken
 SETTLED = ("done", "skipped", "failed")
 
 
-class Batch(msgspec.Struct, frozen=True, kw_only=True):
-    """A batch as the help desk sees it; `author_name` and `approved_by_name` are what these clients are called.
-
-    `total` accounts are to be reset; `done`: those of which auth has confirmed that their sessions have ended, and none
-    of its processes can still believe one; `unclaimed` had nothing to reset when the list was frozen. `per_second` is
-    the rate of the last half minute, `seconds_left` what is left at that rate. `lines` are pasted lines, or the
-    accounts of a school or of all students; `next_after` is where the next page of them begins."""
+class BatchLine(msgspec.Struct, frozen=True, kw_only=True):
+    """A batch in a list: what `Batch` says of it, without its lines and its rate."""
 
     batch_id: UUID
     state: str  # awaiting_approval, running, done, cancelled
@@ -42,30 +37,21 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     total: int
     done: int
     unclaimed: int
+
+
+class Batch(BatchLine, frozen=True, kw_only=True):
+    """A batch as the help desk sees it; `author_name` and `approved_by_name` are what these clients are called.
+
+    `total` accounts are to be reset; `done`: those of which auth has confirmed that their sessions have ended, and none
+    of its processes can still believe one; `unclaimed` had nothing to reset when the list was frozen. `per_second` is
+    the rate of the last half minute, `seconds_left` what is left at that rate. `lines` are pasted lines, or the
+    accounts of a school or of all students; `next_after` is where the next page of them begins."""
+
     counts: dict[str, int]
     per_second: float | None
     seconds_left: int | None
     lines: list[Finding]
     next_after: int | None
-
-
-class BatchLine(msgspec.Struct, frozen=True, kw_only=True):
-    """A batch in a list: what `Batch` says of it, without its lines and its rate."""
-
-    batch_id: UUID
-    state: str
-    cause: str
-    extent: Extent
-    school: str | None
-    author: str
-    author_name: str | None
-    approved_by: str | None
-    approved_by_name: str | None
-    desk_ticket: str | None
-    as_of: datetime
-    total: int
-    done: int
-    unclaimed: int
 
 
 class Batches(msgspec.Struct, frozen=True):
