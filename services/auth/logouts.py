@@ -24,6 +24,7 @@ from shared.errors import Rejected
 from shared.policy import Policy
 
 _sql = queries(__package__, "oidc.sql")
+_sessions = queries(__package__)
 
 
 class Hint(Struct, frozen=True):
@@ -53,7 +54,7 @@ async def log_out(
             held = await conn.fetchval(_sql.find_by_sid, hint.sid, application.client_id, policy.district)
             if browsers is not None and sign_ons.sid_of(auth, application, browsers) == hint.sid:
                 held, forgotten = browsers, (forget_cookie(policy.district),)
-            ended = await conn.fetchval(_sql.end_session, held)
+            ended = await conn.fetchval(_sessions.end_session, held, policy.district)
     auth.remembered.sessions.forget([ended] if ended else [])
     if hint is None:
         return Onward(_portal(auth, policy))

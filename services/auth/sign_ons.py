@@ -18,13 +18,13 @@ from services.auth import applications, oidc_rules
 from services.auth.handlers import Auth
 from services.auth.oidc_rules import Application, Subject
 from services.auth.passwords import token_hash
+from services.auth.session_checks import TOUCH_AFTER
 from shared.auth import Caller
 from shared.database import Connection, queries
 from shared.errors import Rejected
 from shared.policy import Kind, Policy
 
 ACCESS_PREFIX, REFRESH_PREFIX = "hra_", "hrr_"
-TOUCH_AFTER = timedelta(minutes=1)
 
 _sql = queries(__package__, "oidc.sql")
 log = structlog.get_logger(__name__)

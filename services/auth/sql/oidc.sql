@@ -153,12 +153,6 @@ WHERE client_id = $2
 -- name: find_by_sid
 SELECT session_hash FROM sign_on WHERE sid = $1 AND client_id = $2 AND district = $3 LIMIT 1
 
--- name: end_session
-WITH ended AS (
-    DELETE FROM session WHERE token_hash = $1 RETURNING person_id
-)
-INSERT INTO revoked (person_id) SELECT person_id FROM ended RETURNING person_id
-
 -- Back-channel logout
 
 -- name: take_notices
