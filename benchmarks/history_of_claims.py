@@ -5,8 +5,9 @@ gates and a session each are what the services themselves would have written; on
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -19,18 +20,26 @@ from shared import clock
 from shared.database import prepare_connection
 from shared.messages import Cause, Event, EventCodec, Recorded
 from shared.projection import Projection
-from tests.journeys.fleet import DISTRICT, Fleet
+from tests.journeys.fleet import DISTRICT
 
 SCHOOL = "Benchmark High"  # of these pupils, and of nobody else
 CHUNK = 2_000
 FIRST_NUMBER = 5_000_000
+# What is written into each table; the other columns have their defaults.
+COLUMNS = {
+    "vault": "credential_id person_id password answers questions sealed_at",
+    "session": "token_hash district person_id credential_id created_at last_seen_at expires_at",
+    "gate": "consumer stream_id version event_id",
+    "stream": "stream_id district version",
+    "event": "stream_id version event_id type schema district data occurred_at correlation_id",
+}
 Story = list[Recorded[Event]]
 
 
-async def write(fleet: Fleet, count: int) -> list[UUID]:
-    """So many pupils in claims and auth; their ids."""
+async def write(dsn_of: Callable[[str], str], count: int) -> list[UUID]:
+    """So many pupils in the databases of claims and auth; their ids."""
     persons = [uuid4() for _ in range(count)]
-    claims, auth = [await asyncpg.connect(fleet.dsn(service)) for service in ("claims", "auth")]
+    claims, auth = [await asyncpg.connect(dsn_of(service)) for service in ("claims", "auth")]
     try:
         for conn in (claims, auth):
             await prepare_connection(conn)
@@ -66,11 +75,15 @@ async def _write(
     await _write_rows(claims, ADMISSION, told)
     await _write_store(claims, claims_events.CODEC, ACCOUNT, claimed)
     await _write_store(auth, auth_events.CODEC, CREDENTIAL, sealed)
-    await auth.copy_records_to_table("vault", records=vault)
-    await auth.copy_records_to_table("session", records=sessions)
+    await _copy(auth, "vault", vault)
+    await _copy(auth, "session", sessions)
     for conn, consumer, read in ((claims, "credentials", sealed), (auth, "verdicts", claimed)):
-        gates = [(consumer, story[-1].stream_id, story[-1].version, story[-1].id, None) for story in read]
-        await conn.copy_records_to_table("gate", records=gates)
+        gates = [(consumer, story[-1].stream_id, story[-1].version, story[-1].id) for story in read]
+        await _copy(conn, "gate", gates)
+
+
+async def _copy(conn: asyncpg.Connection, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    await conn.copy_records_to_table(table, records=rows, columns=COLUMNS[table].split())
 
 
 def _enrolled(n: int) -> StudentEnrolled:
@@ -108,18 +121,7 @@ async def _write_store(
     conn: asyncpg.Connection, codec: EventCodec, projection: Projection, stories: Sequence[Story]
 ) -> None:
     streams = [(story[0].stream_id, DISTRICT, len(story)) for story in stories]
-    await conn.copy_records_to_table("stream", records=streams)
-    columns = [
-        "stream_id",
-        "version",
-        "event_id",
-        "type",
-        "schema",
-        "district",
-        "data",
-        "occurred_at",
-        "correlation_id",
-    ]
+    await _copy(conn, "stream", streams)
     events = [
         (
             e.stream_id,
@@ -135,5 +137,5 @@ async def _write_store(
         for story in stories
         for e in story
     ]
-    await conn.copy_records_to_table("event", records=events, columns=columns)
+    await _copy(conn, "event", events)
     await _write_rows(conn, projection, stories)

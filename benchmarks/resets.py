@@ -63,7 +63,7 @@ async def _awaited(act: Callable[[], Awaitable[None]]) -> None:
 
 async def figures(district: District, accounts: int = ACCOUNTS) -> list[Figure]:
     """The reset accounts are of one school, those who live beside it of another."""
-    await history_of_claims.write(district.fleet, accounts)
+    await history_of_claims.write(district.fleet.dsn, accounts)
     claimants = int(CLAIMS_A_SECOND * (ALONE_S + accounts / AIM_A_SECOND))
     pupils = await district.enrolled(REGULARS + claimants)
     regulars, turns = pupils[:REGULARS], iter(pupils[REGULARS:])
