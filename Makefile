@@ -47,8 +47,12 @@ format: $(STAMP) ## put the style right
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+.PHONY: browser
+browser: $(STAMP)
+	@$(BIN)/python -m tests.support.chromium
+
 .PHONY: test test-unit test-deep bench
-test: lint ## everything that must pass before a change lands
+test: lint browser ## everything that must pass before a change lands
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 test-unit: $(STAMP) ## the tests that need no PostgreSQL and no Kafka
 	$(BIN)/python -m pytest -n $(WORKERS) -m "not backing and not stack and not deep"

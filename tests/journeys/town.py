@@ -2,13 +2,16 @@
 
 import asyncio
 import secrets
+import tempfile
 import time
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Literal, Self
 from uuid import UUID
 
+import aiohttp
 from aiokafka import AIOKafkaProducer
 
 from services.cli.client import Answer, Client, Failed, Homeroom, Json, Site
@@ -131,6 +134,25 @@ class Town:
             event["type"]
             for event in (await self.homeroom.get(service, f"/persons/{person}/timeline"))["events"]
         ]
+
+
+@asynccontextmanager
+async def new_town(backing: Json) -> AsyncIterator[Town]:
+    """On services of its own, which end with it."""
+    with tempfile.TemporaryDirectory(prefix="homeroom-town-") as folder:
+        fleet = Fleet(backing, Path(folder))
+        try:
+            await fleet.start()
+            async with (
+                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as http,
+                Town(fleet, Homeroom(fleet.site(), http)) as town,
+            ):
+                yield town
+        except Exception as error:
+            error.add_note(fleet.logs())
+            raise
+        finally:
+            await fleet.stop()
 
 
 @asynccontextmanager
