@@ -1,0 +1,1 @@
+// What makes the pages better where a browser runs scripts; every page works without.
