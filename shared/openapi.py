@@ -83,10 +83,10 @@ def _operation(
 ) -> dict[str, Any]:
     responses: dict[str, Any] = {}
     for status, body in sorted(route.success.items()):
-        responses[str(status)] = {"description": "Done." if status != 202 else "Taken; it goes on."}
+        responses[str(status)] = {"description": _DESCRIPTIONS.get(status, "Done.")}
         if body is not None:
             schema = schema_of[id(body)] if _has_schema(body) else {}
-            responses[str(status)]["content"] = {"application/json": {"schema": schema}}
+            responses[str(status)]["content"] = {kind: {"schema": schema} for kind in route.produces}
     for status, told in _by_status(refusals_of(route), form=route.form or route.page).items():
         lines = [
             f"- `{reason}`: {reasons[reason].meaning if reason in reasons else reason}" for reason in told
@@ -174,6 +174,7 @@ def _has_schema(body: Any) -> bool:
     return body is not None and body is not bytes and body is not msgspec.Raw
 
 
+_DESCRIPTIONS = {202: "Taken; it goes on.", 304: "As it was."}
 _IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
     "in": "header",

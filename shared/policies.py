@@ -6,6 +6,7 @@ The files are in `policies/`; `policies/ccps.toml` explains each key and shows h
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
+from math import floor
 from pathlib import Path
 from typing import Any
 from zoneinfo import available_timezones
@@ -13,11 +14,17 @@ from zoneinfo import available_timezones
 import msgspec
 
 from shared import text
+from shared.colors import LEAST_CONTRAST, contrast
 from shared.errors import HomeroomError
 from shared.folder import fingerprints
 from shared.policy import SLUG, ChoiceAnswer, NeverHeld, Policy, Question, TextAnswer, UnknownDistrict
 
 _OWN_KEYS = ("names", "code", "time_zone", "origins", "pack")
+_OWN_PARTS = {  # nobody else's pupils are imported, and nobody shows another district's things as its own
+    "imports": ("rest",),
+    "portal": ("logo", "help", "resources"),
+}
+_LIGHT, _DARK = "#ffffff", "#1e1e1e"  # the grounds that accents are seen on, at the least favourable
 
 
 class PolicyInvalid(HomeroomError):
@@ -59,8 +66,9 @@ def _stated(file: Path, depth: int) -> dict[str, Any]:
     base = {
         k: v for k, v in _stated(file.with_name(f"{base_name}.toml"), depth + 1).items() if k not in _OWN_KEYS
     }
-    if isinstance(base.get("imports"), dict):  # nobody else's pupils are imported
-        base["imports"] = {k: v for k, v in base["imports"].items() if k != "rest"}
+    for part, keys in _OWN_PARTS.items():
+        if isinstance(base.get(part), dict):
+            base[part] = {k: v for k, v in base[part].items() if k not in keys}
     return _overlay(base, own)
 
 
@@ -97,6 +105,22 @@ def _inconsistencies(policy: Policy) -> Iterator[str]:
         yield f"`questions_required` is {policy.questions_required}, but there are only {len(ids)} questions"
     for question in policy.questions:
         yield from _answer_inconsistencies(question)
+    yield from _portal_inconsistencies(policy)
+
+
+def _portal_inconsistencies(policy: Policy) -> Iterator[str]:
+    portal = policy.portal
+    for key, color, ground in (
+        ("accent", portal.accent, _LIGHT),
+        ("accent_dark", portal.accent_dark, _DARK),
+    ):
+        if color is not None and (found := contrast(color, ground)) < LEAST_CONTRAST:
+            yield (
+                f"`portal.{key}`: {color} on {ground} has a contrast of {floor(found * 100) / 100}:1; people who see"
+                f" badly need {LEAST_CONTRAST}:1, so choose a {'darker' if key == 'accent' else 'lighter'} one"
+            )
+    if portal.idle_warning_seconds >= policy.session.idle.total_seconds():
+        yield "`portal.idle_warning_seconds` is not below `session.idle_minutes`"
 
 
 def _answer_inconsistencies(question: Question) -> Iterator[str]:

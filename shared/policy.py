@@ -41,6 +41,16 @@ Address = Annotated[
     ),
 ]
 
+# Where a person is sent to, by a click. Its end is written so that readers of OpenAPI understand it, too.
+Link = Annotated[
+    str,
+    Meta(
+        max_length=1000,
+        pattern=r"^(https://[^/?#@\s]+|http://(127\.0\.0\.1|localhost)(:[0-9]+)?)([/?#]\S*)?(?!\n)$",
+    ),
+]
+Color = Annotated[str, Meta(pattern=r"^#[0-9a-f]{6}\Z")]
+
 
 def scopes_of(held: Container[str]) -> tuple[str, ...]:
     """What who holds some roles may do: a role may also do what those below it may."""
@@ -233,6 +243,30 @@ class ImportRule(_Part, frozen=True):
     rest: RestRule | None = None
 
 
+class Resource(_Part, frozen=True, kw_only=True, omit_defaults=True):
+    """Something of the district's that people go to once they are signed in. `icon`: which of the portal's pictures."""
+
+    name: Texts
+    url: Link
+    icon: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9-]{0,23}(?!\n)$")] | None = None
+    note: Texts | None = None
+
+
+class PortalRule(_Part, frozen=True, kw_only=True):
+    """How the district's pages look and whom they name. `accent` is for light pages, `accent_dark` for dark ones.
+
+    `logo`: an .svg or .png file beside the policy. `help`: a line on whom to ask. `idle_warning_seconds`: how long
+    before an unused session ends the person is asked whether they are still there.
+    """
+
+    accent: Color = "#2457a6"
+    accent_dark: Color | None = None
+    logo: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}\.(svg|png)\Z")] | None = None
+    help: Texts | None = None
+    idle_warning_seconds: Annotated[int, Meta(ge=20, le=600)] = 60
+    resources: Annotated[list[Resource], Meta(max_length=60)] = []
+
+
 class MonthAnswer(_Part, frozen=True, tag_field="kind", tag="month"):
     """A month by its English or Spanish name, an abbreviation of it (three letters or more), or its number."""
 
@@ -353,6 +387,7 @@ class Policy(_Part, frozen=True, kw_only=True):
     imports: ImportRule
     roles: RolesRule
     applications: ApplicationRule
+    portal: PortalRule = PortalRule()
 
     @property
     def max_backdate(self) -> timedelta:

@@ -136,12 +136,12 @@ Handler = Callable[[Call[Any]], Awaitable[Reply]]
 class Route:
     """One line of a service's table of routes. `refusals` are the reasons that it may answer with, beside the kit's.
 
-    `body` and `query` are Structs (or any type msgspec decodes; `msgspec.Raw` leaves the bytes alone). `form`
-    takes OAuth's form bodies and answers problems as OAuth clients read them. `pairs`: the handler is given what the
-    query or the form holds as it is, repeated and unknown names too (`query` and `body` only describe it). `page`: a
-    person's browser comes here, so problems are told as a page. `streamed`: the handler itself reads the body, in
-    pieces (`reading.body_pieces`). `needs_store=False` is for what
-    can be answered while PostgreSQL is away; `despite_divergence` for what may be when store and topic
+    `body` and `query` are Structs (or any type msgspec decodes; `msgspec.Raw` leaves the bytes alone). `produces`: the
+    content types of what succeeds. `form` takes OAuth's form bodies and answers problems as OAuth clients read them.
+    `pairs`: the handler is given what the query or the form holds as it is, repeated and unknown names too (`query` and
+    `body` only describe it). `page`: a person's browser comes here, so problems are told as a page. `streamed`: the
+    handler itself reads the body, in pieces (`reading.body_pieces`). `needs_store=False` is for what can be answered
+    while PostgreSQL is away; `despite_divergence` for what may be when store and topic
     disagree. `uniform_s`: refusals whose time must tell nothing leave so many seconds after the last of the request
     came, or at a multiple of that. `quick` answers some requests at once, from memory (shared/quick.py).
     `audit`: under what name the service writes down that there was such a request, and what came of it.
@@ -158,6 +158,7 @@ class Route:
     refusals: Mapping[str, int] = field(default_factory=dict)
     body_limit: int = BODY_LIMIT_BYTES
     content_types: tuple[str, ...] = _JSON_TYPES
+    produces: tuple[str, ...] = _JSON_TYPES
     form: bool = False
     pairs: bool = False
     page: bool = False

@@ -4,7 +4,7 @@ Owns one stream for each person's account, the read models `admission` (the rost
 and `account`, and the reset batches. Knows no password and no session: those are auth's.
 
 Routes, under /v1/districts/{district}:
-    GET  /policy                                  what a front end must know of the district's rules
+    GET  /policy, /logo                           what a front end must know of the district's rules; its picture
     POST /claims, GET /claims/{claim_id}          begin to claim; how a claim stands
     GET  /accounts?username=, /accounts/{person_id}            what the help desk sees
     GET  /directory, /unclaimed, /activity        whom it looks for, who has not claimed, how many claim by the minute

@@ -1,10 +1,12 @@
 """The routes of claims: an HTTP request becomes a command or a question, and what comes of it a reply."""
 
+import asyncio
 from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
 import msgspec
+import structlog
 from msgspec import Meta
 
 from services.claims import batches_api, decider, desk, directory_api, handlers
@@ -15,18 +17,34 @@ from services.claims.tickets import issue
 from shared.auth import PUBLIC, TICKET, Scope
 from shared.database import Connection
 from shared.errors import Rejected
+from shared.logo import CONTENT_TYPES, LogoUnusable, read_logo
 from shared.once import key_of, once
-from shared.policy import EmployeeNumberRule, NumberRule, Question, Texts
+from shared.policy import EmployeeNumberRule, NumberRule, Question, Resource, SessionRule, Texts
 from shared.service import Kit
 from shared.web import Body, Call, Reply, Route
 
 # Well above what a refusal costs: the longest of them must not come out at the next multiple.
 UNIFORM_S = 0.15
+LOGO_MAX_AGE_S = 300
+
+log = structlog.get_logger(__name__)
 
 
 class PasswordBounds(msgspec.Struct, frozen=True):
     min_length: int
     max_length: int
+
+
+class PortalView(msgspec.Struct, frozen=True, kw_only=True):
+    """How the district's pages look. `accent` can be read on white, `accent_dark` on a dark ground (null: the portal
+    makes one of `accent`). `logo`: the path at which claims answers the picture; null: there is none."""
+
+    accent: str
+    accent_dark: str | None
+    logo: str | None
+    help: Texts | None
+    idle_warning_seconds: int
+    resources: list[Resource]
 
 
 class PolicyView(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,6 +60,8 @@ class PolicyView(msgspec.Struct, frozen=True, kw_only=True):
     password: PasswordBounds
     questions: list[Question]
     questions_required: int
+    session: SessionRule
+    portal: PortalView
 
 
 class ClaimBody(Body, frozen=True, kw_only=True):
@@ -104,8 +124,37 @@ async def show_policy(call: Call[None]) -> Reply:
             password=PasswordBounds(policy.password.min_length, policy.password.max_length),
             questions=policy.questions if policy.questions_required else [],
             questions_required=policy.questions_required,
+            session=policy.session,
+            portal=PortalView(
+                accent=policy.portal.accent,
+                accent_dark=policy.portal.accent_dark,
+                logo=f"/v1/districts/{policy.district}/logo" if policy.portal.logo else None,
+                help=policy.portal.help,
+                idle_warning_seconds=policy.portal.idle_warning_seconds,
+                resources=policy.portal.resources,
+            ),
         ),
     )
+
+
+async def show_logo(call: Call[None]) -> Reply:
+    name = call.policy.portal.logo
+    if name is None:
+        raise Rejected("not_found")
+    try:
+        logo = await asyncio.to_thread(read_logo, call.kit.policies.folder, name)
+    except LogoUnusable as error:
+        log.warning("logo_unusable", error=str(error))
+        raise Rejected("not_found") from None
+    # A picture opened by itself is a page: one that holds a script runs none.
+    headers = {
+        "ETag": logo.etag,
+        "Cache-Control": f"public, max-age={LOGO_MAX_AGE_S}",
+        "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox",
+    }
+    if logo.etag in call.request.headers.get("If-None-Match", ""):
+        return Reply(304, None, headers)
+    return Reply(200, logo.content, headers, logo.content_type)
 
 
 async def open_claim(call: Call[ClaimBody]) -> Reply:
@@ -189,6 +238,11 @@ def routes(kit: Kit) -> list[Route]:
             "GET", f"{DISTRICT}/policy", show_policy,
             summary="What a front end must know of the district's rules.",
             caller=PUBLIC, success={200: PolicyView}, needs_store=False,
+        ),
+        Route(
+            "GET", f"{DISTRICT}/logo", show_logo,
+            summary="The district's logo.",
+            caller=PUBLIC, success={200: bytes, 304: None}, produces=tuple(CONTENT_TYPES.values()), needs_store=False,
         ),
         Route(
             "POST", f"{DISTRICT}/claims", open_claim,

@@ -33,6 +33,7 @@ from shared import kafka, policies
 from shared.database import connect as connect_database
 from shared.database import migrate as migrate_database
 from shared.errors import HomeroomError, Unavailable
+from shared.logo import LogoUnusable, read_logo
 from shared.messages import topic_of
 from shared.settings import Settings
 
@@ -124,7 +125,13 @@ def check(
     good, bad = policies.read_folder(folder)
     if not good and not bad:
         raise Failed("policy_missing", f"no policy file in {folder}")
-    rows = [{"district": name, "problem": None} for name in good]
+    for name, holds in good.items():  # it is served without its logo; whoever asks is to know
+        try:
+            if holds.portal.logo:
+                read_logo(folder, holds.portal.logo)
+        except LogoUnusable as error:
+            bad[name] = [str(error)]
+    rows = [{"district": name, "problem": None} for name in good if name not in bad]
     rows += [{"district": name, "problem": problem} for name, problems in bad.items() for problem in problems]
     show(rows, json)
     if bad:

@@ -36,6 +36,41 @@ class TestThePolicy:
         assert len(policy["questions"]) == 8
         assert policy["questions"][0]["answer"] == {"kind": "month"}
 
+    async def test_it_tells_how_the_pages_look_and_when_a_session_ends(self, world: World) -> None:
+        async with world.http.get("/v1/districts/ccps/policy") as response:
+            policy = await response.json()
+        portal = policy["portal"]
+        assert (portal["accent"], portal["accent_dark"]) == ("#1f5f8b", "#8cc4ec")
+        assert portal["logo"] == "/v1/districts/ccps/logo"
+        assert portal["help"]["es"].startswith("Pregunta")
+        assert portal["resources"][0] == {
+            "name": {"en": "Classroom", "es": "Salón de clases"},
+            "note": {"en": "Lessons and homework", "es": "Lecciones y tareas"},
+            "url": "https://classroom.example.org/", "icon": "devices",
+        }  # fmt: skip
+        assert (policy["session"]["idle_minutes"], portal["idle_warning_seconds"]) == (60, 60)
+
+    async def test_the_logo_is_a_picture_that_can_be_kept_and_runs_nothing(self, world: World) -> None:
+        async with world.http.get("/v1/districts/ccps/logo") as response:
+            assert (response.status, response.content_type) == (200, "image/svg+xml")
+            assert b"<svg" in await response.read()
+            headers = response.headers
+        assert headers["Cache-Control"] == "public, max-age=300"
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert "sandbox" in headers["Content-Security-Policy"]
+        known = {"If-None-Match": f"W/{headers['ETag']}"}
+        async with world.http.get("/v1/districts/ccps/logo", headers=known) as response:
+            assert (response.status, await response.read()) == (304, b"")
+
+    @pytest.mark.parametrize("logo", [None, "nowhere.png"])
+    async def test_a_district_without_its_logo_is_served(self, world: World, logo: str | None) -> None:
+        portal = world.kit.policies.get("ccps").portal
+        differing(world.kit, portal=msgspec.structs.replace(portal, logo=logo))
+        async with world.http.get("/v1/districts/ccps/logo") as response:
+            assert (response.status, (await response.json())["reason"]) == (404, "not_found")
+        async with world.http.get("/v1/districts/ccps/policy") as response:
+            assert response.status == 200
+
     async def test_another_district_has_none(self, world: World) -> None:
         async with world.http.get("/v1/districts/nowhere/policy") as response:
             assert (response.status, (await response.json())["reason"]) == (404, "district_unknown")

@@ -173,6 +173,16 @@ def test_a_policy_that_does_not_hold_is_told_with_its_district(
     assert run("policy", "check", str(policies / "nowhere")) == 1
 
 
+def test_a_logo_that_is_not_there_is_told(
+    run: Run, policies: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (policies / "ccps.svg").unlink()
+    assert run("policy", "check", str(policies)) == 1
+    shown = capsys.readouterr()
+    assert "ccps.svg cannot be read" in shown.out
+    assert "policy_invalid: ccps" in shown.err
+
+
 def test_a_district_that_does_not_hold_leaves_nothing_behind(
     services: FakeServices, run: Run, policies: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

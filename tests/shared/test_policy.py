@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from shared.errors import Rejected, Unavailable
 from shared.policies import Policies, PolicyInvalid, load_policy
-from shared.policy import Policy, RestRule, UnknownDistrict
+from shared.policy import Policy, PortalRule, RestRule, UnknownDistrict
 
 FOLDER = Path(__file__).parents[2] / "policies"
 NOW = datetime(2026, 8, 3, 9, 14, tzinfo=UTC)
@@ -283,6 +283,15 @@ class TestFiles:
             ('id = "middle_name"', 'id = "birth_month"', "used twice"),
             ("questions_required = 3", "questions_required = 9", "only 8 questions"),
             ("origins = []", 'origins = ["https://x.example/path"]', "no web origin"),
+            ('accent = "#1f5f8b"', 'accent = "#5b9bd5"', "contrast of 2.96:1"),
+            ('accent_dark = "#8cc4ec"', 'accent_dark = "#1f5f8b"', "choose a lighter one"),
+            ('accent = "#1f5f8b"', 'accent = "#1F5F8B; }"', "portal.accent"),
+            ('logo = "ccps.svg"', 'logo = "../ccps.svg"', "portal.logo"),
+            ("https://mail.example.org/", "javascript:alert(1)", "portal.resources[2].url"),
+            ("https://mail.example.org/", "http://mail.example.org/", "portal.resources[2].url"),
+            ('icon = "mail"', 'icon = "✉"', "portal.resources[2].icon"),
+            ("idle_warning_seconds = 60", "idle_warning_seconds = 19", "idle_warning_seconds"),
+            ("idle_minutes = 60", "idle_minutes = 1", "not below `session.idle_minutes`"),
             ('code = "JPRQQH"', 'code = "JPRQQH', "cannot be read"),
             ('code = "JPRQQH"', 'extends = "nowhere"\ncode = "JPRQQH"', "cannot be read"),
             ('code = "JPRQQH"', 'extends = "ccps"\ncode = "JPRQQH"', "circle"),
@@ -330,6 +339,30 @@ class TestFiles:
         second = load_policy(tmp_path / "second.toml").imports
         assert (second.rest, second.reports_kept) == (None, 5)
         assert second.approval_above == CCPS.imports.approval_above
+
+    def test_nobody_inherits_what_a_portal_shows_of_another_district(self, tmp_path: Path) -> None:
+        (tmp_path / "ccps.toml").write_text((FOLDER / "ccps.toml").read_text())
+        own = (
+            'extends = "ccps"\ncode = "ABCDEF"\ntime_zone = "America/Chicago"\nnames = {en = "B", es = "B"}\n'
+        )
+        (tmp_path / "second.toml").write_text(own + 'portal.accent = "#005500"\n')
+        second = load_policy(tmp_path / "second.toml").portal
+        assert (second.logo, second.help, second.resources) == (None, None, [])
+        assert (second.accent, second.accent_dark) == ("#005500", CCPS.portal.accent_dark)
+
+    def test_a_policy_without_a_look_has_one(self, tmp_path: Path) -> None:
+        text = (FOLDER / "ccps.toml").read_text()
+        begin, end = text.index("[portal]"), text.index("# Where the SIS answers")
+        (tmp_path / "ccps.toml").write_text(text[:begin] + text[end:])
+        assert load_policy(tmp_path / "ccps.toml").portal == PortalRule()
+
+    @pytest.mark.parametrize(
+        "url", ["https://a.example.org/x?y=1#z", "https://a.example.org", "http://127.0.0.1:8000?x"]
+    )
+    def test_a_link_may_have_a_query(self, tmp_path: Path, url: str) -> None:
+        text = (FOLDER / "ccps.toml").read_text().replace("https://mail.example.org/", url)
+        (tmp_path / "ccps.toml").write_text(text)
+        assert url in [each.url for each in load_policy(tmp_path / "ccps.toml").portal.resources]
 
 
 def rest(**changes: object) -> RestRule:
