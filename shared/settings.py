@@ -6,7 +6,7 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -15,6 +15,7 @@ from shared.errors import HomeroomError
 
 PREFIX = "HOMEROOM_"
 Role = Literal["api", "projector", "relay"]
+S = TypeVar("S", bound=msgspec.Struct)
 _PROJECT = Path(__file__).resolve().parents[1]
 
 
@@ -22,130 +23,141 @@ class SettingsInvalid(HomeroomError):
     """The environment does not configure a service; the message names the variable."""
 
 
-def _doc(text: str, **bounds: Any) -> Meta:
+def described(text: str, **bounds: Any) -> Meta:
     return Meta(description=text, **bounds)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Field `http_port` is the variable HOMEROOM_HTTP_PORT. Passwords and keys come from files, or within the DSN."""
 
-    service: Annotated[str, _doc("Name of the service; set by the service's own `__main__`.")]
+    service: Annotated[str, described("Name of the service; set by the service's own `__main__`.")]
     postgres: Annotated[
         str,
-        _doc(
+        described(
             "Address of this service's own database, `postgresql://user:password@host:port/database`. TLS by"
             " `?sslmode=verify-full&sslrootcert=FILE`, a password file by `?passfile=FILE`."
         ),
     ]
-    kafka: Annotated[str, _doc("Bootstrap addresses of Kafka, `host:port`, with commas between them.")]
+    kafka: Annotated[str, described("Bootstrap addresses of Kafka, `host:port`, with commas between them.")]
     kafka_security: Annotated[
-        Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"], _doc("How to talk to Kafka.")
+        Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"], described("How to talk to Kafka.")
     ] = "PLAINTEXT"
     kafka_sasl_mechanism: Annotated[
-        Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"], _doc("How to log in to Kafka, with SASL.")
+        Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"], described("How to log in to Kafka, with SASL.")
     ] = "SCRAM-SHA-512"
-    kafka_sasl_username: Annotated[str | None, _doc("User at Kafka, with SASL.")] = None
-    kafka_sasl_password_file: Annotated[Path | None, _doc("File that holds that user's password.")] = None
+    kafka_sasl_username: Annotated[str | None, described("User at Kafka, with SASL.")] = None
+    kafka_sasl_password_file: Annotated[Path | None, described("File that holds that user's password.")] = (
+        None
+    )
     kafka_ca_file: Annotated[
-        Path | None, _doc("Certificates that sign Kafka's; the system's when unset.")
+        Path | None, described("Certificates that sign Kafka's; the system's when unset.")
     ] = None
-    kafka_cert_file: Annotated[Path | None, _doc("Own certificate, for mutual TLS.")] = None
-    kafka_key_file: Annotated[Path | None, _doc("Key of that certificate.")] = None
+    kafka_cert_file: Annotated[Path | None, described("Own certificate, for mutual TLS.")] = None
+    kafka_key_file: Annotated[Path | None, described("Key of that certificate.")] = None
     topic_prefix: Annotated[
-        str, _doc("First part of every topic's name.", pattern="^[a-zA-Z0-9_-]{1,100}$")
+        str, described("First part of every topic's name.", pattern="^[a-zA-Z0-9_-]{1,100}$")
     ] = "homeroom"
     partitions: Annotated[
-        int, _doc("Partitions of each topic; never changes once topics exist.", ge=1, le=1000)
+        int, described("Partitions of each topic; never changes once topics exist.", ge=1, le=1000)
     ] = 12
     replication: Annotated[
-        int, _doc("Copies of each partition: 3 in production, 1 on one machine.", ge=1, le=9)
+        int, described("Copies of each partition: 3 in production, 1 on one machine.", ge=1, le=9)
     ] = 1
-    http_host: Annotated[str, _doc("Address to listen on.")] = "127.0.0.1"
-    http_port: Annotated[int, _doc("Port to listen on; 0 takes a free one.", ge=0, le=65535)] = 8080
+    http_host: Annotated[str, described("Address to listen on.")] = "127.0.0.1"
+    http_port: Annotated[int, described("Port to listen on; 0 takes a free one.", ge=0, le=65535)] = 8080
     issuer: Annotated[
         str,
-        _doc(
+        described(
             "Public base address of auth, without a slash at the end; part of every token.",
             pattern="^https?://.*[^/]$",
         ),
     ] = "http://127.0.0.1:8080"
     portal_url: Annotated[
         str | None,
-        _doc(
+        described(
             "Public base address of the portal, without a slash at the end: who signs in for an application is sent to"
             " its page `/<district>/sign-on` (auth)."
         ),
     ] = None
     policy_dir: Annotated[
-        Path, _doc("Folder of the districts' policies, read again when a file changes.")
+        Path, described("Folder of the districts' policies, read again when a file changes.")
     ] = _PROJECT / "policies"
     key_dir: Annotated[
-        Path, _doc("Folder of public keys, `<service>-<kid>.public.json`, read again when it changes.")
+        Path, described("Folder of public keys, `<service>-<kid>.public.json`, read again when it changes.")
     ] = _PROJECT / ".homeroom" / "keys"
     signing_key_dir: Annotated[
-        Path | None, _doc("Folder of this service's private keys, readable by nobody else (claims, auth).")
+        Path | None,
+        described("Folder of this service's private keys, readable by nobody else (claims, auth)."),
     ] = None
     pepper_file: Annotated[
         Path | None,
-        _doc(
+        described(
             "Peppers of the password hashes, lines of `id:base64`: the first is current, `lasting` stays (auth)."
         ),
     ] = None
     breached_passwords_file: Annotated[
         Path | None,
-        _doc(
+        described(
             "Passwords that are refused beside the built-in list: SHA-1 hashes in hexadecimal, one a line,"
             " sorted (auth)."
         ),
     ] = None
     bootstrap_client_file: Annotated[
-        Path | None, _doc('`{"id", "secret"}` of the operator client made at start when it is absent (auth).')
+        Path | None,
+        described('`{"id", "secret"}` of the operator client made at start when it is absent (auth).'),
     ] = None
     provider_secret_dir: Annotated[
         Path | None,
-        _doc(
+        described(
             "Folder of the secrets with which districts' SIS are asked over REST, a file named as the district, and of"
             " the authorities that policies name (roster)."
         ),
     ] = None
     roles: Annotated[
         tuple[Role, ...],
-        _doc(
+        described(
             "What this process does: `api`, `projector` (also consumers and workers), `relay`.", min_length=1
         ),
     ] = ("api", "projector", "relay")
-    postgres_connections: Annotated[int, _doc("Most connections to the database.", ge=4, le=500)] = 20
+    postgres_connections: Annotated[int, described("Most connections to the database.", ge=4, le=500)] = 20
     rebuild_processes: Annotated[
-        int, _doc("Processes that a rebuild may take; 0: as many as there are processors.", ge=0, le=64)
+        int, described("Processes that a rebuild may take; 0: as many as there are processors.", ge=0, le=64)
     ] = 0
     drain_seconds: Annotated[
-        int, _doc("After SIGTERM, how long running requests may still take.", ge=0, le=300)
+        int, described("After SIGTERM, how long running requests may still take.", ge=0, le=300)
     ] = 10
     log_level: Annotated[
-        Literal["DEBUG", "INFO", "WARNING", "ERROR"], _doc("Least level that is logged.")
+        Literal["DEBUG", "INFO", "WARNING", "ERROR"], described("Least level that is logged.")
     ] = "INFO"
-    log_format: Annotated[Literal["json", "console"], _doc("`console` is for people at a terminal.")] = "json"
+    log_format: Annotated[Literal["json", "console"], described("`console` is for people at a terminal.")] = (
+        "json"
+    )
 
 
 def from_environment(environment: Mapping[str, str] | None = None, **given: Any) -> Settings:
     """Settings from HOMEROOM_* variables; `given` fields win. Raises SettingsInvalid naming what is wrong."""
+    return read_environment(Settings, environment, **given)
+
+
+def read_environment(kind: type[S], environment: Mapping[str, str] | None = None, **given: Any) -> S:
+    """As `from_environment`, of whatever struct has one field for each variable."""
     environment = os.environ if environment is None else environment
     raw: dict[str, Any] = {}
-    for field in msgspec.structs.fields(Settings):
+    for field in msgspec.structs.fields(kind):
         if value := environment.get(PREFIX + field.name.upper(), "").strip():
             raw[field.name] = [part.strip() for part in value.split(",")] if field.name == "roles" else value
     raw |= given
-    if missing := [f for f in ("service", "postgres", "kafka") if f not in raw]:
+    if missing := [f.name for f in msgspec.structs.fields(kind) if f.required and f.name not in raw]:
         raise SettingsInvalid("not set: " + ", ".join(PREFIX + f.upper() for f in missing))
     try:
-        return msgspec.convert(raw, Settings, strict=False, dec_hook=_decode)
+        return msgspec.convert(raw, kind, strict=False, dec_hook=_decode)
     except msgspec.ValidationError as error:
         raise SettingsInvalid(_name_variable(str(error))) from None
 
 
-def unknown_variables(environment: Mapping[str, str]) -> list[str]:
+def unknown_variables(environment: Mapping[str, str], kind: type[msgspec.Struct] = Settings) -> list[str]:
     """HOMEROOM_* variables that mean nothing here: most likely misspelt."""
-    known = {PREFIX + f.name.upper() for f in msgspec.structs.fields(Settings)}
+    known = {PREFIX + f.name.upper() for f in msgspec.structs.fields(kind)}
     return sorted(v for v in environment if v.startswith(PREFIX) and v not in known)
 
 

@@ -1,0 +1,97 @@
+"""Pages that belong to no feature: the way to a district, languages, static files, the district's colours and logo."""
+
+import re
+from datetime import timedelta
+from urllib.parse import parse_qsl
+
+from aiohttp import web
+
+from services.portal import languages, security
+from services.portal.languages import N_
+from services.portal.pages import STATIC, asset, render
+from services.portal.visit import PORTAL, Page, Sorry, Visit, bare
+
+LANGUAGE_LIFE = timedelta(days=400)
+FOR_GOOD = "public, max-age=31536000, immutable"
+_KINDS = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+_CODE = re.compile("[A-Z0-9]{4,12}")
+_COLOR = re.compile("#[0-9a-fA-F]{6}")
+
+
+async def static(request: web.Request) -> web.StreamResponse:
+    """A file under static/, by the address that `asset` gave it."""
+    name = request.match_info["name"]
+    file = STATIC / name
+    if file.suffix not in _KINDS or not re.fullmatch(r"[a-z0-9-]+\.[a-z]+", name) or not file.is_file():
+        raise web.HTTPNotFound
+    current = request.path == asset(name)  # an older address is answered with what there is now
+    response = web.Response(body=file.read_bytes(), content_type=_KINDS[file.suffix], charset="utf-8")
+    response.headers["Cache-Control"] = FOR_GOOD if current else "no-cache"
+    security.harden(response, request.app[PORTAL].settings.portal_url)
+    return response
+
+
+async def root(request: web.Request) -> web.StreamResponse:
+    """Leads to the district of this portal, or asks for a district's code."""
+    portal = request.app[PORTAL]
+    if portal.settings.district:
+        response = web.Response(status=303, headers={"Location": f"/{portal.settings.district}/"})
+    else:
+        response = await _find_district(request)
+    security.harden(response, portal.settings.portal_url)
+    return response
+
+
+async def _find_district(request: web.Request) -> web.Response:
+    typed = dict(parse_qsl(request.query_string)).get("code", "").strip().upper()
+    unknown = False
+    if typed:
+        if _CODE.fullmatch(typed):
+            answer = await request.app[PORTAL].backend.ask("auth", "GET", f"/v1/district-codes/{typed}")
+            if answer.ok:
+                return web.Response(status=303, headers={"Location": f"/{answer.body['district']}/"})
+        unknown = True
+    language = languages.choose(None, request.headers.get("Accept-Language", ""))
+    body = render(language, "district.html", bare(language) | {"code": typed[:12], "unknown": unknown})
+    return web.Response(status=404 if unknown else 200, text=body, content_type="text/html")
+
+
+async def without_slash(request: web.Request) -> web.StreamResponse:
+    """`/ccps` is where auth sends a browser after an application's signing out."""
+    return web.Response(status=303, headers={"Location": f"{request.path}/"})
+
+
+async def look(visit: Visit) -> web.StreamResponse:
+    """The district's colours, as custom properties of CSS."""
+    chosen = visit.policy.portal
+    colors = {"--accent": chosen.accent, "--accent-dark": chosen.accent_dark}
+    rules = "".join(f"{name}:{color};" for name, color in colors.items() if color and _COLOR.fullmatch(color))
+    response = web.Response(text=f":root{{{rules}}}\n", content_type="text/css")
+    response.headers["Cache-Control"] = "public, max-age=300"
+    return response
+
+
+async def logo(visit: Visit) -> web.StreamResponse:
+    answer = await visit.portal.backend.picture(f"/v1/districts/{visit.district}/logo")
+    if answer is None:
+        raise Sorry(404, N_("Nothing is here"), N_("Check the address, letter by letter."))
+    content, kind = answer
+    response = web.Response(body=content, content_type=kind)
+    response.headers["Cache-Control"] = "public, max-age=3600"
+    response.headers["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
+    return response
+
+
+async def choose_language(visit: Visit) -> web.StreamResponse:
+    code = visit.request.match_info["code"]
+    if code in languages.languages():
+        visit.browser.keep("language", code, visit.now + LANGUAGE_LIFE, through_restarts=True)
+    back = security.local_path(visit.request.query.get("back", ""), visit.district)
+    return visit.go(back.removeprefix(f"/{visit.district}") if back else "/")
+
+
+PAGES = [
+    Page("GET", "/look.css", look),
+    Page("GET", "/logo", logo),
+    Page("GET", "/language/{code}", choose_language),
+]
