@@ -16,11 +16,14 @@ help: ## this list
 
 $(STAMP): requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Homeroom needs Python 3.11, 3.12 or 3.13 with venv (Debian: apt install python3-venv)." >&2; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@echo "Installing what requirements.lock names (once) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	@touch $@
+	@# Two at once: the second waits for the first, and finds everything done.
+	@exec 9<Makefile; if command -v flock >/dev/null; then flock 9; fi; \
+	if test $@ -nt requirements.lock && test $@ -nt pyproject.toml; then exit 0; fi; \
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv; \
+	echo "Installing what requirements.lock names (once) ..."; \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock; \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .; \
+	touch $@
 
 .PHONY: venv
 venv: $(STAMP) ## the environment, from requirements.lock
@@ -53,7 +56,7 @@ browser: $(STAMP)
 
 .PHONY: test test-unit test-deep bench
 test: lint browser ## everything that must pass before a change lands
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --max-worker-restart 0
 test-unit: $(STAMP) ## the tests that need no PostgreSQL and no Kafka
 	$(BIN)/python -m pytest -n $(WORKERS) -m "not backing and not stack and not deep"
 test-deep: $(STAMP) ## the whole matrix of kills and seeds

@@ -29,15 +29,18 @@ def _version() -> str:
 app = App(name=PROJECT, help="Run, ask and repair Homeroom.", version=_version)
 
 
-def main(words: Sequence[str] | None = None) -> None:
-    """Run one command (of `words`, or of the command line) and exit with its status."""
+def _add_commands() -> None:
     for module in pkgutil.iter_modules(__path__):
         if module.name != "__main__":
             importlib.import_module(f"{__name__}.{module.name}")
-    logging.getLogger("aiokafka").setLevel(
-        logging.CRITICAL
-    )  # it tells of every try; we tell once what is away
+    # It tells of every try; we tell once what is away.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Run one command (of `words`, or of the command line) and exit with its status."""
     try:
+        _add_commands()
         app(words, exit_on_error=False, print_error=True, result_action="return_value")
         sys.stdout.flush()
     except CycloptsError as error:
