@@ -7,6 +7,7 @@ from uuid import UUID
 
 import msgspec
 from aiohttp import web
+from msgspec.structs import replace
 
 from services.portal import security
 from services.portal.backend import Answer, moment
@@ -16,15 +17,19 @@ from services.portal.steps import Again, Step, Wizard
 from services.portal.visit import Page, SeeOther, Sorry, Visit
 
 FIRST_SCREEN_LIFE = timedelta(minutes=10)
+APPLICATION_WAITS = timedelta(minutes=30)
 MAX_USERNAME = 64
 
 
 class Typed(msgspec.Struct, frozen=True):
-    """What the first screen heard. `next`: the page of this district that the person was on the way to."""
+    """What the first screen heard. `next`: the page of this district that the person was on the way to. `application`:
+    the name of the one that waits behind it. `ended`: a session that was there is not good any more."""
 
     username: str = ""
     next: str = "/"
     entered: bool = False
+    application: str = ""
+    ended: bool = False
 
 
 def load(visit: Visit) -> Typed | None:
@@ -35,7 +40,13 @@ def keep(visit: Visit, known: Typed | None) -> None:
     if known is None:
         visit.browser.forget("sign-in")
     else:
-        visit.browser.keep("sign-in", known, visit.now + FIRST_SCREEN_LIFE)
+        life = APPLICATION_WAITS if known.application else FIRST_SCREEN_LIFE
+        visit.browser.keep("sign-in", known, visit.now + life)
+
+
+def expect(visit: Visit, username: str) -> None:
+    """Fills in the first screen for who has just claimed the account or found the way back to it."""
+    keep(visit, replace(load(visit) or Typed(), username=username, entered=False, ended=False))
 
 
 async def show_username(visit: Visit, known: Typed | None) -> Mapping[str, Any]:
@@ -48,7 +59,7 @@ async def take_username(visit: Visit, known: Typed | None) -> Again | Typed:
         return Again({"username": visit.text(N_("Type your username."))})
     if len(username) > MAX_USERNAME:
         return Again({"username": visit.text(N_("That is too long for a username."))})
-    return Typed(username, known.next if known else "/", entered=True)
+    return replace(known or Typed(), username=username, entered=True, ended=False)
 
 
 async def show_password(visit: Visit, known: Typed | None) -> Mapping[str, Any]:
@@ -64,6 +75,8 @@ async def take_password(visit: Visit, known: Typed | None) -> Again | web.Stream
     if not answer.ok:
         return refused(visit, answer)
     keep(visit, None)
+    if visit.signed_in is not None:  # one browser, one session
+        await visit.ask("auth", "DELETE", "/sessions/current", bearer=visit.signed_in.token)
     begin(visit, answer)
     return visit.go(known.next)
 
@@ -107,14 +120,14 @@ async def current(visit: Visit) -> SignedIn:
             )
         visit.browser.forget_person()
     next_path = security.local_path(visit.request.path_qs, visit.district) or visit.url("/")
-    keep(visit, Typed(next=next_path.removeprefix(f"/{visit.district}")))
+    keep(visit, Typed(next=next_path.removeprefix(f"/{visit.district}"), ended=signed_in is not None))
     raise SeeOther("/sign-in")
 
 
 async def again(visit: Visit) -> web.StreamResponse:
     """Not you?"""
     known = load(visit)
-    keep(visit, Typed(next=known.next) if known else None)
+    keep(visit, replace(known, username="", entered=False) if known else None)
     return visit.go("/sign-in")
 
 
@@ -122,8 +135,12 @@ async def sign_out(visit: Visit) -> web.StreamResponse:
     """Ends the session, and everything that this browser keeps of whoever used it."""
     if visit.signed_in is not None:
         await visit.ask("auth", "DELETE", "/sessions/current", bearer=visit.signed_in.token)
+    return leave_nothing(visit, visit.go("/goodbye"))
+
+
+def leave_nothing(visit: Visit, response: web.Response) -> web.Response:
+    """The last answer to a browser whose session has ended: nothing of the person stays there."""
     visit.browser.forget_person()
-    response = visit.go("/goodbye")
     response.headers["Clear-Site-Data"] = security.EVERYTHING_BUT_COOKIES
     return response
 
