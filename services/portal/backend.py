@@ -142,8 +142,11 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, slots=True)
-class _Token:
+class Token:
+    """An access token of auth's, and what may be done with it."""
+
     value: str
+    scopes: frozenset[str]
     until: float  # by the monotonic clock
 
 
@@ -158,9 +161,9 @@ class Backend:
             "auth": settings.auth_url,
         }
         self._policies: dict[str, tuple[float, Policy]] = {}
-        self._own: dict[str, _Token] = {}
+        self._own: dict[str, Token] = {}
         self._asking: dict[str, asyncio.Lock] = {}
-        self._staff: dict[bytes, _Token] = {}
+        self._staff: dict[bytes, Token] = {}
 
     async def ask(
         self, service: Service, method: str, path: str, body: object = None, *, bearer: str | None = None,
@@ -231,12 +234,12 @@ class Backend:
             self._own[district] = token
             return token.value
 
-    async def staff_token(self, district: str, session: str) -> str | Answer:
+    async def staff_token(self, district: str, session: str) -> Token | Answer:
         """What somebody of the staff works with (RFC 8693); the refusal `role_missing` of whoever has no role."""
         key = hashlib.sha256(f"{district} {session}".encode()).digest()
         known = self._staff.get(key)
         if known and time.monotonic() < known.until:
-            return known.value
+            return known
         token = await self._token(
             district,
             {"grant_type": _EXCHANGE, "subject_token": session, "subject_token_type": _ACCESS_TOKEN},
@@ -247,9 +250,9 @@ class Backend:
         if len(self._staff) >= MAX_STAFF_TOKENS:
             self._staff.clear()
         self._staff[key] = token
-        return token.value
+        return token
 
-    async def _token(self, district: str, form: Mapping[str, str]) -> _Token | Answer:
+    async def _token(self, district: str, form: Mapping[str, str]) -> Token | Answer:
         client = self._client(district)
         if client is None:
             return Answer(503, {"reason": "unavailable"})
@@ -257,8 +260,9 @@ class Backend:
         if not answer.ok:
             return answer
         lives_s = float(answer.body["expires_in"])
-        return _Token(
+        return Token(
             str(answer.body["access_token"]),
+            frozenset(str(answer.body.get("scope", "")).split()),
             time.monotonic() + max(lives_s - EARLY.total_seconds(), lives_s / 2),
         )
 

@@ -119,9 +119,14 @@ async def current(visit: Visit) -> SignedIn:
                 retry=True,
             )
         visit.browser.forget_person()
-    next_path = security.local_path(visit.request.path_qs, visit.district) or visit.url("/")
-    keep(visit, Typed(next=next_path.removeprefix(f"/{visit.district}"), ended=signed_in is not None))
+    come_back(visit, ended=signed_in is not None)
     raise SeeOther("/sign-in")
+
+
+def come_back(visit: Visit, *, ended: bool) -> None:
+    """Whoever signs in now gets back to this page. `ended`: they were signed in."""
+    next_path = security.local_path(visit.request.path_qs, visit.district) or visit.url("/")
+    keep(visit, Typed(next=next_path.removeprefix(f"/{visit.district}"), ended=ended))
 
 
 async def again(visit: Visit) -> web.StreamResponse:

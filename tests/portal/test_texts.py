@@ -15,7 +15,7 @@ from services.portal.languages import ENGLISH, FOLDER, languages
 
 PORTAL = FOLDER.parent
 WAYS = [("templates/**.html", "jinja2.ext:babel_extract"), ("**.py", "python")]
-OPTIONS = {"templates/**.html": {"trimmed": "true"}}
+OPTIONS = {"templates/**.html": {"trimmed": "true", "extensions": "jinja2.ext.do", "silent": "false"}}
 WORDS = {"_": None, "N_": None, "gettext": None, "ngettext": (1, 2), "pgettext": ((1, "c"), 2)}
 BLANK = re.compile(r"%\((\w+)\)")
 FILES = sorted(FOLDER.glob("*/*.po"))
