@@ -53,11 +53,14 @@ async def somebody(browser: Browser, portal: Site) -> AsyncIterator[Somebody]:
     people: list[Person] = []
     async with AsyncExitStack() as stack:
 
-        async def sit_down(url: str = portal.url, size: tuple[int, int] = DESKTOP, **more: Any) -> Person:
-            viewport = {"width": size[0], "height": size[1]}
-            context = await browser.new_context(viewport=viewport, **({"locale": "en-US"} | more))  # type: ignore[arg-type]
+        async def sit_down(
+            url: str = portal.url, *, language: str = "en", size: tuple[int, int] = DESKTOP, **more: Any
+        ) -> Person:
+            context = await browser.new_context(
+                viewport={"width": size[0], "height": size[1]}, locale=f"{language}-US", **more
+            )
             stack.push_async_callback(context.close)
-            people.append(Person(context, await context.new_page(), url))
+            people.append(Person(context, await context.new_page(), url, language))
             return people[-1]
 
         yield sit_down

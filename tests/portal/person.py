@@ -1,7 +1,7 @@
-"""Somebody at a browser, who knows of the portal only what is on the screen."""
+"""Somebody at a browser, who knows of the portal only what is on the screen: in their own language."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
@@ -9,37 +9,49 @@ from urllib.parse import urlsplit
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import BrowserContext, Locator, Page, Request, Response, expect
 
-PATIENCE_MS = 8_000
+from services.portal.languages import ENGLISH, translations
+
+PATIENCE_MS = 15_000  # a machine that is busy is no failure
+MOST_TABS = 60
 PHONE, DESKTOP = (360, 740), (1280, 800)
 NARROWEST = (320, 640)  # WCAG 2.2, 1.4.10: also what 400 % of zoom leaves of a desktop
-AXE = {
-    "resultTypes": ["violations"],
-    "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
-}
-# What Chromium writes of each refusal, as it should be: a page with status 422 is a page.
-OF_A_STATUS = re.compile("Failed to load resource: the server responded with a status of 4(03|09|22|29)")
+EVERYTHING = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+COLORS = {"type": "rule", "values": ["color-contrast"]}  # all that the dark looks could differ in
+OF_A_STATUS = (
+    "Failed to load resource: the server responded with a status of"  # a refusal is a page: see _answered
+)
+Text = str | re.Pattern[str]
 
 
 class Person:
-    """What the browser complained about, or asked elsewhere, is kept: `complaints` has to stay empty."""
+    """Texts are given in English, and looked for in the language that the person reads.
 
-    def __init__(self, context: BrowserContext, page: Page, url: str) -> None:
-        self.context, self.page, self.url = context, page, url
+    What the browser complained about, or asked elsewhere, is kept: `complaints` has to stay empty.
+    """
+
+    def __init__(self, context: BrowserContext, page: Page, url: str, language: str = ENGLISH) -> None:
+        self.context, self.page, self.url, self.language = context, page, url, language
         self.complaints: list[str] = []
         self.answers: list[Response] = []
         page.set_default_timeout(PATIENCE_MS)
         page.on("console", lambda said: self._heard(said.type, said.text))
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("request", self._asked)
-        page.on("response", self.answers.append)
+        page.on("response", self._answered)
 
     def _heard(self, kind: str, text: str) -> None:
-        if kind in ("error", "warning") and not OF_A_STATUS.match(text):
+        if kind in ("error", "warning") and not text.startswith(OF_A_STATUS):
             self.complaints.append(text)
 
     def _asked(self, request: Request) -> None:
         if urlsplit(request.url).scheme in ("http", "https") and not request.url.startswith(f"{self.url}/"):
             self.complaints.append(f"asked another origin: {request.url}")
+
+    def _answered(self, answer: Response) -> None:
+        self.answers.append(answer)
+        missing = answer.status >= 400 and answer.request.resource_type in ("stylesheet", "script", "image")
+        if answer.status == 500 or missing:
+            self.complaints.append(f"{answer.status} {answer.url}")
 
     @contextmanager
     def without(self, *expected: str) -> Iterator[None]:
@@ -47,10 +59,17 @@ class Person:
         yield
         self.complaints = [each for each in self.complaints if not any(word in each for word in expected)]
 
+    def reads(self, text: Text, **values: object) -> Text:
+        if isinstance(text, re.Pattern):
+            return text
+        return translations(self.language).gettext(text) % values
+
     # ------------------------------------------------------------------ what somebody does
 
-    async def open(self, path: str) -> Response | None:
-        return await self.page.goto(f"{self.url}{path}")
+    async def open(self, path: str) -> Response:
+        answer = await self.page.goto(f"{self.url}{path}")
+        assert answer is not None
+        return answer
 
     async def fill(self, **typed: str) -> None:
         """Into the fields of these names."""
@@ -59,26 +78,39 @@ class Person:
 
     async def press(self, text: str) -> None:
         """The button with this text."""
-        await self.page.get_by_role("button", name=text, exact=True).click()
+        await self.button(text).click()
 
     async def follow(self, text: str) -> None:
-        await self.page.get_by_role("link", name=text).first.click()
+        await self.page.get_by_role("link", name=self.reads(text)).first.click()
+
+    async def tab_to(self, name: str) -> None:
+        """The field of this name, with nothing but the tab key; all that the way leads through can be seen."""
+        for _ in range(MOST_TABS):
+            await self.page.keyboard.press("Tab")
+            at = self.page.locator(":focus")
+            assert await at.is_visible()
+            if await at.get_attribute("name") == name:
+                return
+        raise AssertionError(f"the tab key does not lead to {name}")
 
     async def back(self) -> None:
         await self.page.go_back()
 
     async def another_tab(self) -> "Person":
-        return Person(self.context, await self.context.new_page(), self.url)
+        return Person(self.context, await self.context.new_page(), self.url, self.language)
 
     # ------------------------------------------------------------------ what somebody sees
 
     def field(self, name: str) -> Locator:
         return self.page.locator(f'[name="{name}"]:not([type="hidden"])')
 
-    async def sees(self, *texts: str) -> None:
+    def button(self, text: str) -> Locator:
+        return self.page.get_by_role("button", name=self.reads(text), exact=True)
+
+    async def sees(self, *texts: Text) -> None:
         """Each on the screen, now or in a moment."""
         for text in texts:
-            shown = self.page.get_by_text(text).filter(visible=True).first
+            shown = self.page.get_by_text(self.reads(text)).filter(visible=True).first
             await expect(shown, f"to see {text!r}").to_be_visible(timeout=PATIENCE_MS)
 
     async def misses(self, *texts: str) -> None:
@@ -88,9 +120,8 @@ class Person:
 
     async def headed(self, text: str) -> None:
         """The page's heading, once the page is there."""
-        await expect(self.page.get_by_role("heading", level=1, name=text).first).to_be_visible(
-            timeout=PATIENCE_MS
-        )
+        heading = self.page.get_by_role("heading", level=1, name=self.reads(text))
+        await expect(heading.first).to_be_visible(timeout=PATIENCE_MS)
 
     async def told(self, name: str, text: str) -> None:
         """An error at a field, tied to it so that it is read with it."""
@@ -98,7 +129,7 @@ class Person:
         await expect(field).to_have_attribute("aria-invalid", "true", timeout=PATIENCE_MS)
         described = (await field.get_attribute("aria-describedby") or "").split()
         told = [await self.page.locator(f'[id="{each}"]').inner_text() for each in described]
-        assert any(text in each for each in told), f"{name}: {told}"
+        assert any(str(self.reads(text)) in each for each in told), f"{name}: {told}"
 
     @property
     def path(self) -> str:
@@ -122,10 +153,11 @@ class Person:
         if size:
             await self.page.set_viewport_size(size)
 
-    async def axe(self, schemes: Sequence[str] = ("light", "dark")) -> None:
-        for scheme in schemes:
+    async def axe(self) -> None:
+        for scheme, rules in (("light", EVERYTHING), ("dark", COLORS)):
             await self.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # type: ignore[arg-type]
-            found = (await Axe().run(self.page, options=AXE)).response["violations"]
+            options = {"resultTypes": ["violations"], "runOnly": rules}
+            found = (await Axe().run(self.page, options=options)).response["violations"]
             assert not found, f"{self.page.url} ({scheme}): {_axe_says(found)}"
         await self.page.emulate_media(color_scheme="null", reduced_motion="null")
 
