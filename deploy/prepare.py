@@ -4,6 +4,8 @@ keys/                            the public keys, for everybody
 signing/<service>/               the private keys of the services that sign
 secrets/pepper                   auth's
 secrets/bootstrap-client.json    the operator's client, which auth makes at its start
+portal/key                       what the portal seals its cookies with
+portal/clients/                  for the portal's own clients, one of each district
 """
 
 import base64
@@ -34,6 +36,11 @@ def prepare(folder: Path) -> None:
         write_private(pepper, "".join(drawn).encode())
     if not client.exists():
         write_private(client, msgspec.json.encode({"id": OPERATOR, "secret": secrets.token_urlsafe(32)}))
+    key = folder / "portal/key"
+    for made in (key.parent, key.with_name("clients")):
+        made.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not key.exists():
+        write_private(key, base64.b64encode(secrets.token_bytes(32)) + b"\n")
 
 
 def write_private(file: Path, content: bytes) -> None:

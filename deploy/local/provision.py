@@ -11,7 +11,7 @@ import msgspec
 
 from deploy.local import sample
 from deploy.local.state import DISTRICT, Credentials, Files
-from deploy.prepare import OPERATOR, prepare
+from deploy.prepare import OPERATOR, prepare, write_private
 from services.cli.client import SERVICES, Client, Failed, Homeroom, Site
 from shared.errors import Unavailable
 from shared.kafka import producing, unavailable_when_lost
@@ -94,6 +94,13 @@ async def make_clients(homeroom: Homeroom, credentials: Credentials) -> None:
         client_id = credentials.clients[name]["id"]
         if client_id in there and set(there[client_id]["scopes"]) != set(scopes):
             await homeroom.call(OPERATOR, "PUT", "auth", f"{route}/{client_id}", wanted)
+
+
+def admit_portal(files: Files, credentials: Credentials) -> None:
+    """Give the portal its own client of the district."""
+    write_private(
+        files.portal_clients / f"{DISTRICT}.json", msgspec.json.encode(credentials.clients["portal"])
+    )
 
 
 async def caught_up(homeroom: Homeroom, report: Callable[[str], None]) -> None:

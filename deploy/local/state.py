@@ -15,6 +15,7 @@ from services.cli.client import SERVICES
 
 PROJECT = Path(__file__).resolve().parents[2]
 DISTRICT = "ccps"
+PORTAL = "portal"
 
 
 def state_dir() -> Path:
@@ -59,7 +60,10 @@ class Stack(msgspec.Struct, kw_only=True):
     sample: bool = False  # the sample district was published once, and is never published again
 
     def urls(self) -> dict[str, str]:
-        return {name: f"http://127.0.0.1:{self.ports[name]}" for name in SERVICES if name in self.ports}
+        """Of the services and the portal."""
+        return {
+            name: f"http://127.0.0.1:{self.ports[name]}" for name in (*SERVICES, PORTAL) if name in self.ports
+        }
 
     def supervised(self) -> bool:
         return self.supervisor is not None and self.supervisor.alive()
@@ -94,6 +98,8 @@ class Files:
         self.secrets, self.keys, self.signing = root / "secrets", root / "keys", root / "signing"
         self.credentials_file = self.secrets / "credentials.json"
         self.pepper, self.bootstrap_client = self.secrets / "pepper", self.secrets / "bootstrap-client.json"
+        self.portal = root / "portal"
+        self.portal_key, self.portal_clients = self.portal / "key", self.portal / "clients"
 
     def make(self) -> None:
         """The folders. Others may pass through the root (the database's account must), and see no secret."""
@@ -103,7 +109,7 @@ class Files:
         for folder in (self.logs, self.keys):
             folder.mkdir(exist_ok=True)
             folder.chmod(0o755)
-        for folder in (self.secrets, self.signing):
+        for folder in (self.secrets, self.signing, self.portal):
             folder.mkdir(exist_ok=True)
             folder.chmod(0o700)
 

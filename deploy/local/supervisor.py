@@ -1,7 +1,8 @@
 """The stack's one supervisor: `python -m deploy.local.supervisor`, started by `homeroom up`, ended by SIGTERM.
 
 It holds the lock of the state folder, ends what a killed supervisor left running, starts PostgreSQL and Kafka, then the
-services, makes what they need, and watches all of them. What it does stands in `stack.json`; nothing else speaks to it.
+services, makes what they need, starts the portal in front of them, and watches all of them. What it does stands in
+`stack.json`; nothing else speaks to it.
 """
 
 import asyncio
@@ -22,8 +23,8 @@ import structlog
 from deploy.local import backing, provision
 from deploy.local.parts import Part, Program, rotate
 from deploy.local.processes import PortTaken, ProcessRecord, free_port
-from deploy.local.service import Service
-from deploy.local.state import Files, PartState, Step, state_dir
+from deploy.local.service import Portal, Service
+from deploy.local.state import PORTAL, Files, PartState, Step, state_dir
 from services.cli.client import SERVICES
 from shared.log import configure_logging
 
@@ -34,6 +35,7 @@ WANTED_PORTS = {
     "roster": 8101,
     "claims": 8102,
     "auth": 8103,
+    PORTAL: 8104,
 }
 READY_PATIENCE_S = 60.0
 TRIES = 4
@@ -112,6 +114,8 @@ class Supervisor:
         async with self._step("roster, claims and auth"):
             await self._launch([self._service(name) for name in SERVICES])
         await self._fill()
+        async with self._step("the portal"):
+            await self._launch([Portal(PORTAL, self.files, self.stack.ports)])
 
     async def _start_postgres(self) -> None:
         if self.choice.postgres_dsn:
@@ -147,6 +151,7 @@ class Supervisor:
             async with self._step("clients"):
                 await provision.make_clients(homeroom, self.credentials)
                 self.files.keep(self.credentials)
+                provision.admit_portal(self.files, self.credentials)
             if not self.stack.sample:
                 async with self._step("sample district: 2,000 pupils, their classes, the staff"):
                     await provision.publish_sample(homeroom.site.settings())
@@ -175,11 +180,11 @@ class Supervisor:
         self._become("failed" if self.stack.error else "stopped")
 
     async def _stop_parts(self) -> None:
-        """The services first, so that they can drain; then what they stand on."""
-        services = [part for part in self.parts if part.program.name in SERVICES]
-        await asyncio.gather(*(part.stop() for part in services))
-        await asyncio.gather(*(part.stop() for part in self.parts if part not in services))
-        self.parts = []
+        """Whoever asks before whoever is asked, so that each can drain: the portal, the services, the databases."""
+        for names in ((PORTAL,), SERVICES, tuple(part.program.name for part in self.parts)):
+            stopping = [part for part in self.parts if part.program.name in names]
+            await asyncio.gather(*(part.stop() for part in stopping))
+            self.parts = [part for part in self.parts if part not in stopping]
 
     async def _keep_tending(self) -> None:
         while True:

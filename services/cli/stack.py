@@ -31,8 +31,9 @@ LOG_POLL_S, READ_AT_ONCE = 0.3, 2**20
 SHOWN_OF_A_FAILED_LOG = 15
 ORPHANED = "its supervisor was killed; `make up` starts it anew, `make down` ends what is left"
 NEXT = (
+    ("{portal}", "the portal: where pupils claim and sign in, and the help desk works"),
     ("{homeroom} demo", "the whole story of a pupil's account and a teacher's, step by step"),
-    ("{homeroom} sample", "new people in every state that a portal meets, and what to type"),
+    ("{homeroom} sample", "new people in every state that the portal meets, and what to type"),
     ("{homeroom} status", "what runs, where, under which ports"),
     ("{homeroom} logs claims", "follow a part's log"),
     ("make down", "stop it; make clean also forgets its data"),
@@ -64,7 +65,7 @@ def local_files() -> "Files":
 
 @app.command
 def up() -> None:
-    """Start PostgreSQL, Kafka and the services with a sample district; says so when they run already."""
+    """Start PostgreSQL, Kafka, the services and the portal with a sample district; says so when they run already."""
     files, began = local_files(), time.monotonic()
     stack = files.read()
     if stack.supervised() and stack.state == "running":
@@ -82,7 +83,8 @@ def up() -> None:
     out.print(f"  {'kafka':<9} {stack.kafka}")
     out.print("\nWhat to try next:")
     for command, why in NEXT:
-        out.print(f"  {command.format(homeroom=own_name()):<30} {why}")
+        told = command.format(homeroom=own_name(), portal=stack.urls().get("portal", ""))
+        out.print(f"  {told:<30} {why}")
 
 
 def own_name() -> str:
@@ -238,7 +240,7 @@ def logs(
     follow: Annotated[bool, Parameter(help="Go on as more is written.")] = True,
     json: AsJson = False,
 ) -> None:
-    """Follow the log of a part (postgres, kafka, roster, claims, auth, supervisor), or of all of them."""
+    """Follow the log of a part (postgres, kafka, roster, claims, auth, portal, supervisor), or of all of them."""
     files = local_files()
     if not files.logs.exists():
         raise Failed("not_running", "Homeroom never ran here")

@@ -111,10 +111,10 @@ def test_up_shows_where_everything_is(local: Local) -> None:
     found = local.status()
     assert found["state"] == "running"
     assert found["district"] == "ccps"
-    assert set(found["services"]) >= {"roster", "claims", "auth"}
+    assert set(found["services"]) >= {"roster", "claims", "auth", "portal"}
     assert set(found["clients"]) >= {"sis", "portal", "desk", "operator"}
     assert {part["name"]: part["state"] for part in found["parts"]} == dict.fromkeys(
-        ("postgres", "kafka", "roster", "claims", "auth"), "running"
+        ("postgres", "kafka", "roster", "claims", "auth", "portal"), "running"
     )
     assert all(Path(part["log"]).exists() for part in found["parts"])
     assert found["state_dir"] == str(local.folder)
@@ -148,6 +148,24 @@ async def test_every_client_gets_a_token(local: Local) -> None:
                 assert response.status == 200, await response.text()
 
 
+async def test_the_portal_shows_the_district_and_auth_sends_people_there(local: Local) -> None:
+    portal, auth = (local.status()["services"][name] for name in ("portal", "auth"))
+    back = "http://127.0.0.1/back"
+    words = "application", "add", "Library", "--type", "native", "--redirect-uri", back, "--json"
+    asked = {
+        "response_type": "code", "client_id": json.loads(local(*words))["id"], "redirect_uri": back,
+        "scope": "openid", "code_challenge": "c" * 43, "code_challenge_method": "S256", "state": "s",
+    }  # fmt: skip
+    async with aiohttp.ClientSession() as http:
+        async with http.get(portal) as page:
+            assert page.url.path.startswith("/ccps/")
+            assert "Clayton County Public Schools" in await page.text()
+        async with http.get(
+            f"{auth}/v1/districts/ccps/authorize", params=asked, allow_redirects=False
+        ) as sent:
+            assert sent.headers["Location"].startswith(f"{portal}/ccps/sign-on?authorization=")
+
+
 def test_the_doctor_finds_nothing_wrong(local: Local) -> None:
     assert all(
         finding["ok"] for finding in json.loads(local("doctor", "--json")) if finding["check"] != "python"
@@ -174,7 +192,7 @@ def test_logs_are_structured_and_shown(local: Local) -> None:
 
 
 def test_a_part_that_is_killed_comes_back(local: Local) -> None:
-    for part in ("claims", "postgres"):
+    for part in ("claims", "portal", "postgres"):
         killed = local.pid(part)
         os.kill(killed, signal.SIGKILL)
         deadline = time.monotonic() + 30

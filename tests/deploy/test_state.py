@@ -7,15 +7,18 @@ from pathlib import Path
 from uuid import uuid4
 
 import asyncpg
+import msgspec
 import pytest
 
 from deploy.local import provision, state
 from deploy.local.backing import Choice, NotUsable
 from deploy.local.processes import ProcessRecord, free_port
-from deploy.local.service import Service
-from deploy.local.state import Credentials, Files, PartState, Stack
+from deploy.local.service import Portal, Service
+from deploy.local.state import PORTAL, Credentials, Files, PartState, Stack
 from deploy.local.supervisor import WANTED_PORTS, choose_ports
-from shared.settings import from_environment, unknown_variables
+from services.portal.seals import Seals
+from services.portal.settings import PortalSettings
+from shared.settings import from_environment, read_environment, unknown_variables
 
 GONE = ProcessRecord(os.getpid(), "of another boot")
 
@@ -54,6 +57,25 @@ def test_secrets_are_made_once_and_nobody_else_reads_them(files: Files) -> None:
         "pepper",
         "bootstrap-client.json",
     }
+
+
+def test_the_portal_has_a_key_that_opens_what_it_sealed_before(files: Files) -> None:
+    provision.make_secrets(files)
+    drawn = files.portal_key.read_bytes()
+    provision.make_secrets(files)
+    assert files.portal_key.read_bytes() == drawn
+    assert Seals.read(files.portal_key)
+    assert (mode(files.portal), mode(files.portal_key), mode(files.portal_clients)) == (0o700, 0o600, 0o700)
+
+
+def test_the_portal_gets_its_client_of_the_district(files: Files) -> None:
+    credentials = provision.make_secrets(files)
+    credentials.clients["portal"] = {"id": "i", "secret": "s"}
+    for _ in range(2):
+        provision.admit_portal(files, credentials)
+    file = files.portal_clients / "ccps.json"
+    assert msgspec.json.decode(file.read_bytes()) == {"id": "i", "secret": "s"}
+    assert mode(file) == 0o600
 
 
 def test_only_those_who_sign_get_keys_and_each_only_its_own(files: Files) -> None:
@@ -188,12 +210,33 @@ def test_a_service_gets_the_callers_settings_but_not_the_stacks(
     monkeypatch.setenv("HOMEROOM_STATE_DIR", "/somewhere")
     monkeypatch.setenv("HOMEROOM_LOCAL_JAVA", "/somewhere/java")
     given = Service(
-        "auth", files, {"auth": 8103}, "postgresql://auth@127.0.0.1/auth", "127.0.0.1:29092"
+        "auth", files, WANTED_PORTS, "postgresql://auth@127.0.0.1/auth", "127.0.0.1:29092"
     ).environment()
     assert unknown_variables(given) == []
     settings = from_environment(given, service="auth")
+    assert settings.portal_url == "http://127.0.0.1:8104"
     assert (settings.log_level, settings.kafka, settings.http_port) == ("DEBUG", "127.0.0.1:29092", 8103)
     assert settings.pepper_file == files.pepper
-    assert (
-        "HOMEROOM_PEPPER_FILE" not in Service("roster", files, {"auth": 1, "roster": 2}, "", "").environment()
-    )
+    assert "HOMEROOM_PEPPER_FILE" not in Service("roster", files, WANTED_PORTS, "", "").environment()
+
+
+def test_the_portal_is_told_of_the_stacks_services_and_nothing_of_their_stores(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOMEROOM_LOG_FORMAT", "console")
+    monkeypatch.setenv("HOMEROOM_AUTH_URL", "https://auth.example.org")
+    monkeypatch.setenv("HOMEROOM_POSTGRES", "postgresql:///elsewhere")
+    given = Portal(PORTAL, files, WANTED_PORTS).environment()
+    assert unknown_variables(given, PortalSettings) == []
+    settings = read_environment(PortalSettings, given)
+    assert (settings.auth_url, settings.http_port) == ("http://127.0.0.1:8103", 8104)
+    assert (settings.portal_url, settings.district) == ("http://127.0.0.1:8104", "ccps")
+    assert settings.log_format == "console"
+
+
+def test_a_portal_behind_a_proxy_is_where_the_caller_says(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOMEROOM_PORTAL_URL", "https://portal.example.org")
+    for part in (Portal(PORTAL, files, WANTED_PORTS), Service("auth", files, WANTED_PORTS, "", "")):
+        assert part.environment()["HOMEROOM_PORTAL_URL"] == "https://portal.example.org"
