@@ -131,6 +131,11 @@ def ingress_topic(prefix: str, district: str) -> str:
     return f"{prefix}.enrollments.{district}.v1"
 
 
+def is_ingress(prefix: str, topic: str) -> bool:
+    """Whether it is such a topic, of any district."""
+    return topic.startswith(f"{prefix}.enrollments.")
+
+
 def partition_of(stream_id: UUID, partitions: int) -> int:
     """The partition of a person, as Kafka's default partitioner has it: murmur2 of the key's text."""
     return int(murmur2(str(stream_id).encode()) & 0x7FFFFFFF) % partitions

@@ -1,5 +1,5 @@
-"""What operators do with every service: watch the lag, mend dead letters, rebuild read models. And what a district
-may see of its own: the records that it published and that could not be taken."""
+"""What operators do with every service: watch the lag, mend dead letters, rebuild read models. What a district's own
+operator may see and mend of that is in district_operations."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -14,7 +14,6 @@ from shared.auth import Scope
 from shared.database import Connection, Row
 from shared.errors import Rejected
 from shared.lag import Lag, lags
-from shared.messages import ingress_topic
 from shared.once import once
 from shared.relay import backlog
 from shared.web import Body, Call, Reply, Route
@@ -48,14 +47,6 @@ class LetterQuery(Body, frozen=True):
     state: LetterState | None = None
     consumer: str | None = None
     district: str | None = None
-    after: Annotated[int, msgspec.Meta(ge=0, le=2**62)] = 0
-    limit: Annotated[int, msgspec.Meta(ge=1, le=500)] = 100
-
-
-class OwnLetterQuery(Body, frozen=True):
-    """Open ones when no `state` is named. `after`: the id to go on from."""
-
-    state: LetterState | None = None
     after: Annotated[int, msgspec.Meta(ge=0, le=2**62)] = 0
     limit: Annotated[int, msgspec.Meta(ge=1, le=500)] = 100
 
@@ -101,6 +92,10 @@ class Discard(Body, frozen=True):
     reason: Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
 
 
+SETTLED = {200: DeadLetter, 202: DeadLetter}
+UNSETTLED = {"dead_letter_settled": 409, "dead_letter_not_first": 409, "history_missing": 409}
+
+
 class RebuildQuery(Body, frozen=True):
     projection: str | None = None
 
@@ -142,9 +137,8 @@ class Rebuilds(msgspec.Struct, frozen=True):
 
 
 def routes(kit: "Kit") -> list[Route]:
-    """The kit's own routes for operators; a district's dead letters where there is an ingress."""
-    found = [*_lag_routes(kit), *_letter_routes(kit), *_rebuild_routes(kit)]
-    return found + _own_letter_routes(kit) if kit.spec.has_intakes else found
+    """The kit's own routes for operators of all districts."""
+    return [*_lag_routes(kit), *_letter_routes(kit), *_rebuild_routes(kit)]
 
 
 def _route(method: Any, path: str, handler: Any, summary: str, **more: Any) -> Route:
@@ -152,8 +146,9 @@ def _route(method: Any, path: str, handler: Any, summary: str, **more: Any) -> R
 
 
 def _by(call: Call[Any]) -> str:
+    """A client's name, or the id of the person whose session acts: their name could not be erased here."""
     assert call.caller is not None
-    return call.caller.name or call.caller.subject
+    return call.caller.subject if "sid" in call.caller.claims else call.caller.name
 
 
 async def _until(found: Callable[[], Awaitable[Any]]) -> Any:
@@ -167,12 +162,16 @@ async def _until(found: Callable[[], Awaitable[Any]]) -> Any:
 # ------------------------------------------------------------------ lag
 
 
+async def find_lags(kit: "Kit", now: datetime) -> Lags:
+    async with kit.db.connection() as conn:
+        waiting = await backlog(conn)
+        found = await lags(conn, kit.settings, kit.runners.states if kit.runners else {}, now)
+    return Lags(RelayLag(waiting.pending, waiting.oldest_age_s(now)), found)
+
+
 def _lag_routes(kit: "Kit") -> list[Route]:
     async def lag(call: Call[None]) -> Reply:
-        async with kit.db.connection() as conn:
-            waiting = await backlog(conn)
-            found = await lags(conn, kit.settings, kit.runners.states if kit.runners else {}, call.now)
-        return Reply(200, Lags(RelayLag(waiting.pending, waiting.oldest_age_s(call.now)), found))
+        return Reply(200, await find_lags(kit, call.now))
 
     summary = "How far the relay and every projection and consumer are behind."
     return [_route("GET", "/lag", lag, summary, success={200: Lags})]
@@ -181,20 +180,20 @@ def _lag_routes(kit: "Kit") -> list[Route]:
 # ------------------------------------------------------------------ dead letters
 
 
-def _letters(rows: list[Row], limit: int) -> DeadLetters:
+def letters(rows: list[Row], limit: int) -> DeadLetters:
     """Rows of one more than `limit`, to see whether there are more."""
     told = [DeadLetter(**dead_letter.public(row)) for row in rows[:limit]]
     return DeadLetters(told, told[-1].id if len(rows) > limit else None)
 
 
-async def _find_letter(kit: "Kit", call: Call[Any], topic: str | None = None) -> Row:
-    """The letter of the path. Rejected `not_found`, also for one of another topic."""
+async def find_letter(kit: "Kit", call: Call[Any], district: str | None = None) -> Row:
+    """The letter of the path. Rejected `not_found`, also for one of another district."""
     number = call.path["letter_id"]
     if not (number.isascii() and number.isdigit() and len(number) < 19):
         raise Rejected("not_found")
     async with kit.db.connection() as conn:
         row = await dead_letter.find(conn, int(number))
-    if row is None or topic not in (None, row["topic"]):
+    if row is None or district not in (None, row["district"]):
         raise Rejected("not_found")
     return row
 
@@ -207,34 +206,31 @@ def _letter_routes(kit: "Kit") -> list[Route]:
                 conn, district=query.district, consumer=query.consumer, state=query.state, after=query.after,
                 limit=query.limit + 1,
             )  # fmt: skip
-        return Reply(200, _letters(rows, query.limit))
+        return Reply(200, letters(rows, query.limit))
 
     async def show(call: Call[None]) -> Reply:
-        return Reply(200, DeadLetter(**dead_letter.public(await _find_letter(kit, call))))
+        return Reply(200, DeadLetter(**dead_letter.public(await find_letter(kit, call))))
 
     async def retry(call: Call[Any]) -> Reply:
-        return await _settle(kit, call, "retry", None)
+        return await settle(kit, call, await find_letter(kit, call), "retry", None)
 
     async def discard(call: Call[Discard]) -> Reply:
-        return await _settle(kit, call, "discard", call.body.reason)
+        return await settle(kit, call, await find_letter(kit, call), "discard", call.body.reason)
 
-    done = {200: DeadLetter, 202: DeadLetter}
-    refusals = {"dead_letter_settled": 409, "dead_letter_not_first": 409, "history_missing": 409}
     one = "/dead-letters/{letter_id}"
     return [
         _route("GET", "/dead-letters", list_letters, "What could not be taken, oldest first.", query=LetterQuery,
                success={200: DeadLetters}),
         _route("GET", one, show, "One dead letter with its record.", success={200: DeadLetter}),
         _route("POST", f"{one}/retry", retry, "Takes it again; what queued behind it follows in order.",
-               success=done, refusals=refusals),
+               success=SETTLED, refusals=UNSETTLED),
         _route("POST", f"{one}/discard", discard, "Gives it up for ever; what queued behind it follows in order.",
-               body=Discard, success=done, refusals=refusals),
+               body=Discard, success=SETTLED, refusals=UNSETTLED),
     ]  # fmt: skip
 
 
-async def _settle(kit: "Kit", call: Call[Any], what: str, note: str | None) -> Reply:
+async def settle(kit: "Kit", call: Call[Any], letter: Row, what: str, note: str | None) -> Reply:
     """Leave a wish and wait a little for its consumer. 200: it was tried (see `state`); 202: not yet."""
-    letter = await _find_letter(kit, call)
 
     async def ask(conn: Connection) -> Reply:
         if letter["state"] in ("applied", "discarded"):
@@ -247,36 +243,12 @@ async def _settle(kit: "Kit", call: Call[Any], what: str, note: str | None) -> R
         return Reply(202, DeadLetter(**dead_letter.public(asked)))
 
     async def tried() -> Row | None:
-        row = await _find_letter(kit, call)
+        row = await find_letter(kit, call)
         return row if row["wish"] is None else None
 
     reply = await once(call, kit.db, ask)
     row = await _until(tried)
     return reply if row is None else Reply(200, DeadLetter(**dead_letter.public(row)), reply.headers)
-
-
-def _own_letter_routes(kit: "Kit") -> list[Route]:
-    def ingress(call: Call[Any]) -> str:
-        return ingress_topic(kit.settings.topic_prefix, call.district)
-
-    async def list_own(call: Call[None]) -> Reply:
-        query = call.query
-        async with kit.db.connection() as conn:
-            rows = await dead_letter.letters(
-                conn, topic=ingress(call), state=query.state, after=query.after, limit=query.limit + 1
-            )
-        return Reply(200, _letters(rows, query.limit))
-
-    async def show_own(call: Call[None]) -> Reply:
-        return Reply(200, DeadLetter(**dead_letter.public(await _find_letter(kit, call, ingress(call)))))
-
-    path, caller = "/v1/districts/{district}/dead-letters", Scope("roster:write", "operator")
-    return [
-        Route("GET", path, list_own, "What the district published and could not be taken, oldest first.", caller,
-              query=OwnLetterQuery, success={200: DeadLetters}),
-        Route("GET", f"{path}/{{letter_id}}", show_own, "One of them with its record.", caller,
-              success={200: DeadLetter}),
-    ]  # fmt: skip
 
 
 # ------------------------------------------------------------------ rebuilds

@@ -13,7 +13,7 @@ import structlog
 import uvloop
 from aiohttp import web
 
-from shared import health, operations, timeline
+from shared import district_operations, health, operations, timeline
 from shared.actors import Actors
 from shared.auth import Authenticator, Tokens
 from shared.consumer import Intake, Reaction
@@ -160,7 +160,7 @@ def all_routes(kit: Kit) -> list[Route]:
 
 def kit_routes(kit: Kit) -> list[Route]:
     """What every service answers the help desk and operators, whatever the roles of this process."""
-    return [*timeline.routes(kit), *operations.routes(kit)]
+    return [*timeline.routes(kit), *operations.routes(kit), *district_operations.routes(kit)]
 
 
 def _nothing() -> None:

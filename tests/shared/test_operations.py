@@ -18,7 +18,8 @@ from tests.shared.tally.app import SPEC
 from tests.shared.topics import Scene, event, person, stream, until
 
 O = "/v1/operations"  # noqa: E741
-OWN = "/v1/districts/ccps/dead-letters"
+DISTRICT = "/v1/districts/ccps"
+OWN = f"{DISTRICT}/dead-letters"
 
 
 class Desk:
@@ -140,6 +141,54 @@ async def test_a_district_sees_its_own_and_nothing_else(desk: Desk) -> None:
     await desk.get(OWN, "desk", status=403)
     refusal = await desk.post(f"{O}/dead-letters/{gap['id']}/discard", {"reason": "x"}, status=409)
     assert refusal["reason"] == "history_missing"
+
+
+async def test_a_districts_operator_sees_all_of_the_district_and_mends_what_it_published(desk: Desk) -> None:
+    await desk.publish(("a", "bad"))
+    await desk.scene.publish(event(person(1), 1), event(person(1), 3))
+    [own, gap] = await until(lambda: pair(desk))
+    if own["consumer"] == "count":
+        own, gap = gap, own
+    listed = (await desk.get(OWN))["dead_letters"]
+    assert {letter["id"] for letter in listed} == {own["id"], gap["id"]}
+    assert (await desk.get(f"{OWN}/{gap['id']}"))["reason"] == "version_gap"
+    await desk.get(f"/v1/districts/elsewhere/dead-letters/{gap['id']}", status=404)
+    assert (await desk.post(f"{OWN}/{own['id']}/retry"))["attempts"] == 2
+    refusal = await desk.post(f"{OWN}/{gap['id']}/discard", {"reason": "x"}, status=403)
+    assert refusal["reason"] == "dead_letter_of_ours"
+    for what in ("retry", "discard"):
+        await desk.post(f"{OWN}/{own['id']}/{what}", {"reason": "x"}, scope="roster:write", status=403)
+    assert (await desk.post(f"{OWN}/{own['id']}/discard", {"reason": "typo"}))["state"] == "discarded"
+
+
+async def test_a_districts_operator_watches_what_serves_every_district(desk: Desk) -> None:
+    await desk.scene.publish(*stream(1, 3))
+    await until(desk.scene.rows)
+    await desk.post(f"{O}/rebuilds", {"projection": "count", "purpose": "replay"}, status=202)
+
+    async def compared() -> dict[str, Any] | None:
+        [found] = (await desk.get(f"{DISTRICT}/rebuilds"))["rebuilds"]
+        return found if found["state"] == "dropped" else None
+
+    found = await until(compared, patience_s=40)
+    assert (found["compared"], found["different"], found["done"]) == (1, 0, 3)
+    assert not {"started_by", "report", "error"} & set(found)
+    consumers = {each["consumer"] for each in (await desk.get(f"{DISTRICT}/lag"))["consumers"]}
+    assert {"count", "ingress.ccps"} <= consumers
+    for path in ("lag", "rebuilds"):
+        await desk.get(f"{DISTRICT}/{path}", "desk roster:write", status=403)
+
+
+async def test_a_district_does_not_hear_of_what_others_publish(desk: Desk) -> None:
+    topic = ingress_topic(desk.scene.settings.topic_prefix, "elsewhere")
+    await desk.scene.value(
+        "INSERT INTO checkpoint (consumer, topic, part, next_offset, at)"
+        f" VALUES ('ingress.elsewhere', '{topic}', 0, 0, now()) RETURNING 1"
+    )
+    told = [each["consumer"] for each in (await desk.get(f"{O}/lag"))["consumers"]]
+    theirs = [each["consumer"] for each in (await desk.get(f"{DISTRICT}/lag"))["consumers"]]
+    assert "ingress.elsewhere" in told
+    assert "ingress.elsewhere" not in theirs
 
 
 async def test_long_lists_are_cut_and_gone_on_with(desk: Desk) -> None:
