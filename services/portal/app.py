@@ -13,7 +13,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from services.portal import common, desk, home, languages, sign_in
+from services.portal import account, common, desk, home, languages, sign_in
 from services.portal.backend import PATIENCE_S, Backend, Service
 from services.portal.languages import N_
 from services.portal.seals import Seals
@@ -29,7 +29,13 @@ CONNECTIONS = 100  # to the services, at most
 
 log = structlog.get_logger(__name__)
 
-PAGES = [*common.PAGES, *sign_in.PAGES, *home.PAGES, *desk.PAGES]
+PAGES = [
+    *common.PAGES,
+    *sign_in.PAGES,
+    *home.PAGES,
+    *account.PAGES,
+    *desk.PAGES,
+]
 
 
 def create_app(settings: PortalSettings) -> web.Application:

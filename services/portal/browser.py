@@ -14,13 +14,15 @@ T = TypeVar("T")
 
 
 class SignedIn(msgspec.Struct, frozen=True):
-    """Whose session it is. `token` is auth's; it never leaves the sealed cookie but to auth."""
+    """Whose session it is. `token` is auth's; it never leaves the sealed cookie but to auth. `at_work`: whether they
+    have a role, once that was asked."""
 
     token: str
     person_id: UUID
     username: str
     expires_at: datetime
     must_change: bool = False
+    at_work: bool | None = None
 
 
 class Browser:

@@ -56,6 +56,14 @@ def from_own_page(request: web.Request, portal_url: str) -> bool:
     return origin == f"{parts.scheme}://{parts.netloc}"
 
 
+def from_own_link(request: web.Request, portal_url: str) -> bool:
+    """Whether a page was asked for by a page of this portal, and no other site was on the way."""
+    site = request.headers.get("Sec-Fetch-Site")
+    if site is not None:
+        return site == "same-origin"
+    return request.headers.get("Referer", "").startswith(f"{portal_url}/")
+
+
 def browser_address(request: web.Request, proxies: int) -> str:
     """The browser's address: of the connection, or as the outermost of our own proxies saw it."""
     seen = [part.strip() for part in request.headers.get("X-Forwarded-For", "").split(",") if part.strip()]

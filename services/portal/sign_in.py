@@ -150,8 +150,15 @@ def leave_nothing(visit: Visit, response: web.Response) -> web.Response:
     return response
 
 
+async def ask_whether(visit: Visit) -> web.StreamResponse:
+    """An application asked for it, and nothing showed that it was the person who did."""
+    if visit.signed_in is None:
+        return visit.go("/goodbye")
+    return visit.page("sign_out.html")
+
+
 async def goodbye(visit: Visit) -> web.StreamResponse:
-    return visit.page("goodbye.html")
+    return visit.page("goodbye.html", everywhere="everywhere" in visit.request.query)
 
 
 WIZARD = Wizard[Typed](
@@ -172,6 +179,7 @@ WIZARD = Wizard[Typed](
 PAGES = [
     *WIZARD.pages(),
     Page("POST", "/sign-in/again", again),
+    Page("GET", "/sign-out", ask_whether),
     Page("POST", "/sign-out", sign_out),
     Page("GET", "/goodbye", goodbye),
 ]
