@@ -22,10 +22,14 @@ def not_taken(visit: Visit, answer: Answer) -> str | None:
     match answer.reason:
         case "password_short":
             least = told.get("min_length", bounds.min_length)
-            return visit.text(N_("That is too short. It needs at least %(count)s signs."), count=least)
+            return visit.text(
+                N_("That is too short. It needs at least %(count)s letters, numbers or signs."), count=least
+            )
         case "password_long" | "malformed_request" | "body_too_large":
             most = told.get("max_length", bounds.max_length)
-            return visit.text(N_("That is too long. It may have %(count)s signs."), count=most)
+            return visit.text(
+                N_("That is too long. It may have %(count)s letters, numbers and signs."), count=most
+            )
         case "password_common":
             return visit.text(
                 N_("That is too easy to guess. Put a few words together that nobody would think of.")
