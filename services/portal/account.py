@@ -30,7 +30,7 @@ async def change_password(visit: Visit) -> web.StreamResponse:
         return await _refused(visit, signed_in, answer)
     if signed_in.must_change:
         visit.browser.keep("session", replace(signed_in, must_change=False), signed_in.expires_at)
-    return visit.go(_with_next(visit, "/account/password/changed"))
+    return visit.go(with_next(visit, "/account/password/changed", onward(visit)))
 
 
 async def _refused(visit: Visit, signed_in: SignedIn, answer: Answer) -> web.StreamResponse:
@@ -51,7 +51,7 @@ def _form(visit: Visit, signed_in: SignedIn, status: int = 200, **context: Any) 
     known: dict[str, Any] = {
         "refusal": "",
         "wait_s": 0,
-        "action": visit.url(_with_next(visit, "/account/password")),
+        "action": visit.url(with_next(visit, "/account/password", onward(visit))),
     }
     return visit.page("account_password.html", status, must_change=signed_in.must_change, **(known | context))
 
@@ -67,9 +67,8 @@ def onward(visit: Visit) -> str:
     return asked.removeprefix(f"/{visit.district}") if asked else "/"
 
 
-def _with_next(visit: Visit, path: str) -> str:
-    asked = onward(visit)
-    return path if asked == "/" else f"{path}?{urlencode({'next': visit.url(asked)})}"
+def with_next(visit: Visit, path: str, onward: str) -> str:
+    return path if onward == "/" else f"{path}?{urlencode({'next': visit.url(onward)})}"
 
 
 async def list_sessions(visit: Visit) -> web.StreamResponse:

@@ -13,7 +13,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from services.portal import account, common, desk, home, languages, sign_in
+from services.portal import account, common, desk, home, languages, sign_in, sign_on
 from services.portal.backend import PATIENCE_S, Backend, Service
 from services.portal.languages import N_
 from services.portal.seals import Seals
@@ -34,6 +34,7 @@ PAGES = [
     *sign_in.PAGES,
     *home.PAGES,
     *account.PAGES,
+    *sign_on.PAGES,
     *desk.PAGES,
 ]
 

@@ -57,8 +57,9 @@ async def _find_district(request: web.Request) -> web.Response:
 
 
 async def without_slash(request: web.Request) -> web.StreamResponse:
-    """`/ccps` is where auth sends a browser after an application's signing out."""
-    return web.Response(status=303, headers={"Location": f"{request.path}/"})
+    """`/ccps?sign-out` is where auth sends a browser whose application asked for it and showed nothing for it."""
+    ask = "sign-out" if "sign-out" in request.query else ""
+    return web.Response(status=303, headers={"Location": f"{request.path}/{ask}"})
 
 
 async def look(visit: Visit) -> web.StreamResponse:

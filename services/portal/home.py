@@ -4,6 +4,7 @@ from aiohttp import web
 from msgspec.structs import replace
 
 from services.portal import sign_in
+from services.portal.backend import Answer
 from services.portal.browser import SignedIn
 from services.portal.visit import Page, Visit
 
@@ -23,9 +24,9 @@ async def works_here(visit: Visit, signed_in: SignedIn) -> bool:
     if signed_in.at_work is not None or is_pupil(visit, signed_in.username):
         return bool(signed_in.at_work)
     token = await visit.portal.backend.staff_token(visit.district, signed_in.token)
-    if not isinstance(token, str) and token.reason != "role_missing":
+    at_work = not isinstance(token, Answer)
+    if isinstance(token, Answer) and token.reason != "role_missing":
         return False  # nobody could say now
-    at_work = isinstance(token, str)
     visit.browser.keep("session", replace(signed_in, at_work=at_work), signed_in.expires_at)
     return at_work
 

@@ -23,13 +23,15 @@ MAX_USERNAME = 64
 
 class Typed(msgspec.Struct, frozen=True):
     """What the first screen heard. `next`: the page of this district that the person was on the way to. `application`:
-    the name of the one that waits behind it. `ended`: a session that was there is not good any more."""
+    the name of the one that waits behind it. `ended`: a session that was there is not good any more. `again`: it is,
+    but the application wants the password once more."""
 
     username: str = ""
     next: str = "/"
     entered: bool = False
     application: str = ""
     ended: bool = False
+    again: bool = False
 
 
 def load(visit: Visit) -> Typed | None:
@@ -46,7 +48,7 @@ def keep(visit: Visit, known: Typed | None) -> None:
 
 def expect(visit: Visit, username: str) -> None:
     """Fills in the first screen for who has just claimed the account or found the way back to it."""
-    keep(visit, replace(load(visit) or Typed(), username=username, entered=False, ended=False))
+    keep(visit, replace(load(visit) or Typed(), username=username, entered=False, ended=False, again=False))
 
 
 async def show_username(visit: Visit, known: Typed | None) -> Mapping[str, Any]:
@@ -59,7 +61,7 @@ async def take_username(visit: Visit, known: Typed | None) -> Again | Typed:
         return Again({"username": visit.text(N_("Type your username."))})
     if len(username) > MAX_USERNAME:
         return Again({"username": visit.text(N_("That is too long for a username."))})
-    return replace(known or Typed(), username=username, entered=True, ended=False)
+    return replace(known or Typed(), username=username, entered=True, ended=False, again=False)
 
 
 async def show_password(visit: Visit, known: Typed | None) -> Mapping[str, Any]:
@@ -132,7 +134,7 @@ def come_back(visit: Visit, *, ended: bool) -> None:
 async def again(visit: Visit) -> web.StreamResponse:
     """Not you?"""
     known = load(visit)
-    keep(visit, replace(known, username="", entered=False) if known else None)
+    keep(visit, replace(known, username="", entered=False, again=False) if known else None)
     return visit.go("/sign-in")
 
 
