@@ -12,6 +12,6 @@ Pages, under /{district}/desk:
     /unclaimed, /first-day   who has not claimed yet; how it goes, minute by minute
 """
 
-from services.portal.desk import people
+from services.portal.desk import acts, people, person
 
-PAGES = [*people.PAGES]
+PAGES = [*people.PAGES, *person.PAGES, *acts.PAGES]

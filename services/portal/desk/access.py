@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+from uuid import UUID, uuid4
 
 from aiohttp import web
 
@@ -36,6 +37,21 @@ class Staff:
         if not answer.ok:
             raise sorry(answer)
         return answer.body
+
+    def id_of(self, name: str) -> UUID:
+        """An id in the page's address. Raises Sorry for what is none."""
+        try:
+            return UUID(self.visit.request.match_info[name])
+        except ValueError:
+            raise sorry(Answer(404)) from None
+
+    @property
+    def key(self) -> str:
+        """The form's own Idempotency-Key; a new one where it has none that can be."""
+        try:
+            return str(UUID(self.visit.typed("key")))
+        except ValueError:
+            return new_key()
 
     def tell(self, message: str, **values: object) -> None:
         """What the next page says first: a text marked with N_."""
@@ -85,6 +101,11 @@ def sorry(answer: Answer) -> Sorry:
     return Sorry(
         503, N_("We will be right back"), N_("Nothing was changed. Try again in a minute."), retry=True
     )
+
+
+def new_key() -> str:
+    """For a form that has not been sent yet."""
+    return str(uuid4())
 
 
 def _role_missing() -> Sorry:
