@@ -1,6 +1,7 @@
 """The direction of imports: `__main__ → app → api | consumer → handlers → projections → decider → events`.
 
-Anything may import `shared`; `shared` imports no service; no service imports another; rules do no I/O.
+Anything may import `shared`; `shared` imports no service; no service imports another; rules do no I/O. The portal asks
+the services over HTTP and imports none: a district can throw it away, and whoever writes another finds nothing missing.
 """
 
 import ast
@@ -27,6 +28,9 @@ ORDER = {
 FEATURE, UNNAMED = 4, -1
 # What a rule may know: facts, refusals, policy, and the pure parts of the standard library.
 PURE = {"shared.messages", "shared.errors", "shared.policy", "shared.text", "shared"}
+# What the portal takes of the kit: nothing that knows of stores, events or policies.
+PORTAL = {"clock", "colors", "errors", "log", "metrics", "problems", "reading", "server", "settings", "text"}
+STORES = {"asyncpg", "aiokafka"}
 PURE_LIBRARY = {
     "__future__",
     "bisect",
@@ -101,7 +105,20 @@ def test_no_service_imports_another(service: str) -> None:
     assert not strange
 
 
-@pytest.mark.parametrize("file", [f for s in SERVICES for f in modules(f"services/{s}")], ids=relative)
+@pytest.mark.parametrize("file", modules("services/portal"), ids=relative)
+def test_the_portal_knows_the_services_by_their_addresses_alone(file: Path) -> None:
+    for name in imports(file):
+        root, _, rest = name.partition(".")
+        assert root not in STORES, name
+        assert root not in ("services", "deploy") or name == "services" or within(name, "services.portal"), (
+            name
+        )
+        assert root != "shared" or not rest or rest.split(".")[0] in PORTAL, name
+
+
+@pytest.mark.parametrize(
+    "file", [f for s in (*SERVICES, "portal") for f in modules(f"services/{s}")], ids=relative
+)
 def test_nothing_imports_a_room_further_out(file: Path) -> None:
     bound = place(file.stem, FEATURE)
     package = ".".join(file.parent.relative_to(PROJECT).parts)
