@@ -29,13 +29,14 @@ class Again:
 class Step(Generic[S]):
     """`open` says whether a browser that knows this may be here; `done`, whether there is nothing left to do here.
 
-    `take` answers `Again`, what the wizard knows from now on (None: begin again), or a whole response of its own."""
+    `show` answers what the template needs, `take` `Again` or what the wizard knows from now on (None: begin again);
+    either may answer a whole response of its own."""
 
     path: str
     template: str
     open: Callable[[S | None], bool]
     done: Callable[[S | None], bool]
-    show: Callable[[Visit, S | None], Awaitable[Mapping[str, Any]]]
+    show: Callable[[Visit, S | None], Awaitable[Mapping[str, Any] | web.StreamResponse]]
     take: Callable[[Visit, S | None], Awaitable[Again | S | web.StreamResponse | None]] | None = None
 
 
@@ -87,7 +88,10 @@ class Wizard(Generic[S]):
         return view
 
     async def _page(self, visit: Visit, step: Step[S], known: S | None, again: Again) -> web.StreamResponse:
-        context = {"values": visit.fields, **await step.show(visit, known), **again.context}
+        shown = await step.show(visit, known)
+        if isinstance(shown, web.StreamResponse):
+            return shown
+        context = {"values": visit.fields, **shown, **again.context}
         names = [each.path for each in self.steps]
         return visit.page(
             step.template,
