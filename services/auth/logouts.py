@@ -57,7 +57,7 @@ async def log_out(
             ended = await conn.fetchval(_sessions.end_session, held, policy.district)
     auth.remembered.sessions.forget([ended] if ended else [])
     if hint is None:
-        return Onward(_portal(auth, policy))
+        return Onward(f"{_portal(auth, policy)}?sign-out")
     return Onward(location or _portal(auth, policy), forgotten)
 
 

@@ -343,7 +343,7 @@ class TestSigningOut:
         session = await world.session(await world.claimed())
         await library.signed_in(session, browser)
         out = await browser.go(f"{D}/logout?client_id={library.client_id}&post_logout_redirect_uri={GOODBYE}")
-        assert out.location == f"{PORTAL}/ccps", "where the person is asked"
+        assert out.location == f"{PORTAL}/ccps?sign-out", "where the person is asked"
         assert await world.alive(session)
         assert SESSION_COOKIE in browser.cookies
 
