@@ -13,7 +13,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from services.portal import account, claim, common, desk, home, languages, sign_in, sign_on
+from services.portal import account, claim, common, desk, home, languages, recovery, sign_in, sign_on
 from services.portal.backend import PATIENCE_S, Backend, Service
 from services.portal.languages import N_
 from services.portal.seals import Seals
@@ -32,6 +32,7 @@ log = structlog.get_logger(__name__)
 PAGES = [
     *common.PAGES,
     *claim.PAGES,
+    *recovery.PAGES,
     *sign_in.PAGES,
     *home.PAGES,
     *account.PAGES,
