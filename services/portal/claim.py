@@ -1,6 +1,6 @@
 """Claiming an account: names and number, a password, three questions. The cookie `claim` is all that is known of it.
 
-A claim belongs to a browser, not to a tab. Its forms name the claim, and the password, that they were shown for: what
+A claim belongs to a browser, not to a tab. Its forms name the person, and the password, that they were shown for: what
 another tab did meanwhile is explained, and never mixed up with it.
 """
 
@@ -211,7 +211,7 @@ async def show_password(visit: Visit, known: Claim | None) -> Mapping[str, Any]:
 
 async def take_password(visit: Visit, known: Claim | None) -> Again | Claim | web.StreamResponse:
     assert known is not None
-    if other := _of_another_claim(visit, known):
+    if other := _of_somebody_else(visit, known):
         return other
     code = visit.typed("code").strip()
     if errors := passwords.typed_twice(visit, "password", "again"):
@@ -246,7 +246,7 @@ async def show_questions(visit: Visit, known: Claim | None) -> Mapping[str, Any]
 
 async def take_questions(visit: Visit, known: Claim | None) -> Again | Claim | web.StreamResponse:
     assert known is not None
-    if other := _of_another_claim(visit, known):
+    if other := _of_somebody_else(visit, known):
         return other
     if visit.typed("etag") != known.etag:  # chosen in another tab since this page was shown
         return msgspec.structs.replace(known, etag="", told="replaced")
@@ -339,9 +339,9 @@ async def _stopped(visit: Visit, known: Claim, answer: Answer) -> Again | Claim:
     return unavailable(answer)
 
 
-def _of_another_claim(visit: Visit, known: Claim) -> web.StreamResponse | None:
-    """A form of another claim than this browser's present one: another tab began that since."""
-    if visit.typed("claim") == known.claim_id:
+def _of_somebody_else(visit: Visit, known: Claim) -> web.StreamResponse | None:
+    """A form about another person than whom this browser knows by now: another tab has begun for them since."""
+    if visit.typed("username") == known.username:
         return None
     return visit.page("claim_other.html", 409, known=known, on=visit.url(WIZARD.place(known).path))
 

@@ -111,7 +111,7 @@ def _asked(visit: Visit, known: Recovery) -> list[questions.Asked]:
 async def take_questions(visit: Visit, known: Recovery | None) -> Again | Recovery | web.StreamResponse:
     """Answers, or a code: they are two forms of one page."""
     assert known is not None
-    if other := _of_another(visit, known):
+    if other := _of_somebody_else(visit, known):
         return other
     by_code = "code" in visit.fields
     asked = [] if by_code else _asked(visit, known)
@@ -150,7 +150,7 @@ async def show_password(visit: Visit, known: Recovery | None) -> Mapping[str, An
 
 async def take_password(visit: Visit, known: Recovery | None) -> Again | Recovery | web.StreamResponse:
     assert known is not None
-    if other := _of_another(visit, known):
+    if other := _of_somebody_else(visit, known):
         return other
     if errors := passwords.typed_twice(visit, "password", "again"):
         return Again(errors)
@@ -181,9 +181,9 @@ def refused(answer: Answer) -> Again:
     )
 
 
-def _of_another(visit: Visit, known: Recovery) -> web.StreamResponse | None:
-    """A form of another recovery than this browser's present one: another tab began that since."""
-    if visit.typed("recovery") == known.recovery_id:
+def _of_somebody_else(visit: Visit, known: Recovery) -> web.StreamResponse | None:
+    """A form about another person than whom this browser knows by now: another tab has begun for them since."""
+    if visit.typed("username") == known.username:
         return None
     return visit.page("forgot_other.html", 409, known=known, on=visit.url(WIZARD.place(known).path))
 
