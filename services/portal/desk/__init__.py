@@ -12,6 +12,6 @@ Pages, under /{district}/desk:
     /unclaimed, /first-day   who has not claimed yet; how it goes, minute by minute
 """
 
-from services.portal.desk import acts, people, person
+from services.portal.desk import acts, people, person, tickets
 
-PAGES = [*people.PAGES, *person.PAGES, *acts.PAGES]
+PAGES = [*people.PAGES, *person.PAGES, *acts.PAGES, *tickets.PAGES]

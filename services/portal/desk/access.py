@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -10,6 +11,7 @@ from aiohttp import web
 
 from services.portal import sign_in
 from services.portal.backend import Answer, Service
+from services.portal.desk import words
 from services.portal.languages import N_
 from services.portal.visit import SeeOther, Sorry, View, Visit
 
@@ -63,7 +65,14 @@ class Staff:
         told = self.visit.browser.find("told", str)
         if told:
             self.visit.browser.forget("told")
-        return self.visit.page(template, status, roles=self.roles, told=told, **context)
+        common = {
+            "roles": self.roles,
+            "told": told,
+            "line_word": partial(words.line, self.visit),
+            "line_about": partial(words.about, self.visit),
+            "batch_word": partial(words.batch, self.visit),
+        }
+        return self.visit.page(template, status, **common, **context)
 
 
 async def enter(visit: Visit, role: str = "desk") -> Staff:

@@ -91,6 +91,45 @@ REFUSALS = {
     "invalid_body": N_("Something typed here cannot be taken. Look at it again."),
     "unavailable": N_("We cannot be reached right now. Nothing was changed. Try again in a minute."),
 }
+# What became of a line of a list: the word, and its colour.
+LINES = {
+    "matched": (N_("will be reset"), "info"),
+    "planned": (N_("will be reset"), "info"),
+    "reset": (N_("sessions are ending"), "info"),
+    "done": (N_("done"), "ok"),
+    "skipped": (N_("skipped"), "none"),
+    "failed": (N_("failed"), "error"),
+    "cancelled": (N_("taken back"), "none"),
+    "unmatched": (N_("nobody has this number"), "error"),
+    "name_differs": (N_("the name differs"), "error"),
+    "not_claimed": (N_("not claimed"), "none"),
+    "repeated": (N_("named twice"), "none"),
+    "malformed": (N_("cannot be read"), "error"),
+    "number_conflict": (N_("two people, one number"), "error"),
+    "withdrawn": (N_("has left"), "warn"),
+    "history_parked": (N_("uncertain"), "warn"),
+    "role_not_below": (N_("the role is not below"), "warn"),
+}
+# Why a line cannot be read, or nothing came of it.
+HINTS = {
+    "number_letter_o": N_("The letter O stands where a zero belongs."),
+    "number_length": N_("The number has too few or too many digits."),
+    "number_leading_s": N_("The S belongs to the username, not to the number."),
+    "number_without_e": N_("The letters in front of the employee number are missing."),
+    "number_malformed": N_("There is no number at the end of the line."),
+    "name_missing": N_("There is a number without a name."),
+    "line_long": N_("The line is longer than any name."),
+    "claimed_since": N_("It was claimed again since."),
+    "reset_since": N_("It was reset since."),
+    "not_claimed": N_("It is not claimed."),
+    "reset_failed": N_("An error of our own. Tell whoever runs Homeroom the code, then try again."),
+}
+BATCHES = {
+    "awaiting_approval": (N_("waits for a colleague"), "warn"),
+    "running": (N_("under way"), "info"),
+    "done": (N_("done"), "ok"),
+    "cancelled": (N_("taken back"), "none"),
+}
 SUSPENDED = {
     "desk": N_("The help desk closed the account."),
     "withdrawn": N_("The account is closed, because the person has left the district."),
@@ -114,6 +153,28 @@ def why(visit: Visit, detail: Mapping[str, Any], on_file: Mapping[str, Any]) -> 
 
 def told(visit: Visit, reason: str) -> str:
     return visit.text(TOLD[reason]) if reason in TOLD else reason
+
+
+def line(visit: Visit, state: str) -> tuple[str, str]:
+    """What became of a line: the word, and its colour."""
+    text, kind = LINES.get(state, (state, ""))
+    return visit.text(text) if state in LINES else text, kind
+
+
+def batch(visit: Visit, state: str) -> tuple[str, str]:
+    """How a list stands: the word, and its colour."""
+    text, kind = BATCHES.get(state, (state, ""))
+    return visit.text(text) if state in BATCHES else text, kind
+
+
+def about(visit: Visit, found: Mapping[str, Any]) -> str:
+    """What there is to say of a line beside its word."""
+    if found.get("on_file"):
+        return visit.text(N_("On file is “%(name)s”."), name=found["on_file"])
+    if found.get("first_line"):
+        return visit.text(N_("It is line %(line)s already."), line=found["first_line"])
+    code = found.get("hint") or found.get("reason")
+    return visit.text(HINTS[code]) if code in HINTS else code or ""
 
 
 def refused(visit: Visit, reason: str) -> str:
