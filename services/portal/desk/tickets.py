@@ -1,4 +1,4 @@
-"""Resets of many: lines of a ticket are pasted, looked at, confirmed, watched and reported; some wait for a colleague."""
+"""Resets of many: a ticket is pasted, looked at, confirmed, watched and reported; some lists wait for a colleague."""
 
 import csv
 import io
