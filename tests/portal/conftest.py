@@ -3,6 +3,7 @@ and for each person a browser context that has never been anywhere."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from playwright.async_api import Browser, async_playwright
 
 from tests.journeys.town import Town, new_town
 from tests.portal.person import DESKTOP, Person
+from tests.portal.scripted import Surfer, surfing
 from tests.portal.site import Site
 from tests.support import chromium
 
@@ -65,3 +67,10 @@ async def somebody(browser: Browser, portal: Site) -> AsyncIterator[Somebody]:
 
         yield sit_down
     assert not [complaint for person in people for complaint in person.complaints]
+
+
+@pytest_asyncio.fixture
+async def surfer(tmp_path: Path) -> AsyncIterator[Surfer]:
+    """Somebody at a browser without a screen, before services that answer what the test says."""
+    async with surfing(tmp_path) as surfer:
+        yield surfer
