@@ -20,6 +20,7 @@ from pathlib import Path
 import aiohttp
 import structlog
 
+from deploy import portal_clients
 from deploy.local import backing, provision
 from deploy.local.parts import Part, Program, rotate
 from deploy.local.processes import PortTaken, ProcessRecord, free_port
@@ -152,6 +153,8 @@ class Supervisor:
                 await provision.make_clients(homeroom, self.credentials)
                 self.files.keep(self.credentials)
                 provision.admit_portal(self.files, self.credentials)
+                policies = homeroom.site.settings().policy_dir
+                await portal_clients.make_clients(self.files.root, policies, self.stack.urls()["auth"])
             if not self.stack.sample:
                 async with self._step("sample district: 2,000 pupils, their classes, the staff"):
                     await provision.publish_sample(homeroom.site.settings())

@@ -15,12 +15,15 @@ import yaml
 from deploy.local.kafka import JAR_LIST
 from deploy.prepare import prepare
 from services.cli.client import SERVICES
+from services.portal.seals import Seals
+from services.portal.settings import PortalSettings
 from shared.keys import KeyRing, Signer
-from shared.settings import from_environment, unknown_variables
+from shared.settings import from_environment, read_environment, unknown_variables
 
 PROJECT = Path(__file__).parents[2]
 COMPOSE = PROJECT / "docker-compose.yml"
 DOCKERFILE = PROJECT / "deploy/Dockerfile"
+ENDING = ("prepare", "portal-clients")  # what does something once
 
 
 @pytest.fixture(scope="module")
@@ -76,12 +79,12 @@ def test_the_command_line_needs_nothing_that_the_image_lacks() -> None:
 def test_compose_holds_to_the_specification(compose: dict[str, Any]) -> None:
     parsed = compose_spec.PyCompose.from_yaml(yaml.safe_dump(compose))
     parsed.validate()
-    assert sorted(parsed.service_names()) == sorted(["postgres", "kafka", "prepare", *SERVICES])
+    assert sorted(parsed.service_names()) == sorted(["postgres", "kafka", *ENDING, *SERVICES, "portal"])
 
 
 def test_every_part_that_stays_has_a_health_check(compose: dict[str, Any]) -> None:
     for name, service in compose["services"].items():
-        if name != "prepare":
+        if name not in ENDING:
             assert service["healthcheck"]["test"][0] == "CMD", name
 
 
@@ -92,6 +95,21 @@ def test_a_service_understands_all_of_its_environment(compose: dict[str, Any], s
     settings = from_environment(given, service=service)
     assert urlsplit(settings.postgres).username == f"homeroom_{service}"
     assert compose["services"][service]["command"] == [f"services.{service}"]
+
+
+def test_the_portal_understands_all_of_its_environment(compose: dict[str, Any]) -> None:
+    portal = compose["services"]["portal"]
+    given = {name: filled(value) for name, value in portal["environment"].items()}
+    assert unknown_variables(given, PortalSettings) == []
+    settings = read_environment(PortalSettings, given)
+    assert portal["command"] == ["services.portal"]
+    [mount] = portal["volumes"]
+    assert mount == "portal:/run/homeroom/portal:ro", "the portal sees no key and no secret of another"
+    assert all(
+        file.is_relative_to("/run/homeroom/portal")
+        for file in (settings.portal_key_file, settings.portal_client_dir)
+    )
+    assert filled(compose["services"]["auth"]["environment"]["HOMEROOM_PORTAL_URL"]) == settings.portal_url
 
 
 def test_every_variable_of_compose_is_in_the_example() -> None:
@@ -119,6 +137,7 @@ def test_what_is_prepared_can_be_used_and_stays(tmp_path: Path) -> None:
     before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
     prepare(tmp_path)
     assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
+    assert Seals.read(tmp_path / "portal/key")
     ring = KeyRing(tmp_path / "keys")
     ring.refresh()
     for service in ("claims", "auth"):
