@@ -13,8 +13,19 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from services.portal import account, claim, common, desk, home, languages, recovery, sign_in, sign_on
-from services.portal.backend import PATIENCE_S, Backend, Service
+from services.portal import (
+    account,
+    claim,
+    common,
+    desk,
+    home,
+    languages,
+    operations,
+    recovery,
+    sign_in,
+    sign_on,
+)
+from services.portal.backend import PATIENCE_S, SERVICES, Backend
 from services.portal.languages import N_
 from services.portal.seals import Seals
 from services.portal.security import harden
@@ -38,6 +49,7 @@ PAGES = [
     *account.PAGES,
     *sign_on.PAGES,
     *desk.PAGES,
+    *operations.PAGES,
 ]
 
 
@@ -82,9 +94,8 @@ async def _live(_: web.Request) -> web.Response:
 async def _ready(request: web.Request) -> web.Response:
     """Whether the three services can answer requests."""
     backend = request.app[PORTAL].backend
-    names: tuple[Service, ...] = ("roster", "claims", "auth")
-    answers = await asyncio.gather(*(backend.ask(name, "GET", "/health/serving") for name in names))
-    missing = [name for name, answer in zip(names, answers, strict=True) if not answer.ok]
+    answers = await asyncio.gather(*(backend.ask(name, "GET", "/health/serving") for name in SERVICES))
+    missing = [name for name, answer in zip(SERVICES, answers, strict=True) if not answer.ok]
     return web.json_response({"ready": not missing, "missing": missing}, status=503 if missing else 200)
 
 

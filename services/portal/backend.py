@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import aiohttp
 import msgspec
@@ -15,6 +15,7 @@ import structlog
 from services.portal.settings import PortalSettings
 
 Service = Literal["roster", "claims", "auth"]
+SERVICES: tuple[Service, ...] = get_args(Service)
 
 PATIENCE_S = 10.0
 MAX_ANSWER_BYTES = 8 * 1024 * 1024
