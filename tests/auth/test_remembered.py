@@ -5,6 +5,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.resources import files
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
@@ -118,13 +119,45 @@ class TestAMemory:
             assert len(memory._forgotten) <= 3
 
 
+ENDING = re.compile(
+    r"(DELETE FROM|TRUNCATE|MERGE INTO) (ONLY )?(session|client)\b"
+    r"|UPDATE (ONLY )?client\b"
+    r"|UPDATE (ONLY )?session\b(?!( s)?\s+SET last_seen_at = [^,]*?\s(FROM|WHERE))"
+)
+
+
+def statements() -> dict[str, str]:
+    """Every named statement of auth, in whatever file, and every migration."""
+    found = {}
+    for file in Path(str(files("services.auth"))).joinpath("sql").glob("*.sql"):
+        parts = re.split(r"^-- name: *(\w+) *$", file.read_text(), flags=re.MULTILINE)
+        found |= {file.name: parts[0]} | {
+            f"{file.name}: {n}": text for n, text in zip(parts[1::2], parts[2::2], strict=True)
+        }
+    return found
+
+
 def test_every_statement_that_ends_or_changes_a_session_or_a_client_says_so() -> None:
-    text = files("services.auth").joinpath("sql", "queries.sql").read_text()
-    ending = re.compile(r"DELETE FROM session\b|UPDATE session SET credential_id|UPDATE client SET")
-    changing = [part for part in re.split(r"^-- name: ", text, flags=re.MULTILINE) if ending.search(part)]
-    assert len(changing) == 8
-    for statement in changing:
-        assert "INSERT INTO revoked" in statement, statement
+    changing = {name: text for name, text in statements().items() if ENDING.search(text)}
+    assert {name for name, text in changing.items() if "INSERT INTO revoked" not in text} == set()
+    assert {"queries.sql: end_session", "oidc.sql: change_client_of_application"} < changing.keys()
+    assert len(changing) == 9
+
+
+@pytest.mark.parametrize(
+    ("statement", "changes"),
+    [
+        ("DELETE FROM session USING gone WHERE true", True),
+        ("DELETE FROM browser_session WHERE true", False),
+        ("UPDATE session SET credential_id = $3 WHERE token_hash = $2", True),
+        ("UPDATE session SET last_seen_at = $2 WHERE token_hash = $1", False),
+        ("UPDATE session s SET last_seen_at = used.at\nFROM unnest($1)", False),
+        ("UPDATE session SET last_seen_at = $2, person_id = $3 WHERE true", True),
+        ("UPDATE client c\nSET name = $1", True),
+    ],
+)
+def test_such_a_statement_is_known(statement: str, changes: bool) -> None:
+    assert bool(ENDING.search(statement)) is changes
 
 
 # Against PostgreSQL: another process is another `Remembered` over the same database.
