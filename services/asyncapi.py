@@ -1,6 +1,6 @@
 """AsyncAPI 3.0 of everything that goes over Kafka, from the codecs and the schemas: contracts/asyncapi.json.
 
-What is written in contracts/events/ and contracts/ingress/ is referred to, never repeated.
+What is written in contracts/events/, contracts/ingress/ and contracts/audit/ is referred to, never repeated.
 """
 
 from collections.abc import Iterable, Mapping
@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 
+from services.auth import audit_topic
+from services.auth.audit_topic import RequestAnswered
 from services.roster import ingress
 from shared.kafka import Topic, enrollments_topic, service_topic
 from shared.messages import JSON_CONTENT_TYPE, MAX_ATTRIBUTE_LENGTH, EventCodec
@@ -40,6 +42,9 @@ def document(codecs: Iterable[EventCodec]) -> Object:
         messages |= {f"{codec.service}.{name}": message for name, message in own.items()}
         channels[codec.service] = channel = _service_channel(settings, codec.service, own)
         operations[f"tell{codec.service.capitalize()}Events"] = _operation("send", codec.service, channel)
+    channels["audit"] = _audit_channel(settings)
+    messages[f"audit.{RequestAnswered.__name__}"] = _audited()
+    operations["tellAudit"] = _operation("send", "audit", channels["audit"])
     return {
         "asyncapi": "3.0.0",
         "info": {"title": "Homeroom on Kafka", "version": "1", "description": ABOUT},
@@ -49,7 +54,11 @@ def document(codecs: Iterable[EventCodec]) -> Object:
         "operations": operations,
         "components": {
             "messages": messages,
-            "schemas": {"ServiceHeaders": _SERVICE_HEADERS, "StatementHeaders": _STATEMENT_HEADERS},
+            "schemas": {
+                "ServiceHeaders": _SERVICE_HEADERS,
+                "StatementHeaders": _STATEMENT_HEADERS,
+                "AuditHeaders": _AUDIT_HEADERS,
+            },
             "correlationIds": {"journey": _JOURNEY},
             "securitySchemes": _SECURITY,
         },
@@ -79,6 +88,19 @@ def _service_channel(settings: Settings, service: str, events: Iterable[str]) ->
         " record's key is the person's id: one person's events keep their order, by `ce_sequence` from 1 without gaps."
         " A record may come twice; the second is the same to the byte.",
         "messages": {name: _reference(service, name) for name in events},
+        "bindings": {"kafka": _binding(topic)},
+    }
+
+
+def _audit_channel(settings: Settings) -> Object:
+    topic = audit_topic.topic(settings)
+    return {
+        "address": topic.name,
+        "title": "What was asked of auth, and what came of it",
+        "description": "The audit of all districts, kept as long as auth's own table keeps it; only auth may write to"
+        " it. The record's key is the person's id where that is known. A record may come twice; the second is the same"
+        " to the byte. The order is that of writing: go by `at`.",
+        "messages": {RequestAnswered.__name__: _reference("audit", RequestAnswered.__name__)},
         "bindings": {"kafka": _binding(topic)},
     }
 
@@ -115,6 +137,15 @@ def _event(service: str, name: str, version: int) -> Object:
     key = _UUID | {"description": "The person's id, as in `ce_subject`."}
     file = f"events/{service}/{name}.v{version}.json"
     return _message("ServiceHeaders", said, file, key) | {
+        "correlationId": {"$ref": "#/components/correlationIds/journey"}
+    }
+
+
+def _audited() -> Object:
+    name, version = RequestAnswered.__name__, RequestAnswered.SCHEMA
+    said = {"ce_type": {"const": name}, "ce_dataschema": {"const": f"/schemas/audit/{name}/{version}"}}
+    key = _UUID | {"description": "The person's id, as in `ce_subject`; else as in `ce_correlationid`."}
+    return _message("AuditHeaders", said, f"audit/{name}.v{version}.json", key) | {
         "correlationId": {"$ref": "#/components/correlationIds/journey"}
     }
 
@@ -209,5 +240,22 @@ _SERVICE_HEADERS: Object = {
         "ce_dataschema": _TEXT | {"description": "`/schemas/<service>/<type>/<version>`: the schema of the data."},
         "ce_correlationid": _TEXT | {"description": "The whole journey that the event is part of."},
         "ce_causationid": _TEXT | {"description": "The event that directly led to it."},
+    },
+}  # fmt: skip
+_AUDIT_HEADERS: Object = {
+    "type": "object",
+    "required": [
+        "ce_specversion", "ce_id", "ce_source", "ce_type", "ce_time", "ce_dataschema", "ce_correlationid",
+        "content-type",
+    ],
+    "properties": {name: said for name, said in _ATTRIBUTES.items() if name != "traceparent"}
+    | {
+        "ce_id": _UUID | {"description": "The line's id: what comes twice under it is one line."},
+        "ce_source": _TEXT | {"description": "`/homeroom/auth/<district>`; without one, of what is of none."},
+        "ce_type": _TEXT | {"description": "What happened."},
+        "ce_subject": _UUID | {"description": "Whose account, where that is known."},
+        "ce_time": _MOMENT | {"description": "When it was asked for."},
+        "ce_dataschema": _TEXT | {"description": "`/schemas/audit/<type>/<version>`: the schema of the data."},
+        "ce_correlationid": _UUID | {"description": "The whole journey that the request is part of."},
     },
 }  # fmt: skip

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import structlog
@@ -216,6 +217,12 @@ class TopicRefused(HomeroomError):
 def service_topic(settings: Settings, service: str) -> Topic:
     """Where a service's events stay for ever: the history that read models are rebuilt from, so never compacted."""
     return _topic(settings, topic_of(settings.topic_prefix, service), {"retention.ms": "-1"})
+
+
+def side_topic(settings: Settings, service: str, what: str, kept: timedelta) -> Topic:
+    """What a service tells beside its history: nothing is made from it, so it goes after a while."""
+    name = f"{settings.topic_prefix}.{service}.{what}.v1"
+    return _topic(settings, name, {"retention.ms": str(kept // timedelta(milliseconds=1))})
 
 
 def enrollments_topic(settings: Settings, district: str) -> Topic:

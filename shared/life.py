@@ -156,6 +156,7 @@ async def _until_done(kit: "Kit", what: str, attempt: Callable[[], Awaitable[Any
 
 async def _create_topics(kit: "Kit") -> None:
     topics = [service_topic(kit.settings, service) for service in sorted({*SERVICES, kit.spec.name})]
+    topics += kit.spec.topics(kit.settings)
     if kit.spec.has_intakes:  # nobody else need know of districts' topics, nor have a right to
         topics += [enrollments_topic(kit.settings, district) for district in kit.policies.districts]
     await create_topics(kit.settings, topics)

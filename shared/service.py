@@ -22,6 +22,7 @@ from shared.errors import Diverged, Unavailable
 from shared.event_store import EventStore
 from shared.expiry import Expiring
 from shared.history import Disagreement
+from shared.kafka import Topic
 from shared.keys import KeyRing, Signer
 from shared.life import live
 from shared.log import configure_logging
@@ -52,6 +53,7 @@ class ServiceSpec:
     """A service, as it describes itself.
 
     The functions are called once, when the process starts; `intakes` again and again, since districts are added.
+    `topics` are those beside its history that it writes.
     `on_file` is asked whenever the help desk looks a refusal up: what the read models say now of what differed then.
     """
 
@@ -65,6 +67,7 @@ class ServiceSpec:
     intakes: Callable[["Kit"], Sequence[Intake]] = lambda kit: ()
     workers: Callable[["Kit"], Sequence[Worker]] = lambda kit: ()
     expiring: Sequence[Expiring] = ()
+    topics: Callable[[Settings], Sequence[Topic]] = lambda settings: ()
     on_file: Callable[[Connection, timeline.Refusal], Awaitable[dict[str, Any]]] = _nothing_on_file
 
     @property

@@ -22,5 +22,6 @@ and /v1/district-codes/{code}, /v1/operations/audit, /v1/operations/clients, /v1
 /v1/operations/clients/{client_id}/rotate, /v1/operations/applications, /v1/operations/applications/{client_id},
 /.well-known/oauth-authorization-server/v1/districts/{district}.
 
-Topics in: roster's (projection `person`, reaction `departures`), claims' (reaction `verdicts`). Topic out: auth's.
+Topics in: roster's (projection `person`, reaction `departures`), claims' (reaction `verdicts`). Topics out: auth's, and
+the audit's.
 """

@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from services.auth import api, consumer, upkeep
+from services.auth import api, audit_topic, consumer, upkeep
 from services.auth.breached import Breached
 from services.auth.events import CODEC
 from services.auth.handlers import Auth
@@ -37,6 +37,7 @@ SPEC = ServiceSpec(
     reactions=lambda kit: consumer.reactions(auth_of(kit)),
     workers=lambda kit: upkeep.workers(auth_of(kit)),
     expiring=upkeep.EXPIRING,
+    topics=lambda settings: [audit_topic.topic(settings)],
 )
 
 

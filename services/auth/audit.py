@@ -7,15 +7,16 @@ holds no secret and nothing that was typed; a device and a network are keyed has
 
 import asyncio
 from collections import OrderedDict, deque
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import structlog
 from prometheus_client import Counter
 
 from services.auth.devices import Origin
-from shared.database import Database, queries
+from shared.database import Connection, Database, queries
 from shared.errors import Rejected, Unavailable
 from shared.web import Call, Reply
 
@@ -36,8 +37,9 @@ log = structlog.get_logger(__name__)
 
 
 class Line(NamedTuple):
-    """What was asked for (`what`), and `done` or the reason of the refusal."""
+    """What was asked for (`what`), and `done` or the reason of the refusal. `event_id`: its id on Kafka."""
 
+    event_id: UUID
     district: str
     at: datetime
     what: str
@@ -57,6 +59,7 @@ class Trail:
 
     def __init__(self) -> None:
         self._lines: deque[Line] = deque()
+        self._in_doubt = False
         self._seldom: OrderedDict[tuple[str, str, str | None], datetime] = OrderedDict()
 
     def note(self, call: Call[Any], told: Reply | Rejected) -> None:
@@ -84,11 +87,16 @@ class Trail:
         return True
 
     async def write(self, db: Database) -> None:
-        """Raises Unavailable, and keeps what is not written."""
+        """Raises Unavailable, and keeps what is not written. Of a write that may have been done all the same, the next
+        one asks which lines are there."""
         while self._lines:
             some = [self._lines[n] for n in range(min(AT_ONCE, len(self._lines)))]
             async with db.connection() as conn:
-                await conn.execute(_sql.write_audit, *map(list, zip(*some, strict=True)))
+                there = await _there(conn, some) if self._in_doubt else ()
+                self._in_doubt = True
+                if new := [line for line in some if line.event_id not in there]:
+                    await conn.execute(_sql.write_audit, *map(list, zip(*new, strict=True)))
+            self._in_doubt = False
             for _ in some:
                 self._lines.popleft()
 
@@ -106,11 +114,18 @@ class Trail:
                 log.error("audit_not_written", lines=len(self._lines))
 
 
+async def _there(conn: Connection, lines: Sequence[Line]) -> set[UUID]:
+    """The ids of those lines that are written already."""
+    rows = await conn.fetch(_sql.find_audit, [line.at for line in lines], [line.event_id for line in lines])
+    return {row["event_id"] for row in rows}
+
+
 def _line(call: Call[Any], told: Reply | Rejected, outcome: str) -> Line:
     come: Origin | None = call.noted.get("origin")
     caller = call.caller
     actor = caller.subject if caller and caller.kind == "client" else None
     return Line(
+        event_id=uuid4(),
         district=call.district,
         at=call.now,
         what=call.route.audit,

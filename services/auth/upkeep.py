@@ -6,7 +6,7 @@ from datetime import timedelta
 import msgspec
 import structlog
 
-from services.auth import audit, devices, logout_notices, recovery, tokens
+from services.auth import audit, audit_topic, devices, logout_notices, recovery, tokens
 from services.auth.activity import FLUSH_EVERY_S
 from services.auth.handlers import Auth
 from services.auth.oidc_rules import CODE_KEPT
@@ -55,6 +55,8 @@ def workers(auth: Auth) -> list[Worker]:
         Worker("sign-ins", "api", every(FLUSH_EVERY_S, lambda: auth.tally.flush(auth.kit.db))),
         Worker("revocations", "api", lambda: auth.remembered.follow(db.dsn)),
         Worker("audit", "api", lambda: auth.trail.keep_written(db)),
+        Worker("audit-topic", "relay", lambda: audit_topic.run(auth.kit.settings)),
+        Worker("audit-unsent", "relay", every(audit_topic.COUNT_EVERY_S, lambda: audit_topic.count(db))),
         Worker("uses", "api", lambda: auth.uses.keep_written(db, USES_EVERY_S)),
     ]
     if auth.kit.settings.bootstrap_client_file is not None and "api" in auth.kit.settings.roles:

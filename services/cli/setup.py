@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -84,9 +85,10 @@ async def check_topics(*, json: AsJson = False) -> None:
 
 def _wanted_topics(settings: Settings) -> list[kafka.Topic]:
     good, _ = policies.read_folder(settings.policy_dir)
-    return [kafka.service_topic(settings, name) for name in SERVICES] + [
-        kafka.enrollments_topic(settings, name) for name in good
-    ]
+    wanted = [kafka.service_topic(settings, name) for name in SERVICES]
+    for name in SERVICES:
+        wanted += import_module(f"services.{name}.app").SPEC.topics(settings)
+    return wanted + [kafka.enrollments_topic(settings, name) for name in good]
 
 
 @history.command

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from jsonschema import Draft202012Validator
 
+from services.auth import audit_topic
 from services.describe import described
 from services.roster import ingress
 from services.roster.events import StudentWithdrawn
@@ -80,6 +81,7 @@ def test_every_event_of_the_code_is_on_the_channel_of_its_service() -> None:
         for service in SERVICES
     }
     told["enrollments"] = {f"#/components/messages/ingress.{name}" for name in ingress.TYPES}
+    told["audit"] = {"#/components/messages/audit.RequestAnswered"}
     assert {name: set(referred(c["messages"])) for name, c in DOCUMENT["channels"].items()} == told
 
 
@@ -104,6 +106,7 @@ def test_topics_are_those_that_are_made() -> None:
     settings = Settings(service="x", postgres="", kafka="")
     made = {service: service_topic(settings, service) for service in SERVICES}
     made["enrollments"] = enrollments_topic(settings, "{district}")
+    made["audit"] = audit_topic.topic(settings)
     for name, topic in made.items():
         channel = DOCUMENT["channels"][name]
         binding = channel["bindings"]["kafka"]
@@ -145,3 +148,17 @@ def test_the_headers_of_a_statement_are_as_described() -> None:
     _, headers = binary(cloud_event())
     assert problems("ingress.StudentEnrolled", headers) == []
     assert problems("ingress.StudentEnrolled", [h for h in headers if h[0] != "ce_id"]) != []
+
+
+@pytest.mark.parametrize("district", ["ccps", ""])
+def test_the_headers_of_a_line_of_the_audit_are_as_described(district: str) -> None:
+    line = dict.fromkeys(audit_topic.RequestAnswered.__struct_fields__, None) | {
+        "district": district, "at": datetime.now(UTC), "what": "sign_in", "outcome": "done",
+        "person_id": uuid4() if district else None, "event_id": uuid4(), "correlation_id": uuid4(),
+    }  # fmt: skip
+    _, _, headers = audit_topic.record_of(line)  # type: ignore[arg-type]
+    assert problems("audit.RequestAnswered", headers) == []
+    assert {name for name, _ in headers} <= resolved(DOCUMENT["components"]["schemas"]["AuditHeaders"])[
+        "properties"
+    ].keys()
+    assert problems("audit.RequestAnswered", [h for h in headers if h[0] != "ce_id"]) != []

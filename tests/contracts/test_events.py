@@ -12,6 +12,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 import services
+from services.auth.audit_topic import RequestAnswered
 from services.roster import ingress
 from shared.messages import Event, EventCodec
 from tests.contracts.shapes import (
@@ -27,7 +28,8 @@ from tests.contracts.shapes import (
 PROJECT = Path(__file__).parents[2]
 EVENTS = PROJECT / "contracts" / "events"
 INGRESS = PROJECT / "contracts" / "ingress"
-FILES = sorted(EVENTS.glob("*/*.json")) + sorted(INGRESS.glob("*.json"))
+AUDIT = PROJECT / "contracts" / "audit"
+FILES = [*sorted(EVENTS.glob("*/*.json")), *sorted(INGRESS.glob("*.json")), *sorted(AUDIT.glob("*.json"))]
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -87,7 +89,8 @@ def test_no_committed_contract_is_broken(path: Path) -> None:
 
 
 def test_no_committed_contract_disappears() -> None:
-    names = git("ls-tree", "-r", "--name-only", "HEAD", "contracts/events", "contracts/ingress").split()
+    folders = (f"contracts/{name}" for name in ("events", "ingress", "audit"))
+    names = git("ls-tree", "-r", "--name-only", "HEAD", *folders).split()
     assert [name for name in names if not (PROJECT / name).exists()] == []
 
 
@@ -111,6 +114,12 @@ def test_roster_reads_what_the_ingress_contract_promises(path: Path) -> None:
 
 def test_every_ingress_type_has_a_contract() -> None:
     assert {path.stem.split(".v")[0] for path in INGRESS.glob("*.json")} == set(ingress.TYPES)
+
+
+def test_a_line_of_the_audit_is_as_its_contract_says() -> None:
+    [path] = AUDIT.glob("*.json")
+    assert path.stem == f"{RequestAnswered.__name__}.v{RequestAnswered.SCHEMA}"
+    assert shape_of(RequestAnswered) == shape(read(path))
 
 
 @pytest.mark.parametrize(

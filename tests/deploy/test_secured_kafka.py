@@ -31,8 +31,9 @@ from tests.support.secured_kafka import BROKER, SecuredKafka, secured_kafka
 
 PROJECT = Path(__file__).parents[2]
 PAGE = (PROJECT / "docs/how-to/secure-kafka.md").read_text()
-LOGINS = ("admin", *SERVICES, "sis-ccps")
+LOGINS = ("admin", *SERVICES, "sis-ccps", "collector")
 INGRESS, ROSTER = "homeroom.enrollments.ccps.v1", "homeroom.roster.v1"
+AUDIT = "homeroom.auth.audit.v1"
 PATIENCE_S = 15
 NOWHERE = "http://127.0.0.1:1"
 OTHER = """extends = "ccps"
@@ -215,8 +216,8 @@ async def test_a_districts_system_may_write_to_its_topic_and_do_nothing_else(sit
 async def test_a_service_may_write_to_its_own_topic_only(site: Site) -> None:
     for service in SERVICES:
         for topic in _topics(site):
-            mine = topic == f"homeroom.{service}.v1"
-            if not mine:
+            mine = {f"homeroom.{service}.v1", *([AUDIT] if service == "auth" else [])}
+            if topic not in mine:
                 assert site.write(site.login(service), topic) == "TOPIC_AUTHORIZATION_FAILED", (
                     service,
                     topic,
@@ -246,6 +247,20 @@ async def test_a_pupil_claims_and_signs_in_over_it(site: Site, backing: dict[str
             raise
         finally:
             await fleet.stop()
+
+
+async def test_who_collects_the_audit_may_read_it_and_do_nothing_else(site: Site) -> None:
+    """It holds the sign-in of the pupil before."""
+    site.run(*blocks("Who collects the audit"))
+    collector = site.login("collector") | {"group.id": "collector"}
+    assert site.read(collector, AUDIT) is None
+    for topic in _topics(site):
+        if topic != AUDIT:
+            assert site.read(collector, topic) == "TOPIC_AUTHORIZATION_FAILED", topic
+    with pytest.raises(
+        KafkaException, match="CLUSTER_AUTHORIZATION_FAILED"
+    ):  # who may write nowhere gets no producer
+        site.write(collector, AUDIT)
 
 
 async def test_a_system_that_is_retired_can_do_nothing_any_more(site: Site) -> None:

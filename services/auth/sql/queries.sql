@@ -251,11 +251,19 @@ SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS upto,
 
 -- The audit
 
+-- name: find_audit
+-- Which of some lines, by their moments ($1) and ids, are there.
+SELECT event_id FROM audit WHERE at = ANY($1::timestamptz[]) AND event_id = ANY($2::uuid[])
+
 -- name: write_audit
-INSERT INTO audit (district, at, what, outcome, person_id, actor, client, device, device_kind, network, reference,
-                   correlation_id)
-SELECT * FROM unnest($1::text[], $2::timestamptz[], $3::text[], $4::text[], $5::uuid[], $6::text[], $7::text[],
-                     $8::text[], $9::text[], $10::text[], $11::text[], $12::uuid[])
+WITH written AS (
+    INSERT INTO audit (event_id, district, at, what, outcome, person_id, actor, client, device, device_kind, network,
+                       reference, correlation_id)
+    SELECT * FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::text[], $5::text[], $6::uuid[], $7::text[],
+                         $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::uuid[])
+    RETURNING audit_id
+)
+INSERT INTO audit_outbox (audit_id) SELECT audit_id FROM written
 
 -- name: search_audit
 SELECT a.audit_id, a.at, a.what, a.outcome, a.person_id, a.actor, n.name AS actor_name, a.client, a.device, a.device_kind,
@@ -266,6 +274,25 @@ WHERE a.district = $1 AND ($2::bigint IS NULL OR a.audit_id < $2)
   AND ($6::text IS NULL OR a.outcome = $6) AND ($7::text IS NULL OR a.reference = $7)
   AND ($8::timestamptz IS NULL OR a.at >= $8) AND ($9::timestamptz IS NULL OR a.at < $9)
 ORDER BY a.audit_id DESC LIMIT $3
+
+-- The audit's topic
+
+-- name: lock_audit
+SELECT pg_try_advisory_lock(hashtext('homeroom-audit'), 0)
+
+-- name: unsent_audit
+SELECT a.audit_id, a.event_id, a.district, a.at, a.what, a.outcome, a.person_id, a.actor, a.client, a.device,
+       a.device_kind, a.network, a.reference, a.correlation_id
+FROM audit_outbox JOIN audit a USING (audit_id)
+WHERE a.audit_id > $1
+ORDER BY a.audit_id LIMIT $2
+
+-- name: audit_sent
+-- Exactly the lines that were acknowledged: a lower number may be committed later than a higher one.
+DELETE FROM audit_outbox WHERE audit_id = ANY($1::bigint[])
+
+-- name: count_unsent_audit
+SELECT count(*) FROM (SELECT FROM audit_outbox LIMIT $1) AS counted
 
 -- Recovery
 
