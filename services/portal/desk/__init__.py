@@ -12,6 +12,13 @@ Pages, under /{district}/desk:
     /unclaimed, /first-day   who has not claimed yet; how it goes, minute by minute
 """
 
-from services.portal.desk import acts, people, person, tickets
+from services.portal.desk import acts, first_day, people, person, tickets, unclaimed
 
-PAGES = [*people.PAGES, *person.PAGES, *acts.PAGES, *tickets.PAGES]
+PAGES = [
+    *people.PAGES,
+    *person.PAGES,
+    *acts.PAGES,
+    *tickets.PAGES,
+    *unclaimed.PAGES,
+    *first_day.PAGES,
+]
