@@ -140,7 +140,7 @@ async def take_names(visit: Visit, known: Claim | None) -> Again | Claim:
         return Again(context={"refusal": "no_cookies"})
     typed = {name: visit.typed(name) for name in (*NAMES, "number")}
     answer = await visit.ask(
-        "claims", "POST", "/claims", typed, headers={"Idempotency-Key": _key(seed, typed)}
+        "claims", "POST", "/claims", typed, headers={"Idempotency-Key": key(seed, typed)}
     )
     if known and known.completed and known.username == answer.body.get("username"):
         return known  # claimed already: a moment ago, by this very browser
@@ -162,7 +162,7 @@ async def take_names(visit: Visit, known: Claim | None) -> Again | Claim:
     )
 
 
-def _key(seed: str, typed: Mapping[str, str]) -> str:
+def key(seed: str, typed: Mapping[str, str]) -> str:
     """The Idempotency-Key of what was typed in this browser.
 
     A double click, Refresh and a second tab find the same claim, which costs the account none of its claims a day. The
@@ -282,7 +282,7 @@ def _answers_refused(visit: Visit, answer: Answer, chosen: list[str]) -> dict[st
         n = chosen.index(question) + 1 if question in chosen else 1
         return {f"answer-{n}": text}
     if answer.reason == "answers_repeated":
-        twice = next(n for n, each in enumerate(chosen, 1) if each in chosen[: n - 1])
+        twice = next((n for n, each in enumerate(chosen, 1) if each in chosen[: n - 1]), len(chosen))
         return {f"question-{twice}": visit.text(N_("You have this question already. Choose another one."))}
     # The district asks for more, or fewer, since the page was shown: it is shown as it is now.
     return {"": visit.text(N_("The questions are others now. Look at all of them once more."))}
