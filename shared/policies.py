@@ -20,9 +20,9 @@ from shared.folder import fingerprints
 from shared.policy import SLUG, ChoiceAnswer, NeverHeld, Policy, Question, TextAnswer, UnknownDistrict
 
 _OWN_KEYS = ("names", "code", "time_zone", "origins", "pack")
-_OWN_PARTS = {  # nobody else's pupils are imported, and nobody shows another district's things as its own
+_OWN_PARTS = {  # nobody else's pupils are imported, and nobody looks like another district
     "imports": ("rest",),
-    "portal": ("logo", "help", "resources"),
+    "portal": ("accent", "accent_dark", "logo", "help", "resources"),
 }
 _LIGHT, _DARK = "#ffffff", "#1e1e1e"  # the grounds that accents are seen on, at the least favourable
 

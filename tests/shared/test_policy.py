@@ -340,15 +340,17 @@ class TestFiles:
         assert (second.rest, second.reports_kept) == (None, 5)
         assert second.approval_above == CCPS.imports.approval_above
 
-    def test_nobody_inherits_what_a_portal_shows_of_another_district(self, tmp_path: Path) -> None:
-        (tmp_path / "ccps.toml").write_text((FOLDER / "ccps.toml").read_text())
+    def test_nobody_inherits_the_look_of_another_district(self, tmp_path: Path) -> None:
+        text = (FOLDER / "ccps.toml").read_text()
+        (tmp_path / "ccps.toml").write_text(text.replace("warning_seconds = 60", "warning_seconds = 45"))
         own = (
             'extends = "ccps"\ncode = "ABCDEF"\ntime_zone = "America/Chicago"\nnames = {en = "B", es = "B"}\n'
         )
         (tmp_path / "second.toml").write_text(own + 'portal.accent = "#005500"\n')
         second = load_policy(tmp_path / "second.toml").portal
         assert (second.logo, second.help, second.resources) == (None, None, [])
-        assert (second.accent, second.accent_dark) == ("#005500", CCPS.portal.accent_dark)
+        assert (second.accent, second.accent_dark) == ("#005500", None)
+        assert second.idle_warning_seconds == 45
 
     def test_a_policy_without_a_look_has_one(self, tmp_path: Path) -> None:
         text = (FOLDER / "ccps.toml").read_text()
