@@ -31,6 +31,7 @@ class Person:
 
     def __init__(self, context: BrowserContext, page: Page, url: str, language: str = ENGLISH) -> None:
         self.context, self.page, self.url, self.language = context, page, url, language
+        self.clicks = 1  # at each button; two are what impatient people do
         self.complaints: list[str] = []
         self.answers: list[Response] = []
         page.set_default_timeout(PATIENCE_MS)
@@ -62,7 +63,8 @@ class Person:
     def reads(self, text: Text, **values: object) -> Text:
         if isinstance(text, re.Pattern):
             return text
-        return translations(self.language).gettext(text) % values
+        translated = translations(self.language).gettext(text)
+        return translated % values if values else translated
 
     # ------------------------------------------------------------------ what somebody does
 
@@ -78,7 +80,7 @@ class Person:
 
     async def press(self, text: str) -> None:
         """The button with this text."""
-        await self.button(text).click()
+        await self.button(text).first.click(click_count=self.clicks)
 
     async def follow(self, text: str) -> None:
         await self.page.get_by_role("link", name=self.reads(text)).first.click()
@@ -93,6 +95,11 @@ class Person:
                 return
         raise AssertionError(f"the tab key does not lead to {name}")
 
+    async def type_at(self, name: str, text: str) -> None:
+        """With the keyboard alone; in a list this chooses what begins so."""
+        await self.tab_to(name)
+        await self.page.keyboard.type(text)
+
     async def back(self) -> None:
         await self.page.go_back()
 
@@ -102,7 +109,7 @@ class Person:
     # ------------------------------------------------------------------ what somebody sees
 
     def field(self, name: str) -> Locator:
-        return self.page.locator(f'[name="{name}"]:not([type="hidden"])')
+        return self.page.locator(f'[name="{name}"]:not([type="hidden"], [hidden])')
 
     def button(self, text: str) -> Locator:
         return self.page.get_by_role("button", name=self.reads(text), exact=True)

@@ -67,6 +67,7 @@ class Site:
                 "HOMEROOM_PORTAL_KEY_FILE": self.key_file,
                 "HOMEROOM_PORTAL_CLIENT_DIR": str(self.folder / "clients"),
                 "HOMEROOM_HTTP_PORT": str(port),
+                "HOMEROOM_DRAIN_SECONDS": "2",
             }
             | self.own
         )

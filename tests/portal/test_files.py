@@ -17,6 +17,8 @@ FORBIDDEN = {
     "a file from elsewhere": re.compile(
         r"<(script|link|img|iframe)[^>]*\s(src|href)=[\"']https?:", re.IGNORECASE
     ),
+    # Password managers read a field that is not shown, but none of type hidden.
+    "a username that no password manager finds": re.compile(r'type="hidden"[^>]*autocomplete="username"'),
     "text that is not escaped": re.compile(r"(?<!paths\[name\]) \| safe\b|autoescape false"),
 }
 ALL_FILES_BYTES = 60 * 1024  # compressed, as a browser fetches them; pages have 100 kB with everything

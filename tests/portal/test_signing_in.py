@@ -4,11 +4,11 @@ import asyncio
 import re
 
 import pytest
-from playwright.async_api import expect
 
 from tests.journeys.town import Town, claim, new_password
 from tests.portal.conftest import Somebody
-from tests.portal.person import DESKTOP, PHONE, Person
+from tests.portal.person import DESKTOP, PHONE
+from tests.portal.ways import sign_in, signed_in, type_username
 
 pytestmark = [
     pytest.mark.stack,
@@ -16,24 +16,6 @@ pytestmark = [
     pytest.mark.xdist_group("portal"),
 ]
 REFERENCE = re.compile("A-[0-9A-Z]{4}-[0-9A-Z]{3}")
-
-
-async def type_username(person: Person, username: str) -> None:
-    await person.open("/ccps/")
-    await person.headed("Sign in")
-    await person.fill(username=username)
-    await person.press("Go")
-    await person.headed("Your password")
-
-
-async def sign_in(person: Person, username: str, password: str) -> None:
-    await type_username(person, username)
-    await person.fill(password=password)
-    await person.press("Go")
-
-
-async def signed_in(person: Person, username: str) -> None:
-    await expect(person.page.locator("header").get_by_text(username)).to_be_visible()
 
 
 @pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
