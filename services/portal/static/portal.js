@@ -186,6 +186,7 @@
         for (const part of all('[data-live]')) {
           const next = fresh.querySelector(`[data-live="${CSS.escape(part.dataset.live)}"]`);
           part.classList.remove('stale');
+          if (next) all('details', part).forEach((each, n) => { (all('details', next)[n] ?? each).open = each.open; });
           if (next && next.outerHTML !== part.outerHTML && !part.contains(document.activeElement)) part.replaceWith(document.adoptNode(next));
         }
       } catch {
