@@ -119,6 +119,8 @@
     input.focus();
   });
 
+  document.querySelector('.tabs [aria-current]')?.scrollIntoView({ inline: 'center', block: 'nearest' });
+
   for (const button of all('[data-print]')) {
     button.hidden = false;
     button.addEventListener('click', () => print());
