@@ -44,14 +44,16 @@ class _Handler(web.RequestHandler):
 
 
 @asynccontextmanager
-async def listening(app: web.Application, host: str, port: int, *, drain_s: float) -> AsyncIterator[int]:
+async def listening(
+    app: web.Application, host: str, port: int, *, drain_s: float, max_field_bytes: int = MAX_LINE_BYTES
+) -> AsyncIterator[int]:
     """Serves an application, and yields the port. At the end: no new connections, running requests get `drain_s`."""
     limits: dict[str, Any] = {
         "access_log": None,
         "keepalive_timeout": KEEPALIVE_S,
         "lingering_time": LINGERING_S,
         "max_line_size": MAX_LINE_BYTES,
-        "max_field_size": MAX_LINE_BYTES,
+        "max_field_size": max_field_bytes,
         "max_headers": MAX_HEADERS,
         "auto_decompress": False,
     }

@@ -36,6 +36,8 @@ from shared.server import listening
 from shared.settings import SettingsInvalid, read_environment, unknown_variables
 
 FLUSH_S = 1.0
+# A browser sends the cookies of a host in one line, and those of the district's other sites with them.
+MAX_COOKIES_BYTES = 32 * 1024
 CONNECTIONS = 100  # to the services, at most
 
 log = structlog.get_logger(__name__)
@@ -71,6 +73,7 @@ def create_app(settings: PortalSettings) -> web.Application:
             writing.cancel()
 
     app.cleanup_ctx.append(connected)
+    app.on_response_prepare.append(_harden)  # whatever is answered, also where no page is
     app.router.add_get("/", common.root)
     app.router.add_get("/health/live", _live)
     app.router.add_get("/health/ready", _ready)
@@ -112,9 +115,11 @@ async def _beyond_pages(request: web.Request, handler: Handler) -> web.StreamRes
         if error.status < 400:
             raise
         sorry = Sorry(error.status, N_("Nothing is here"), N_("Check the address, letter by letter."))
-        response = explain(None, request, sorry)
-        harden(response, request.app[PORTAL].settings.portal_url)
-        return response
+        return explain(None, request, sorry)
+
+
+async def _harden(request: web.Request, response: web.StreamResponse) -> None:
+    harden(response, request.app[PORTAL].settings.portal_url)
 
 
 def main() -> None:
@@ -135,7 +140,13 @@ async def _serve(app: web.Application, settings: PortalSettings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with listening(app, settings.http_host, settings.http_port, drain_s=settings.drain_seconds) as port:
+    async with listening(
+        app,
+        settings.http_host,
+        settings.http_port,
+        drain_s=settings.drain_seconds,
+        max_field_bytes=MAX_COOKIES_BYTES,
+    ) as port:
         log.info("listening", host=settings.http_host, port=port)
         await stop.wait()
         log.info("draining", seconds=settings.drain_seconds)

@@ -21,6 +21,8 @@ PATIENCE_S = 10.0
 MAX_ANSWER_BYTES = 8 * 1024 * 1024
 PICTURES = ("image/svg+xml", "image/png")
 POLICY_LIFE_S = 5.0  # how soon a changed policy shows
+POLICY_PATIENCE_S = 1.0  # longer nobody waits for a new one while there is an old one
+MAX_POLICIES = 1000
 EARLY = timedelta(seconds=30)  # a token is not used up to its last second
 MAX_STAFF_TOKENS = 10_000
 _EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
@@ -39,7 +41,7 @@ class Answer:
 
     @property
     def ok(self) -> bool:
-        return self.status < 400
+        return 200 <= self.status < 300
 
     @property
     def reason(self) -> str:
@@ -151,6 +153,14 @@ class Token:
     until: float  # by the monotonic clock
 
 
+class _Given(msgspec.Struct, frozen=True):
+    """What auth's token endpoint answers."""
+
+    access_token: str
+    expires_in: float
+    scope: str = ""
+
+
 class Backend:
     """Asks the services; keeps policies for seconds, and tokens for as long as they count."""
 
@@ -161,7 +171,8 @@ class Backend:
             "claims": settings.claims_url,
             "auth": settings.auth_url,
         }
-        self._policies: dict[str, tuple[float, Policy]] = {}
+        self._policies: dict[str, tuple[float, Policy | None]] = {}
+        self._policies_asked: dict[str, asyncio.Task[None]] = {}
         self._own: dict[str, Token] = {}
         self._asking: dict[str, asyncio.Lock] = {}
         self._staff: dict[bytes, Token] = {}
@@ -184,7 +195,7 @@ class Backend:
                     method, self._urls[service] + path, params=params, json=body, data=form, headers=sent,
                     allow_redirects=False,
                 ) as response:  # fmt: skip
-                    return Answer(response.status, _decoded(await _read(response)), response.headers)
+                    return _answer(response.status, await _read(response), response.headers)
             except (aiohttp.ClientError, TimeoutError) as error:
                 if last:
                     log.warning("service_unreachable", asked=service, error=type(error).__name__)
@@ -206,18 +217,30 @@ class Backend:
         known = self._policies.get(district)
         if known and time.monotonic() < known[0]:
             return known[1]
-        answer = await self.ask("claims", "GET", f"/v1/districts/{district}/policy")
-        if answer.status == 404:
-            self._policies.pop(district, None)
-            return None
-        if answer.ok:
-            policy = msgspec.convert(answer.body, Policy)
-        elif known:
-            policy = known[1]
-        else:
+        asking = self._policies_asked.get(district)
+        if asking is None:  # one asks, the others wait for it
+            asking = self._policies_asked[district] = asyncio.create_task(self._ask_policy(district))
+            asking.add_done_callback(lambda _: self._policies_asked.pop(district, None))
+        await asyncio.wait({asking}, timeout=POLICY_PATIENCE_S if known else None)
+        if district not in self._policies:
             raise TimeoutError
+        return self._policies[district][1]
+
+    async def _ask_policy(self, district: str) -> None:
+        answer = await self.ask("claims", "GET", f"/v1/districts/{district}/policy")
+        policy = None
+        if answer.status != 404:
+            try:
+                policy = msgspec.convert(answer.body if answer.ok else None, Policy)
+            except msgspec.ValidationError as error:
+                if answer.ok:
+                    log.error("policy_unreadable", error=str(error))
+                policy = self._policies.pop(district, (0.0, None))[1]
+                if policy is None:
+                    return
+        elif len(self._policies) >= MAX_POLICIES:  # most of them of no district: somebody tries addresses
+            self._policies = {name: each for name, each in self._policies.items() if each[1] is not None}
         self._policies[district] = (time.monotonic() + POLICY_LIFE_S, policy)
-        return policy
 
     async def own_token(self, district: str) -> str | None:
         """The portal's access token, with which auth believes what it says of browsers. None: auth gives none now."""
@@ -260,12 +283,12 @@ class Backend:
         answer = await self.ask("auth", "POST", f"/v1/districts/{district}/token", form=form, basic=client)
         if not answer.ok:
             return answer
-        lives_s = float(answer.body["expires_in"])
-        return Token(
-            str(answer.body["access_token"]),
-            frozenset(str(answer.body.get("scope", "")).split()),
-            time.monotonic() + max(lives_s - EARLY.total_seconds(), lives_s / 2),
-        )
+        try:
+            given = msgspec.convert(answer.body, _Given)
+        except msgspec.ValidationError:
+            return Answer(503, {"reason": "unavailable"})
+        lives_s = max(given.expires_in - EARLY.total_seconds(), given.expires_in / 2)
+        return Token(given.access_token, frozenset(given.scope.split()), time.monotonic() + lives_s)
 
     def _client(self, district: str) -> Client | None:
         """Read each time, which is once in minutes: a rotated secret counts at once."""
@@ -290,11 +313,12 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
     return b"".join(parts)
 
 
-def _decoded(content: bytes) -> Any:
+def _answer(status: int, content: bytes, headers: Mapping[str, str]) -> Answer:
+    """What is not JSON (the page of a proxy) is no service's answer."""
     try:
-        return msgspec.json.decode(content) if content else {}
-    except msgspec.DecodeError:  # a proxy's page
-        return {}
+        return Answer(status, msgspec.json.decode(content) if content else {}, headers)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return Answer(status if status >= 400 else 502, {"reason": "unavailable"}, headers)
 
 
 def moment(said: object) -> datetime | None:

@@ -9,7 +9,7 @@ from aiohttp import web
 from services.portal import languages, security
 from services.portal.languages import N_
 from services.portal.pages import STATIC, asset, render
-from services.portal.visit import PORTAL, Page, Sorry, Visit, bare
+from services.portal.visit import PORTAL, Page, Sorry, Visit, away, bare, explain, is_district
 
 LANGUAGE_LIFE = timedelta(days=400)
 FOR_GOOD = "public, max-age=31536000, immutable"
@@ -27,19 +27,15 @@ async def static(request: web.Request) -> web.StreamResponse:
     current = request.path == asset(name)  # an older address is answered with what there is now
     response = web.Response(body=file.read_bytes(), content_type=_KINDS[file.suffix], charset="utf-8")
     response.headers["Cache-Control"] = FOR_GOOD if current else "no-cache"
-    security.harden(response, request.app[PORTAL].settings.portal_url)
     return response
 
 
 async def root(request: web.Request) -> web.StreamResponse:
     """Leads to the district of this portal, or asks for a district's code."""
-    portal = request.app[PORTAL]
-    if portal.settings.district:
-        response = web.Response(status=303, headers={"Location": f"/{portal.settings.district}/"})
-    else:
-        response = await _find_district(request)
-    security.harden(response, portal.settings.portal_url)
-    return response
+    district = request.app[PORTAL].settings.district
+    if district:
+        return web.Response(status=303, headers={"Location": f"/{district}/"})
+    return await _find_district(request)
 
 
 async def _find_district(request: web.Request) -> web.Response:
@@ -48,8 +44,10 @@ async def _find_district(request: web.Request) -> web.Response:
     if typed:
         if _CODE.fullmatch(typed):
             answer = await request.app[PORTAL].backend.ask("auth", "GET", f"/v1/district-codes/{typed}")
-            if answer.ok:
-                return web.Response(status=303, headers={"Location": f"/{answer.body['district']}/"})
+            if answer.ok and is_district(district := str(answer.body.get("district", ""))):
+                return web.Response(status=303, headers={"Location": f"/{district}/"})
+            if answer.status != 404:
+                return explain(None, request, away())
         unknown = True
     language = languages.choose(None, request.headers.get("Accept-Language", ""))
     body = render(language, "district.html", bare(language) | {"code": typed[:12], "unknown": unknown})
@@ -58,8 +56,11 @@ async def _find_district(request: web.Request) -> web.Response:
 
 async def without_slash(request: web.Request) -> web.StreamResponse:
     """`/ccps?sign-out` is where auth sends a browser whose application asked for it and showed nothing for it."""
+    district = request.match_info["district"].lower()
+    if not is_district(district):  # `/\\elsewhere` and `/%2Felsewhere` would lead to another site
+        raise web.HTTPNotFound
     ask = "sign-out" if "sign-out" in request.query else ""
-    return web.Response(status=303, headers={"Location": f"{request.path}/{ask}"})
+    return web.Response(status=303, headers={"Location": f"/{district}/{ask}"})
 
 
 async def look(visit: Visit) -> web.StreamResponse:

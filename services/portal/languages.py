@@ -1,5 +1,6 @@
 """The languages of the pages. English is written in the templates; every other language is a folder of .po files."""
 
+import re
 from collections.abc import Iterator
 from functools import cache
 from gettext import GNUTranslations, NullTranslations
@@ -14,6 +15,7 @@ from babel.messages.pofile import read_po
 
 FOLDER = Path(str(files("services.portal"))) / "locale"
 ENGLISH = "en"
+_RANGE = re.compile(r"([A-Za-z]{1,8})(?:-[A-Za-z0-9]{1,8})*(?:\s*;\s*[qQ]=([01](?:\.\d{0,3})?))?")
 _COUNTRY = "US"  # dates and numbers are written as there, whatever the language
 
 
@@ -66,8 +68,5 @@ def choose(kept: str | None, accepted: str) -> str:
 
 def _weighed(accepted: str) -> Iterator[tuple[str, float]]:
     for part in accepted[:500].split(","):
-        tag, _, weight = part.strip().partition(";q=")
-        try:
-            yield tag.split("-")[0], float(weight or 1)
-        except ValueError:
-            continue
+        if (match := _RANGE.fullmatch(part.strip())) and (weight := float(match[2] or 1)):
+            yield match[1].lower(), weight

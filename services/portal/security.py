@@ -1,5 +1,6 @@
 """What every answer says to the browser, and which requests are the browser's own doing rather than another site's."""
 
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -22,7 +23,6 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=()",
     "Referrer-Policy": "same-origin",
-    "Server": "homeroom",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
@@ -36,6 +36,7 @@ def harden(response: web.StreamResponse, portal_url: str) -> None:
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
     response.headers.setdefault("Cache-Control", NO_STORE)
+    response.headers["Server"] = "homeroom"  # whatever the server says of itself
     if portal_url.startswith("https:"):
         response.headers.setdefault("Strict-Transport-Security", TRANSPORT_SECURITY)
 
@@ -52,8 +53,7 @@ def from_own_page(request: web.Request, portal_url: str) -> bool:
     origin = request.headers.get("Origin")
     if origin is None:
         return site == "same-origin"
-    parts = urlsplit(portal_url)
-    return origin == f"{parts.scheme}://{parts.netloc}"
+    return origin == origin_of(portal_url)
 
 
 def from_own_link(request: web.Request, portal_url: str) -> bool:
@@ -64,12 +64,34 @@ def from_own_link(request: web.Request, portal_url: str) -> bool:
     return request.headers.get("Referer", "").startswith(f"{portal_url}/")
 
 
+def origin_of(url: str) -> str:
+    """The origin of an address as browsers write it (RFC 6454, 6.2): in small letters, without a scheme's own port."""
+    parts = urlsplit(url)
+    host = (parts.hostname or "") if ":" not in (parts.hostname or "") else f"[{parts.hostname}]"
+    port = "" if parts.port in (None, {"http": 80, "https": 443}.get(parts.scheme)) else f":{parts.port}"
+    return f"{parts.scheme}://{host}{port}"
+
+
 def browser_address(request: web.Request, proxies: int) -> str:
-    """The browser's address: of the connection, or as the outermost of our own proxies saw it."""
-    seen = [part.strip() for part in request.headers.get("X-Forwarded-For", "").split(",") if part.strip()]
-    if proxies and len(seen) >= proxies:
-        return seen[-proxies]
+    """The browser's address: of the connection, or as the outermost of our own proxies saw it. What a proxy adds may be
+    a line of its own (RFC 9110, 5.3)."""
+    lines = request.headers.getall("X-Forwarded-For", [])
+    seen = [part.strip() for part in ",".join(lines).split(",") if part.strip()]
+    if proxies and len(seen) >= proxies and (address := _address(seen[-proxies])):
+        return address
     return request.remote or ""
+
+
+def _address(said: str) -> str | None:
+    """An address without the port and the brackets that some proxies write; None for what is none."""
+    if said.startswith("["):
+        said = said[1:].partition("]")[0]
+    elif said.count(":") == 1:
+        said = said.partition(":")[0]
+    try:
+        return str(ip_address(said))
+    except ValueError:
+        return None
 
 
 def local_path(said: str, district: str) -> str | None:

@@ -19,8 +19,8 @@ class PortalSettings(msgspec.Struct, frozen=True, kw_only=True):
     portal_url: Annotated[
         str,
         described(
-            "Public base address of the portal, without a slash at the end: the origin that forms come from.",
-            pattern="^https?://.*[^/]$",
+            "Public base address of the portal, scheme and host alone, no slash at the end: forms come from there.",
+            pattern=r"^https?://[^/?#@\s]+$",
         ),
     ]
     portal_key_file: Annotated[

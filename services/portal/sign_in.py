@@ -127,8 +127,7 @@ async def current(visit: Visit) -> SignedIn:
 
 def come_back(visit: Visit, *, ended: bool) -> None:
     """Whoever signs in now gets back to this page. `ended`: they were signed in."""
-    next_path = security.local_path(visit.request.path_qs, visit.district) or visit.url("/")
-    keep(visit, Typed(next=next_path.removeprefix(f"/{visit.district}"), ended=ended))
+    keep(visit, Typed(next=visit.here, ended=ended))
 
 
 async def again(visit: Visit) -> web.StreamResponse:

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlencode, urlsplit
 from uuid import uuid4
 
 import structlog
@@ -24,6 +24,7 @@ from shared.log import AccessLine, access_line
 FORM_LIMIT_BYTES = 16 * 1024
 MAX_FIELDS = 100
 PORTAL: web.AppKey["Portal"] = web.AppKey("portal")
+OPENED: web.AppKey[set[web.AbstractResource | None]] = web.AppKey("opened")  # what can be asked for with GET
 
 log = structlog.get_logger(__name__)
 
@@ -59,6 +60,16 @@ class Sorry(Exception):
         super().__init__(title)
         self.status, self.title, self.text, self.retry = status, title, text, retry
         self.values = dict(values or {})
+
+
+def away() -> Sorry:
+    """Nothing can be shown while the service is away that everything stands on."""
+    return Sorry(
+        503,
+        N_("We will be right back"),
+        N_("The pages are being looked after. Try again in a minute."),
+        retry=True,
+    )
 
 
 class SeeOther(Exception):
@@ -140,7 +151,8 @@ class Visit:
 
     async def _origin(self) -> dict[str, str]:
         """Which browser it is, for auth's budgets and for "where am I signed in"."""
-        found = {"User-Agent": self.request.headers.get(hdrs.USER_AGENT, "")[:500]}
+        said = self.request.headers.get(hdrs.USER_AGENT, "")[:500]
+        found = {"User-Agent": "".join(sign for sign in said if " " <= sign <= "~")}
         token = await self.portal.backend.own_token(self.district)
         if token is not None:
             address = security.browser_address(self.request, self.portal.settings.proxies)
@@ -170,11 +182,23 @@ class Visit:
         self.fields = {name: value.replace("\r\n", "\n") for name, value in pairs}
         return self.fields
 
+    @property
+    def here(self) -> str:
+        """The address within the district at which this browser can look at what it sees again: a form that is only
+        sent is looked at where it was."""
+        request = self.request
+        if request.method == "POST" and request.match_info.route.resource not in request.app[OPENED]:
+            seen = urlsplit(request.headers.get(hdrs.REFERER, "")).path
+        else:
+            seen = request.path_qs if request.method != "POST" else request.rel_url.raw_path
+        path = security.local_path(seen, self.district)
+        return path.removeprefix(f"/{self.district}") if path else "/"
+
     def typed(self, name: str) -> str:
         return self.fields.get(name, "")
 
     def _language_url(self, code: str) -> str:
-        return self.url(f"/language/{code}?back={self.request.path}")
+        return self.url(f"/language/{code}?{urlencode({'back': self.url(self.here)})}")
 
 
 def bare(language: str) -> dict[str, Any]:
@@ -196,8 +220,15 @@ class Page:
 
 
 def add_pages(app: web.Application, pages: list[Page]) -> None:
+    by_path: dict[str, web.Resource] = {}
+    app[OPENED] = set()
     for page in pages:
-        app.router.add_route(page.method, "/{district}" + page.path, _endpoint(page))
+        path = "/{district}" + page.path
+        resource = by_path[path] = by_path.get(path) or app.router.add_resource(path)
+        resource.add_route(page.method, _endpoint(page))
+        if page.method == "GET":
+            resource.add_route("HEAD", _endpoint(page))
+            app[OPENED].add(resource)
 
 
 def _endpoint(page: Page) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
@@ -208,6 +239,8 @@ def _endpoint(page: Page) -> Callable[[web.Request], Awaitable[web.StreamRespons
 
 
 async def _run(request: web.Request, page: Page) -> web.StreamResponse:
+    if (rightly_spelled := _spelled_otherwise(request)) is not None:
+        return rightly_spelled
     portal, now, started = request.app[PORTAL], clock.now(), time.perf_counter()
     visit: Visit | None = None
     correlation_id = str(uuid4())
@@ -239,24 +272,33 @@ async def _run(request: web.Request, page: Page) -> web.StreamResponse:
         response = explain(visit, request, sorry, correlation_id)
     if visit is not None:
         visit.browser.write(response)
-    security.harden(response, portal.settings.portal_url)
     _observe(request, visit, response.status, correlation_id, time.perf_counter() - started)
     return response
 
 
+def _spelled_otherwise(request: web.Request) -> web.Response | None:
+    """Districts are written in small letters; whoever types CCPS is led there."""
+    district = request.match_info["district"]
+    small = district.lower()
+    if request.method == "POST" or small == district or not is_district(small):
+        return None
+    rest = request.rel_url.raw_path_qs.removeprefix(f"/{district}")
+    return web.Response(status=303, headers={hdrs.LOCATION: f"/{small}{rest}"})
+
+
+def is_district(said: str) -> bool:
+    """Whether this can be the name of a district in an address."""
+    return len(said) <= 32 and said.isascii() and said.replace("-", "").isalnum()
+
+
 async def _begin(request: web.Request, portal: Portal, now: datetime, correlation_id: str) -> Visit:
     district = request.match_info["district"]
-    if not district.isascii() or not district.replace("-", "").isalnum() or len(district) > 32:
+    if not is_district(district):
         raise Sorry(404, N_("Nothing is here"), N_("Check the address, letter by letter."))
     try:
         policy = await portal.backend.policy(district)
     except TimeoutError:
-        raise Sorry(
-            503,
-            N_("We will be right back"),
-            N_("The pages are being looked after. Try again in a minute."),
-            retry=True,
-        ) from None
+        raise away() from None
     if policy is None:
         raise Sorry(404, N_("Nothing is here"), N_("Check the address, letter by letter."))
     browser = Browser(request, portal.seals, district, now)
