@@ -126,7 +126,8 @@ async def show_names(visit: Visit, known: Claim | None) -> Mapping[str, Any]:
         visit.browser.keep("claim-seed", secrets.token_urlsafe(16), visit.now + SEED_LIFE)
     context: dict[str, Any] = {"refusal": "", "told": {}, "reference": "", "going_on": None}
     if known and visit.request.method == "GET":
-        context["values"] = {"last_name": known.last_name, "first_name": known.first_name}
+        kept = {"last_name": known.last_name, "first_name": known.first_name}
+        context["values"] = {name: text for name, text in kept.items() if len(text) < MAX_KEPT_NAME}
         if known.over:
             context["refusal"] = known.over
         else:
