@@ -65,6 +65,8 @@ async def sample_people(*, json: AsJson = False) -> None:
     if not json:
         answers = ", ".join(f"{each['question']}: {each['answer']}" for each in people["claimed"].answers)
         out.print(f"\nTheir answers: {answers}. The passwords are kept nowhere else.")
+        if portal := homeroom.site.services.get("portal"):
+            out.print(f"Where to type them: {portal}/{homeroom.site.district}/")
 
 
 def made(state: str, now: datetime) -> Json:
