@@ -1,6 +1,7 @@
 """Templates become pages: one Jinja environment for each language, and what every template knows."""
 
 import hashlib
+import re
 from collections.abc import Callable
 from datetime import datetime
 from functools import cache
@@ -17,6 +18,8 @@ from services.portal.languages import locale_of, translations
 
 FOLDER = Path(str(files("services.portal")))
 STATIC = FOLDER / "static"
+
+_STOP_TWICE = re.compile(r"(\d\s[ap]\.\s?m\.)\.")
 
 Moment = Callable[..., str]
 
@@ -77,4 +80,5 @@ def moments(language: str, zone: str, now: datetime) -> Moment:
 
 
 def render(language: str, template: str, context: dict[str, Any]) -> str:
-    return environment(language).get_template(template).render(context)
+    """A page. A sentence that ends with a time of day such as "9:14 a. m." has one full stop."""
+    return _STOP_TWICE.sub(r"\1", environment(language).get_template(template).render(context))

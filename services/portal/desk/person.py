@@ -18,7 +18,7 @@ Json = dict[str, Any]
 
 SERVICES: tuple[Service, ...] = ("roster", "claims", "auth")
 SERVICE_OF: dict[str, Service] = {"R": "roster", "C": "claims", "A": "auth"}
-AUDIT_LINES = 20
+AUDIT_LINES = 12
 MAX_PARTS = 5  # of one service's timeline, 200 events each
 
 
