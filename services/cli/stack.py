@@ -25,7 +25,7 @@ from services.cli.client import AsJson, Failed, Yes, confirm, err, out, show
 if TYPE_CHECKING:
     from deploy.local.state import Files, Stack
 
-START_PATIENCE_S, STOP_PATIENCE_S = 300.0, 60.0
+START_PATIENCE_S, STOP_PATIENCE_S = 300.0, 90.0
 POLL_S = 0.1
 LOG_POLL_S, READ_AT_ONCE = 0.3, 2**20
 SHOWN_OF_A_FAILED_LOG = 15
