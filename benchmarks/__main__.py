@@ -15,6 +15,7 @@ from benchmarks import (
     history,
     imports,
     memory,
+    portal,
     resets,
     session_checks,
     sign_ins,
@@ -28,6 +29,7 @@ WIDTH = 120  # also where no terminal says how wide it is
 ALL = {
     "memory": memory.figures,
     "sign-ins": sign_ins.figures,
+    "portal": portal.figures,
     "session-checks": session_checks.figures,
     "claims": claims.figures,
     "uniform-time": uniform_time.figures,
