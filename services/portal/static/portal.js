@@ -145,7 +145,8 @@
       asking = true;
       try {
         const answer = await fetch(keepAlive, { method: 'POST', body: new URLSearchParams(), redirect: 'manual' });
-        if (!answer.ok) return leave();
+        if (answer.status === 401) return leave();
+        if (!answer.ok) return; // away for a moment: as without a network
         stay();
         tabs?.postMessage('stay');
       } catch {
@@ -169,7 +170,6 @@
     tabs?.addEventListener('message', ({ data }) => { data === 'gone' ? location.replace(leaving) : stay(); });
     dialog.addEventListener('cancel', (event) => { event.preventDefault(); keep(); });
     dialog.querySelector('[data-stay]').addEventListener('click', keep);
-    dialog.querySelector('[data-leave]').addEventListener('click', leave);
     document.addEventListener('visibilitychange', tick);
     setInterval(tick, 1000);
     tabs?.postMessage('stay');
