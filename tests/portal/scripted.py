@@ -48,6 +48,8 @@ class Asked:
     path: str
     body: Any
     bearer: str | None
+    query: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class Services(Backend):
@@ -63,7 +65,8 @@ class Services(Backend):
 
     async def ask(self, service: Any, method: str, path: str, body: object = None, **more: Any) -> Answer:
         within = re.sub("^/v1/districts/[^/]+", "", path)
-        self.asked.append(Asked(service, method, within, body, more.get("bearer")))
+        said = more.get("query") or {}, more.get("headers") or {}
+        self.asked.append(Asked(service, method, within, body, more.get("bearer"), *said))
         left = self.answers.get(f"{method} {within}", [])
         if not left:
             return Answer(503, {"reason": "unavailable"})

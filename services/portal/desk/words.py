@@ -76,6 +76,7 @@ REFUSALS = {
     "person_required": N_("A list this long is asked for by a person, with an account of their own."),
     "person_unknown": N_("Nobody is on file under this address any more. Search again."),
     "not_claimed": N_("The account has not been claimed: the person claims it with names and number."),
+    "account_suspended": N_("The account is closed. A code helps only once it is open again."),
     "approver_is_author": N_("You have asked for this yourself. A colleague has to approve it."),
     "batch_cancelled": N_("This list was taken back. Start another one."),
     "batch_unknown": N_("There is no such list."),

@@ -1,0 +1,323 @@
+"""The help desk's pages, before services that answer what a test says."""
+
+import csv
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+import services.auth.events
+import services.claims.events
+import services.roster.events
+from services.portal.backend import Answer
+from services.portal.desk import history, words
+from services.portal.desk.acts import ACTS
+from services.portal.desk.tickets import PASTED_LIMIT_BYTES
+from shared.event_store import Event
+from tests.portal.scripted import Surfer
+
+PUPIL = "00000000-0000-4000-8000-00000000000a"
+BATCH = "00000000-0000-4000-8000-00000000000b"
+PAGE, KEY = f"/desk/people/{PUPIL}", "00000000-0000-4000-8000-00000000000c"
+ACCOUNT: dict[str, Any] = {
+    "person_id": PUPIL, "kind": "student", "username": "S0123456", "number": "0123456", "last_name": "O'Neil",
+    "first_name": "<script>alert(1)</script>", "school": None, "grade": None, "enrolled": True, "claimed": True,
+    "claimed_at": "2026-08-03T13:14:00Z", "generation": 0, "reset_at": None, "baseline": False, "basis": None,
+    "eligible_at": "2026-08-02T13:14:00Z", "may_claim_now": False, "waiver": None, "suspended": False,
+    "suspensions": [], "open_until": None, "enrollments": [], "same_number": [], "merged_into": None,
+    "parked": None, "claims": [], "resets": [], "refusals": [],
+}  # fmt: skip
+CREDENTIAL: dict[str, Any] = {
+    "state": "live", "password_since": None, "roles": [], "sessions": [], "wrong_passwords": 0,
+    "wrong_password_at": None, "paused_until": None, "wrong_answers": 0, "resting_until": None,
+    "code_until": None, "refusals": [],
+}  # fmt: skip
+LISTED: dict[str, Any] = {
+    "batch_id": BATCH, "state": "done", "extent": "lines", "school": None, "author": "x", "author_name": "Ann",
+    "approved_by": None, "approved_by_name": None, "desk_ticket": "INC-1", "as_of": "2026-11-26T07:00:00Z",
+    "total": 1, "done": 1, "unclaimed": 0, "counts": {"done": 1}, "per_second": None, "seconds_left": None,
+    "lines": [{"line": 1, "state": "done", "username": "S0123456", "person_id": PUPIL}], "next_after": None,
+}  # fmt: skip
+CONTRACTS = Path(__file__).parents[2] / "contracts/openapi"
+KIT = {"district_forbidden", "district_unknown", "invalid_query"}  # no page of ours brings them about
+
+
+@pytest.fixture
+def desk(surfer: Surfer) -> Surfer:
+    """Somebody with the role desk, before one account."""
+    at_work(surfer, "desk")
+    surfer.services.say(f"GET /accounts/{PUPIL}", 200, ACCOUNT | CREDENTIAL)
+    return surfer
+
+
+def at_work(surfer: Surfer, scope: str) -> None:
+    surfer.signed_in("e12345")
+    surfer.services.answers["POST /token"] = [
+        Answer(200, {"access_token": "work", "expires_in": 300, "scope": scope})
+    ]
+
+
+def sent(surfer: Surfer, method: str, path: str) -> Any:
+    """The last such request."""
+    return next(
+        each for each in reversed(surfer.services.asked) if (each.method, each.path) == (method, path)
+    )
+
+
+async def text(surfer: Surfer, path: str, **headers: str) -> str:
+    answer = await surfer.open(path, **headers)
+    assert answer.status == 200, await answer.text()
+    return await answer.text()
+
+
+class TestWhoMayBeHere:
+    async def test_somebody_without_a_role_is_told_so(self, surfer: Surfer) -> None:
+        surfer.signed_in("e12345")
+        surfer.services.answers["POST /token"] = [Answer(400, {"error": "role_missing"})]
+        answer = await surfer.open("/desk")
+        assert answer.status == 403
+        assert "These pages are for the help desk" in await answer.text()
+
+    async def test_nobody_signed_in_is_led_there_and_back(self, surfer: Surfer) -> None:
+        answer = await surfer.open(f"{PAGE}/reset")
+        assert answer.headers["Location"] == "/ccps/sign-in"
+        surfer.services.say(
+            "POST /sessions",
+            201,
+            {"session": "s", "person_id": PUPIL, "username": "e12345", "expires_at": "2099-01-01T00:00:00Z"},
+        )
+        await surfer.send("/sign-in", {"username": "e12345"})
+        answer = await surfer.send("/sign-in/password", {"password": "x"})
+        assert answer.headers["Location"] == f"/ccps{PAGE}/reset"
+
+    async def test_a_token_that_has_ended_leads_to_signing_in(self, desk: Surfer) -> None:
+        desk.services.say("GET /directory", 401, {"reason": "token_expired"})
+        answer = await desk.open("/desk?search=neil")
+        assert answer.headers["Location"] == "/ccps/sign-in"
+        assert "session" not in desk.kept()
+
+    @pytest.mark.parametrize(("scope", "shown"), [("desk", False), ("desk operator", True)])
+    async def test_operations_are_for_operators(self, surfer: Surfer, scope: str, shown: bool) -> None:
+        at_work(surfer, scope)
+        assert ("/ccps/operations" in await text(surfer, "/desk")) is shown
+
+    async def test_everything_is_asked_with_the_persons_own_token(self, desk: Surfer) -> None:
+        desk.services.say("GET /directory", 200, {"persons": [], "next_after": None})
+        await desk.open("/desk?search=neil")
+        assert sent(desk, "GET", "/directory").bearer == "work"
+
+
+class TestSearching:
+    async def test_one_who_was_found_is_shown_at_once(self, desk: Surfer) -> None:
+        desk.services.say("GET /directory", 200, {"persons": [ACCOUNT], "next_after": None})
+        assert (await desk.open("/desk?search=S0123456")).headers["Location"] == f"/ccps{PAGE}"
+
+    async def test_a_code_leads_to_what_happened(self, desk: Surfer) -> None:
+        answer = await desk.open("/desk?search=c-7k3m-9qx")
+        assert answer.headers["Location"] == "/ccps/desk/refusals/C-7K3M-9QX"
+
+    async def test_names_are_text_whatever_is_in_them(self, desk: Surfer) -> None:
+        desk.services.say("GET /directory", 200, {"persons": [ACCOUNT, ACCOUNT], "next_after": None})
+        page = await text(desk, "/desk?search=%3Cscript%3E")
+        assert "<script>alert" not in page
+        assert "&lt;script&gt;alert(1)" in page
+
+
+class TestOnePerson:
+    async def test_the_true_reason_names_what_is_on_file(self, desk: Surfer) -> None:
+        detail = {"reason": "names_differ", "differs": ["last_name"]}
+        refused = {
+            "reference": "C-7K3M-9QX",
+            "reason": "claim_refused",
+            "detail": detail,
+            "at": "2026-11-26T07:00:00Z",
+        }
+        desk.services.answers[f"GET /accounts/{PUPIL}"] = [
+            Answer(200, ACCOUNT | {"refusals": [refused]}), Answer(200, CREDENTIAL),
+        ]  # fmt: skip
+        assert "The last name differs. On file is “O&#39;Neil”." in await text(desk, PAGE)
+
+    async def test_what_cannot_be_asked_is_said(self, desk: Surfer) -> None:
+        """Roster and the audit are away; the account is shown all the same."""
+        page = await text(desk, PAGE)
+        assert "A part of this cannot be shown right now" in page
+        assert "Make a one-time code" in page
+
+    async def test_an_address_of_nobody(self, desk: Surfer) -> None:
+        assert (await desk.open("/desk/people/x%00y")).status == 404
+        desk.services.answers[f"GET /accounts/{PUPIL}"] = [Answer(404, {"reason": "person_unknown"})]
+        assert (await desk.open(PAGE)).status == 404
+
+    def test_every_event_has_words(self) -> None:
+        modules = (services.roster.events, services.claims.events, services.auth.events)
+        events = {
+            name
+            for module in modules
+            for name, kind in vars(module).items()
+            if isinstance(kind, type) and issubclass(kind, Event) and kind is not Event
+        }
+        assert events
+        assert events == set(history.EVENTS)
+
+
+class TestActs:
+    async def test_none_is_done_without_a_ticket(self, desk: Surfer) -> None:
+        for act in ACTS:
+            if act.ticket is not None:
+                answer = await desk.send(f"{PAGE}/{act.name}", {"key": KEY, "ticket": "  "})
+                assert answer.status == 422
+                assert "Type the number of the ticket." in await answer.text()
+        assert {each.method for each in desk.services.asked if each.path != "/token"} == {"GET"}
+
+    @pytest.mark.parametrize(
+        "act", [act for act in ACTS if act.name not in ("code", "reset")], ids=lambda act: act.name
+    )
+    async def test_what_is_done_is_told_on_the_persons_page(self, desk: Surfer, act: Any) -> None:
+        desk.services.say(f"{act.method} /accounts/{PUPIL}{act.path}", 204)
+        answer = await desk.send(f"{PAGE}/{act.name}", {"key": KEY, "ticket": "INC-1"})
+        assert (answer.status, answer.headers["Location"]) == (303, f"/ccps{PAGE}")
+        request = sent(desk, act.method, f"/accounts/{PUPIL}{act.path}")
+        where = {"body": request.body, "query": request.query}
+        assert act.ticket is None or where[act.ticket] == {"desk_ticket": "INC-1"}
+        assert act.done in await text(desk, PAGE)
+        assert act.done not in await text(desk, PAGE)
+
+    async def test_sent_twice_it_is_the_same_command(self, desk: Surfer) -> None:
+        desk.services.say(f"POST /accounts/{PUPIL}/resets", 202, LISTED)
+        page = await text(desk, f"{PAGE}/reset")
+        key = re.search(r'name="key" value="([^"]+)"', page)
+        assert key
+        for _ in range(2):
+            answer = await desk.send(f"{PAGE}/reset", {"key": key[1], "ticket": "INC-1"})
+            assert answer.headers["Location"] == f"/ccps/desk/tickets/{BATCH}"
+            assert sent(desk, "POST", f"/accounts/{PUPIL}/resets").headers["Idempotency-Key"] == key[1]
+
+    async def test_a_code_is_shown_once(self, desk: Surfer) -> None:
+        made = {"code": "E2ZPD-20KPX", "expires_at": "2099-01-01T00:00:00Z"}
+        desk.services.say(f"POST /accounts/{PUPIL}/recovery-codes", 201, made)
+        answer = await desk.send(f"{PAGE}/code", {"key": KEY, "ticket": "INC-1"})
+        assert answer.headers["Location"] == f"/ccps{PAGE}/code/shown"
+        assert "E2ZPD-20KPX" in await text(desk, f"{PAGE}/code/shown")
+        assert "E2ZPD-20KPX" not in await text(desk, f"{PAGE}/code/shown")
+        assert "code" not in desk.kept()
+
+    async def test_a_code_is_not_shown_on_another_persons_page(self, desk: Surfer) -> None:
+        made = {"code": "E2ZPD-20KPX", "expires_at": "2099-01-01T00:00:00Z"}
+        desk.services.say(f"POST /accounts/{PUPIL}/recovery-codes", 201, made)
+        desk.services.say(f"GET /accounts/{KEY}", 200, ACCOUNT | CREDENTIAL | {"person_id": KEY})
+        await desk.send(f"{PAGE}/code", {"key": KEY, "ticket": "INC-1"})
+        assert "E2ZPD-20KPX" not in await text(desk, f"/desk/people/{KEY}/code/shown")
+
+    async def test_what_needs_a_colleague_becomes_a_list(self, desk: Surfer) -> None:
+        desk.services.say(f"POST /accounts/{PUPIL}/resets", 403, {"reason": "approval_required"})
+        answer = await desk.send(f"{PAGE}/reset", {"key": KEY, "ticket": "INC-1"})
+        assert answer.status == 403
+        assert f"/ccps/desk/tickets?person={PUPIL}" in await answer.text()
+        desk.services.say("GET /reset-batches", 200, {"batches": [], "next_after": None})
+        page = await text(desk, f"/desk/tickets?person={PUPIL}")
+        assert "&lt;script&gt;alert(1)&lt;/script&gt; O&#39;Neil 0123456" in page
+
+    async def test_while_a_service_is_away_nothing_typed_is_lost(self, desk: Surfer) -> None:
+        desk.services.answers[f"GET /accounts/{PUPIL}"] = [Answer(503, {"reason": "unavailable"})]
+        answer = await desk.send(f"{PAGE}/reset", {"key": KEY, "ticket": "INC-77"})
+        page = await answer.text()
+        assert answer.status == 503
+        assert "Nothing was changed." in page
+        assert 'value="INC-77"' in page
+        assert KEY in page
+
+    async def test_an_act_that_there_is_not(self, desk: Surfer) -> None:
+        assert (await desk.send(f"{PAGE}/erase", {"key": KEY, "ticket": "INC-1"})).status == 404
+
+    def test_every_refusal_has_words(self) -> None:
+        routes = [(act.service, act.method.lower(), f"/accounts/{{person_id}}{act.path}") for act in ACTS]
+        routes += [
+            ("claims", "post", "/reset-batches"),
+            ("claims", "post", "/reset-batches/{batch_id}/approval"),
+            ("claims", "post", "/reset-batches/{batch_id}/retry"),
+            ("claims", "delete", "/reset-batches/{batch_id}"),
+        ]
+        for service, method, path in routes:
+            contract = msgspec.json.decode((CONTRACTS / f"{service}.json").read_bytes())
+            answers = contract["paths"][f"/v1/districts/{{district}}{path}"][method]["responses"]
+            told = "\n".join(
+                answers[status]["description"] for status in ("403", "404", "409") if status in answers
+            )
+            reasons = set(re.findall("^- `([a-z_]+)`", told, re.MULTILINE)) - KIT
+            assert reasons <= set(words.REFUSALS), path
+
+
+class TestLists:
+    async def test_lines_are_looked_at_before_anything_is_done(self, desk: Surfer) -> None:
+        found = {
+            "total": 1, "approval_required": True, "unclaimed": 0, "schools": [],
+            "lines": [
+                {"line": 1, "state": "matched", "person_id": PUPIL, "username": "S0123456"},
+                {"line": 3, "state": "name_differs", "on_file": "<b>Mary-Ann</b> O'Neil"},
+            ],
+        }  # fmt: skip
+        desk.services.say("POST /reset-batches", 200, found)
+        typed = {"lines": "Mary Ann O'Neil 0123456\r\n\r\nMary Ann 0123457", "ticket": "INC-1"}
+        page = await (await desk.send("/desk/tickets/preview", typed)).text()
+        request = sent(desk, "POST", "/reset-batches")
+        assert request.query == {"dry_run": "true"}
+        assert request.body == {
+            "lines": ["Mary Ann O'Neil 0123456", "", "Mary Ann 0123457"],
+            "desk_ticket": "INC-1",
+        }
+        assert "On file is “&lt;b&gt;Mary-Ann&lt;/b&gt; O&#39;Neil”." in page
+        assert "Mary Ann 0123457</td>" in page
+        assert "Ask a colleague to approve" in page
+
+    async def test_more_than_a_ticket_ever_holds_is_refused(self, desk: Surfer) -> None:
+        answer = await desk.send(
+            "/desk/tickets/preview", {"lines": "x" * PASTED_LIMIT_BYTES, "ticket": "INC-1"}
+        )
+        assert answer.status == 413
+
+    async def test_what_one_asked_for_one_does_not_approve(self, desk: Surfer) -> None:
+        desk.services.say(f"GET /reset-batches/{BATCH}", 200, LISTED | {"state": "awaiting_approval"})
+        desk.services.say(f"POST /reset-batches/{BATCH}/approval", 403, {"reason": "approver_is_author"})
+        answer = await desk.send(f"/desk/tickets/{BATCH}", {"act": "approve", "key": KEY})
+        assert answer.status == 403
+        assert "You have asked for this yourself." in await answer.text()
+
+    @pytest.mark.parametrize(("state", "looks"), [("running", True), ("done", False)])
+    async def test_a_page_looks_again_while_something_is_under_way(
+        self, desk: Surfer, state: str, looks: bool
+    ) -> None:
+        desk.services.say(f"GET /reset-batches/{BATCH}", 200, LISTED | {"state": state})
+        page = await text(desk, f"/desk/tickets/{BATCH}")
+        assert ("data-refresh-seconds" in page) is looks
+        assert ('http-equiv="refresh"' in page) is looks
+
+    async def test_no_cell_of_the_report_is_a_formula(self, desk: Surfer) -> None:
+        evil = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"]
+        lines = [{"line": n, "state": "name_differs", "username": name} for n, name in enumerate(evil, 1)]
+        desk.services.say(f"GET /reset-batches/{BATCH}", 200, LISTED | {"lines": lines})
+        answer = await desk.open(f"/desk/tickets/{BATCH}/report.csv")
+        assert answer.headers["Content-Disposition"].startswith("attachment")
+        rows = list(csv.reader((await answer.read()).decode("utf-8-sig").splitlines(keepends=True)))
+        assert [row[1] for row in rows[1:]] == [f"'{name}" for name in evil]
+
+
+class TestFigures:
+    async def test_schools_lead_to_grades_and_grades_to_pupils(self, desk: Surfer) -> None:
+        figure = {"persons": 4, "claimed": 1, "unclaimed": 3, "waiting": 0}
+        desk.services.answers["GET /unclaimed"] = [
+            Answer(200, {"figures": [figure | {"school": "Mundy's Mill & Co"}]}),
+            Answer(200, {"figures": [figure | {"grade": "07"}]}),
+        ]
+        assert "/ccps/desk/unclaimed?school=Mundy%27s+Mill+%26+Co" in await text(desk, "/desk/unclaimed")
+        page = await text(desk, "/desk/unclaimed?school=X")
+        assert "/ccps/desk/unclaimed/pupils?school=X&amp;grade=07" in page
+
+    async def test_the_wall_shows_what_there_is(self, desk: Surfer) -> None:
+        """Auth is away: the claims are shown all the same."""
+        minutes = [{"at": "2026-11-26T07:00:00Z", "done": 3, "refused": 1}]
+        desk.services.answers["GET /activity"] = [Answer(200, {"minutes": minutes}), Answer(503, {})]
+        page = await text(desk, "/desk/first-day")
+        assert "3 in the last hour" in page
+        assert "This cannot be shown right now." in page
