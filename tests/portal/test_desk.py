@@ -162,6 +162,41 @@ class TestOnePerson:
         assert events == set(history.EVENTS)
 
 
+UNCLAIMED = {"claimed": False, "claimed_at": None}
+LATER, BY = (
+    "2099-08-04T13:14:00Z",
+    {"at": "2026-08-03T13:14:00Z", "actor_name": "Ann", "desk_ticket": "INC-9"},
+)
+STANDINGS: list[tuple[dict[str, Any], str]] = [
+    ({}, "The account was claimed on Monday, August 3"),
+    (UNCLAIMED | {"may_claim_now": True}, "The account can be claimed now."),
+    (UNCLAIMED | {"eligible_at": LATER}, "The account opens on Tuesday, August 4, 2099 at 9:14"),
+    (UNCLAIMED | {"eligible_at": None}, "The school has taken every enrollment of this person back."),
+    (UNCLAIMED, "The account cannot be claimed at the moment."),
+    (UNCLAIMED | {"eligible_at": LATER, "waiver": BY}, "lets this person claim without waiting. Ann,"),
+    (UNCLAIMED | {"reset_at": "2026-08-03T13:14:00Z"}, "The account was reset on Monday"),
+    ({"suspensions": [BY | {"cause": "desk"}]}, "The help desk closed the account. Ann, Aug 3, 2026"),
+    ({"suspensions": [BY | {"cause": "desk"}]}, "Ticket INC-9."),
+    ({"suspensions": [BY | {"cause": "withdrawn", "actor_name": None}]}, "because the person has left"),
+    ({"merged_into": KEY}, f"/ccps/desk/people/{KEY}"),
+    ({"same_number": [KEY]}, "Somebody else has the same number."),
+    ({"parked": {"since": LATER}}, "Until that is mended, nothing is certain."),
+    ({"enrolled": False}, "The person has left the district."),
+    ({"enrolled": False, "open_until": LATER}, "The account stays open until Tuesday"),
+    ({"paused_until": LATER}, "After wrong passwords, other devices wait until Aug 4, 2099"),
+    ({"resting_until": LATER}, "The questions rest until Tuesday"),
+    ({"code_until": LATER}, "A one-time code is out. It is good until 9:14"),
+]
+
+
+@pytest.mark.parametrize(
+    ("how", "sentence"), STANDINGS, ids=lambda each: None if isinstance(each, str) else " ".join(each)
+)
+async def test_how_an_account_stands(desk: Surfer, how: dict[str, Any], sentence: str) -> None:
+    desk.services.answers[f"GET /accounts/{PUPIL}"] = [Answer(200, ACCOUNT | CREDENTIAL | how)]
+    assert sentence in await text(desk, PAGE)
+
+
 class TestActs:
     async def test_none_is_done_without_a_ticket(self, desk: Surfer) -> None:
         for act in ACTS:
