@@ -166,6 +166,8 @@ class Backend:
 
     def __init__(self, settings: PortalSettings, http: aiohttp.ClientSession) -> None:
         self._settings, self._http = settings, http
+        # aiohttp would by itself repeat a PUT whose connection broke: a password that was changed, changed once more.
+        http._retry_connection = False
         self._urls = {
             "roster": settings.roster_url,
             "claims": settings.claims_url,

@@ -57,13 +57,14 @@ class Wizard(Generic[S]):
         return found
 
     def place(self, known: S | None) -> Step[S]:
-        """The first step that is not done yet; when all are, the last."""
-        return next((step for step in self.steps if not step.done(known)), self.steps[-1])
+        """The first step that is open and not done yet; when all are done, the last that is open."""
+        there = [step for step in self.steps if step.open(known)] or [self.steps[0]]
+        return next((step for step in there if not step.done(known)), there[-1])
 
     def _shows(self, step: Step[S]) -> Callable[[Visit], Awaitable[web.StreamResponse]]:
         async def view(visit: Visit) -> web.StreamResponse:
             known = self.load(visit)
-            if not step.open(known):
+            if not step.open(known) and self.place(known) is not step:
                 return visit.go(self.place(known).path)
             return await self._page(visit, step, known, Again(status=200))
 
