@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 from babel.dates import format_date, format_datetime, format_time, format_timedelta
 from babel.numbers import format_decimal
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from services.portal.languages import locale_of, translations
 
@@ -36,9 +37,25 @@ def environment(language: str) -> Environment:
         auto_reload=False,
     )
     env.install_gettext_translations(translations(language), newstyle=True)  # type: ignore[attr-defined]
+    env.globals["_"] = texts(language)
     env.globals["asset"] = asset
     env.globals["number"] = lambda value: format_decimal(value, locale=locale_of(language))
     return env
+
+
+def texts(language: str) -> Callable[..., Markup]:
+    """`_` of templates: as the extension's own, but a text without blanks is made once."""
+    gettext = translations(language).gettext
+    whole: dict[str, Markup] = {}
+
+    def text(message: str, /, **values: object) -> Markup:
+        if values:
+            return Markup(gettext(message)) % values
+        if message not in whole:
+            whole[message] = Markup(gettext(message)) % {}
+        return whole[message]
+
+    return text
 
 
 @cache
