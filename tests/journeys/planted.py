@@ -281,34 +281,27 @@ class Visit:
         redeem = {
             "grant_type": "authorization_code", "code": code, "redirect_uri": BACK, "code_verifier": verifier,
         }  # fmt: skip
-        assert (
-            await self.token(redeem | {"code_verifier": at.given("verifier", secrets.token_urlsafe(32))})
-        )[0] == 400
+        another = at.given("verifier", secrets.token_urlsafe(32))
+        assert (await self.token(redeem | {"code_verifier": another}))[0] == 400
         status, tokens = await self.token(redeem)
         assert status == 200, tokens
-        self.plant(tokens)
-        status, tokens = await self.token(
-            {"grant_type": "refresh_token", "refresh_token": tokens["refresh_token"]}
-        )
+        status, tokens = await self.refresh(tokens["refresh_token"])
         assert status == 200, tokens
-        used = self.plant(tokens)
         who = await at.ask("GET", "auth", "/userinfo", headers=bearer(tokens["access_token"]))
         assert who.status == 200
-        assert (await self.token({"grant_type": "refresh_token", "refresh_token": used}))[0] == 200
-        assert (await self.token({"grant_type": "refresh_token", "refresh_token": used}))[0] == 400
+        used = tokens["refresh_token"]
+        assert [(await self.refresh(used))[0] for _ in range(2)] == [200, 400]
         await self.go(f"{self.issuer}/logout?{urlencode({'id_token_hint': tokens['id_token']})}")
 
-    def plant(self, tokens: Json) -> str:
-        for kind in ("access_token", "refresh_token", "id_token"):
-            if kind in tokens:
-                self.at.given(kind, tokens[kind])
-        return str(tokens["refresh_token"])
+    async def refresh(self, token: str) -> tuple[int, Any]:
+        return await self.token({"grant_type": "refresh_token", "refresh_token": token})
 
     async def token(self, fields: dict[str, str]) -> tuple[int, Any]:
         basic = {"Authorization": encode_basic_auth(*self.at.application)}
         answer = await self.at.ask("POST", "auth", "/token", form=fields, headers=basic)
-        if answer.status == 200:
-            self.plant(answer.body)
+        for kind in ("access_token", "refresh_token", "id_token"):
+            if kind in answer.body:
+                self.at.given(kind, answer.body[kind])
         return answer.status, answer.body
 
     async def go(self, url: str) -> str:
