@@ -76,6 +76,7 @@ class Checker:
                 await self._check_publication(name, connection)
                 await self._check_consumers(name, connection)
                 await self._check_read_models(name, connection)
+            await self._check_audit(connections["auth"])
             await self._check_dead_letters(connections)
             persons = await self._persons(connections["roster"])
             for life in self.lives:
@@ -183,6 +184,28 @@ class Checker:
                 self.say(
                     f"{name}: partition {row['part']} at {row['last_offset']} does not hold what was noted"
                 )
+
+    async def _check_audit(self, connection: "asyncpg.Connection[Any]") -> None:
+        """Every line of the table is in its topic, and nothing else; repeats are the same to the byte."""
+        written = await audit_ids(connection)
+        for _ in range(SETTLED_WITHIN_S * 2):  # a process writes its last lines after it has answered
+            if not await connection.fetchval("SELECT count(*) FROM audit_outbox"):
+                break
+            await asyncio.sleep(0.5)
+        records = await read_topic(self.fleet.kafka, f"{self.fleet.prefix}.auth.audit.v1")
+        sent: dict[str, tuple[Any, ...]] = {}
+        for record in records:
+            line = record.key, record.value, tuple(record.headers)
+            if sent.setdefault(dict(record.headers)["ce_id"].decode(), line) != line:
+                self.say(f"audit: one id is two different lines in the topic: {line}")
+        kept = Counter(await audit_ids(connection))
+        self.counts["audit lines"] = len(kept)
+        if twice := kept.total() - len(kept):
+            self.say(f"audit: {twice} lines were written twice")
+        if lost := set(written) - sent.keys():
+            self.say(f"audit: of {len(kept)} lines {len(lost)} are not in the topic")
+        if strange := sent.keys() - kept.keys():
+            self.say(f"audit: {len(strange)} lines of the topic are not in the table")
 
     # ------------------------------------------------------------------ consumers and read models
 
@@ -371,6 +394,10 @@ def recorded(
         for row in rows
         if row["type"] in codec.types
     ]  # fmt: skip
+
+
+async def audit_ids(connection: "asyncpg.Connection[Any]") -> list[str]:
+    return [str(row["event_id"]) for row in await connection.fetch("SELECT event_id FROM audit")]
 
 
 async def end_offsets(fleet: Fleet) -> dict[tuple[str, int], int]:
