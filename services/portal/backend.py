@@ -316,11 +316,14 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
 
 
 def _answer(status: int, content: bytes, headers: Mapping[str, str]) -> Answer:
-    """What is not JSON (the page of a proxy) is no service's answer."""
+    """What is no object of JSON (the page of a proxy) is no service's answer."""
     try:
-        return Answer(status, msgspec.json.decode(content) if content else {}, headers)
+        body = msgspec.json.decode(content) if content else {}
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return Answer(status if status >= 400 else 502, {"reason": "unavailable"}, headers)
+        body = None
+    if isinstance(body, dict):
+        return Answer(status, body, headers)
+    return Answer(status if status >= 400 else 502, {"reason": "unavailable"}, headers)
 
 
 def moment(said: object) -> datetime | None:

@@ -9,6 +9,8 @@ from aiohttp import web
 
 from services.portal.seals import Seals
 
+OF_THE_BROWSER = frozenset({"device", "language"})  # they name nobody
+OF_A_PERSON = frozenset({"session", "sign-in", "sign-on", "claim", "claim-seed", "recovery", "code", "told"})
 DEVICE_LIFE = timedelta(days=400)  # the longest that browsers allow (RFC 6265bis, 5.6.1)
 T = TypeVar("T")
 
@@ -44,6 +46,7 @@ class Browser:
 
     def keep(self, what: str, value: object, until: datetime, *, through_restarts: bool = False) -> None:
         """Keeps a value at most until then, and no longer than the browser runs unless `through_restarts`."""
+        assert what in OF_THE_BROWSER | OF_A_PERSON, what
         name = self._name(what)
         max_age = int((until - self._now).total_seconds()) if through_restarts else None
         self._changes[name] = (self._seals.seal(name, value, until), max_age)
@@ -51,11 +54,11 @@ class Browser:
     def forget(self, what: str) -> None:
         self._changes[self._name(what)] = None
 
-    def forget_person(self) -> None:
-        """Everything but the device's token and the language, which name nobody."""
-        for name in self._cookies:
-            if name.startswith(self._name("")) and name not in (self._name("device"), self._name("language")):
-                self._changes[name] = None
+    def forget_person(self, *, but: str = "") -> None:
+        """Everything of whoever used this browser, but nothing of a district whose name begins like this one's."""
+        for what in OF_A_PERSON - {but}:
+            if self._name(what) in self._cookies or self._name(what) in self._changes:
+                self.forget(what)
 
     @property
     def device(self) -> str | None:

@@ -28,6 +28,7 @@ HEADERS = {
 }
 # Only over TLS does a browser heed it; two years, as the preload list asks.
 TRANSPORT_SECURITY = "max-age=63072000; includeSubDomains"
+MAX_PATH_BYTES = 1000  # of one that is kept in a cookie
 NO_STORE = "no-store"  # also keeps a page out of the back/forward cache
 EVERYTHING_BUT_COOKIES = '"cache", "storage"'  # Clear-Site-Data; the device's cookie stays
 
@@ -96,6 +97,15 @@ def _address(said: str) -> str | None:
 
 def local_path(said: str, district: str) -> str | None:
     """A path of this district's pages, as somebody's browser gave it back; None for anything else."""
-    if not said.startswith(f"/{district}/") or "\\" in said or "//" in said or len(said) > 1000:
+    if not said.startswith(f"/{district}/") or "\\" in said or "//" in said or not said.isprintable():
         return None
-    return said if said.isprintable() and urlsplit(said).netloc == "" else None
+    short = len(said.encode()) <= MAX_PATH_BYTES
+    return said if short and urlsplit(said).netloc == "" else None
+
+
+def path_of(url: str) -> str:
+    """The path of an address that a browser names; "" of what is no address."""
+    try:
+        return urlsplit(url).path
+    except ValueError:
+        return ""

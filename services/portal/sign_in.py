@@ -84,10 +84,12 @@ async def take_password(visit: Visit, known: Typed | None) -> Again | web.Stream
 
 
 def begin(visit: Visit, answer: Answer) -> None:
-    """A session that auth has opened becomes this browser's."""
+    """A session that auth has opened becomes this browser's. What is left of whoever used it before is forgotten: but
+    the application that waits, whose account is chosen now."""
     body = answer.body
     until = moment(body["expires_at"])
     assert until is not None
+    visit.browser.forget_person(but="sign-on")
     visit.browser.keep_device(body.get("device"))
     signed_in = SignedIn(
         body["session"], UUID(body["person_id"]), body["username"], until, bool(body.get("must_change"))

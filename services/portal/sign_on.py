@@ -57,7 +57,9 @@ async def choose(visit: Visit) -> web.StreamResponse:
     waiting = await find(visit, authorization)
     if visit.signed_in is not None and visit.typed("account") == "another":
         await visit.ask("auth", "DELETE", "/sessions/current", bearer=visit.signed_in.token)
-        return sign_in.leave_nothing(visit, _sign_in(visit, authorization, waiting, hint=False))
+        sign_in.leave_nothing(visit, response := visit.go("/sign-in"))
+        _sign_in(visit, authorization, waiting, hint=False)
+        return response
     visit.browser.keep("sign-on", authorization, waiting.expires_at)
     return visit.go(f"/sign-on?authorization={authorization}")
 

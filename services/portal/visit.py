@@ -1,11 +1,12 @@
 """One request of one browser, as the pages see it; and the one path that every request takes."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, urlencode
 from uuid import uuid4
 
 import structlog
@@ -23,6 +24,7 @@ from shared.log import AccessLine, access_line
 
 FORM_LIMIT_BYTES = 16 * 1024
 MAX_FIELDS = 100
+FORM_WITHIN_S = 30.0  # longer nobody holds a connection by sending one
 PORTAL: web.AppKey["Portal"] = web.AppKey("portal")
 OPENED: web.AppKey[set[web.AbstractResource | None]] = web.AppKey("opened")  # what can be asked for with GET
 
@@ -163,12 +165,17 @@ class Visit:
         return found
 
     async def read_form(self, limit_bytes: int = FORM_LIMIT_BYTES) -> dict[str, str]:
-        """The fields of a form. Raises Sorry for what no page of ours sends."""
+        """The fields of a form. Raises Sorry for what no page of ours sends. A zero, which no service takes for
+        text, is the sign that HTML has for it."""
         if self.request.content_type != "application/x-www-form-urlencoded":
             raise Sorry(415, N_("That did not work"), N_("Go back to the page and try again."))
-        raw = await self.request.content.read(limit_bytes + 1)
-        while len(raw) <= limit_bytes and not self.request.content.at_eof():
-            raw += await self.request.content.read(limit_bytes + 1 - len(raw))
+        try:
+            async with asyncio.timeout(FORM_WITHIN_S):
+                raw = await self.request.content.read(limit_bytes + 1)
+                while len(raw) <= limit_bytes and not self.request.content.at_eof():
+                    raw += await self.request.content.read(limit_bytes + 1 - len(raw))
+        except TimeoutError:
+            raise Sorry(408, N_("That did not work"), N_("Go back to the page and try again.")) from None
         if len(raw) > limit_bytes:
             raise Sorry(
                 413, N_("That was too much"), N_("What was typed is too long. Go back and make it shorter.")
@@ -179,7 +186,7 @@ class Visit:
             )
         except ValueError:
             raise Sorry(400, N_("That did not work"), N_("Go back to the page and try again.")) from None
-        self.fields = {name: value.replace("\r\n", "\n") for name, value in pairs}
+        self.fields = {name: value.replace("\r\n", "\n").replace("\0", "\ufffd") for name, value in pairs}
         return self.fields
 
     @property
@@ -188,7 +195,7 @@ class Visit:
         sent is looked at where it was."""
         request = self.request
         if request.method == "POST" and request.match_info.route.resource not in request.app[OPENED]:
-            seen = urlsplit(request.headers.get(hdrs.REFERER, "")).path
+            seen = security.path_of(request.headers.get(hdrs.REFERER, ""))
         else:
             seen = request.path_qs if request.method != "POST" else request.rel_url.raw_path
         path = security.local_path(seen, self.district)

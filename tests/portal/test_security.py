@@ -1,6 +1,8 @@
 """What the portal says to every browser, and what it takes from none: forged, foreign, ended and oversized input."""
 
+import asyncio
 import base64
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 from yarl import URL as Address
 
-from services.portal import languages, security
+from services.portal import backend, languages, security, visit
 from services.portal.app import PAGES
 from services.portal.seals import MAX_SEALED_CHARACTERS, Seals
 from services.portal.security import (
@@ -25,7 +27,7 @@ from services.portal.security import (
 )
 from services.portal.visit import FORM_LIMIT_BYTES, MAX_FIELDS
 from shared.settings import SettingsInvalid
-from tests.portal.scripted import URL, Surfer
+from tests.portal.scripted import PERSON, URL, Surfer
 
 NOW = datetime(2026, 8, 4, 9, 0, tzinfo=UTC)
 LATER = NOW + timedelta(hours=1)
@@ -225,6 +227,27 @@ class TestSeals:
         )
         assert (await surfer.open("/account/password")).headers["Location"] == "/ccps/sign-in"
 
+    async def test_who_signs_out_leaves_other_districts_and_odd_names_alone(self, surfer: Surfer) -> None:
+        surfer.signed_in()
+        surfer.cookies |= {"__Host-ccps-east-session": "theirs", "__Host-ccps-a(b": "odd"}
+        assert (await surfer.send("/sign-out")).status == 303
+        assert surfer.cookies == {"__Host-ccps-east-session": "theirs", "__Host-ccps-a(b": "odd"}
+
+    async def test_who_signs_in_meets_nothing_of_whoever_was_here_before(self, surfer: Surfer) -> None:
+        until = datetime.now(UTC) + timedelta(hours=1)
+        for what in ("claim", "claim-seed", "recovery", "code", "told"):
+            surfer.cookies[f"__Host-ccps-{what}"] = surfer.seals.seal(f"__Host-ccps-{what}", "theirs", until)
+        signed_in = {
+            "session": "hrs_x",
+            "person_id": str(PERSON),
+            "username": "S0123456",
+            "expires_at": until.isoformat(),
+        }
+        surfer.services.say("POST /sessions", 201, signed_in)
+        await surfer.send("/sign-in", {"username": "S0123456"})
+        assert (await surfer.send("/sign-in/password", {"password": "x"})).status == 303
+        assert surfer.kept() == {"session"}
+
     async def test_cookies_go_to_this_origin_and_no_script(self, surfer: Surfer) -> None:
         answer = await surfer.send("/sign-in", {"username": "S0123456"})
         (cookie,) = answer.headers.getall("Set-Cookie")
@@ -242,7 +265,7 @@ class TestWhereABrowserIsLed:
         [
             "", "/", "//evil.example", "https://evil.example", "/ccps", "/other/", "/ccps//evil.example",
             "/ccps/\\evil", "\\/evil.example", "/ccps/\r\nSet-Cookie: a=b", "/ccps/\t", "/ccpsx/",
-            "javascript:alert(1)", "/ccps/" + "x" * 1000, "/ccps/\ud800", "/ccps/\u202e", "ccps/",
+            "javascript:alert(1)", "/ccps/" + "x" * 1000, "/ccps/" + "é" * 500, "/ccps/\ud800", "/ccps/\u202e", "ccps/",
         ],
     )  # fmt: skip
     def test_nowhere_else_than_this_district(self, said: str) -> None:
@@ -290,6 +313,11 @@ class TestWhereABrowserIsLed:
         surfer.signed_in()
         answer = await surfer.send("/account/password", {"current": "", "new": "", "again": ""})
         assert "/ccps/language/es?back=%2Fccps%2Faccount%2Fpassword" in await answer.text()
+
+    @pytest.mark.parametrize("referer", [f"{URL}/ccps/" + "é" * 900, "http://[::1/ccps/", "\xff", ""])
+    async def test_a_form_that_comes_from_no_address_leads_home(self, surfer: Surfer, referer: str) -> None:
+        answer = await surfer.send("/account/sessions/end", Referer=referer)
+        assert (answer.status, answer.headers["Location"]) == (303, "/ccps/sign-in")
 
 
 class TestDistricts:
@@ -381,6 +409,31 @@ class TestOddInput:
         for body, status in ((within, 422), (within + "x", 413)):
             answer = await self._post(surfer, body)
             assert answer.status == status
+
+    async def test_a_form_that_never_ends_is_not_waited_for(
+        self, surfer: Surfer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(visit, "FORM_WITHIN_S", 0.05)
+
+        async def slowly() -> AsyncIterator[bytes]:
+            yield b"username="
+            await asyncio.sleep(10)
+
+        headers = {"Content-Type": "application/x-www-form-urlencoded", "Sec-Fetch-Site": "same-origin"}
+        async with asyncio.timeout(5):
+            answer = await surfer.client.post("/ccps/sign-in", data=slowly(), headers=headers)
+        assert answer.status == 408
+
+    async def test_a_zero_is_text_that_a_service_can_judge(self, surfer: Surfer) -> None:
+        surfer.services.say("POST /recoveries", 403, {"reason": "recovery_refused"})
+        assert (await surfer.send("/forgot", {"username": "S01\0"})).status == 403
+        assert surfer.services.asked[-1].body == {"username": "S01\ufffd"}
+
+    @pytest.mark.parametrize("content", [b"[]", b'"no"', b"null", b"7", b"<html>", b"\xff", b"[" * 100_000])
+    def test_what_is_no_answer_of_a_service_is_none(self, content: bytes) -> None:
+        for status, as_status in ((200, 502), (404, 404), (503, 503)):
+            answer = backend._answer(status, content, {})
+            assert (answer.status, answer.reason) == (as_status, "unavailable")
 
     async def test_many_fields_are_refused(self, surfer: Surfer) -> None:
         assert (await self._post(surfer, "&".join(f"a{n}=1" for n in range(MAX_FIELDS + 1)))).status == 400

@@ -129,6 +129,7 @@ class TestWhichAccount:
     async def test_another_one_ends_this_one(self, waiting: Surfer) -> None:
         wait(waiting, prompts=["select_account"], login_hint="S0123456")
         waiting.signed_in()
+        waiting.cookies |= {"__Host-ccps-sign-in": "older", "__Host-ccps-sign-on": "older"}
         answer = await waiting.send("/sign-on", {"authorization": ID, "account": "another"})
         assert answer.headers["Location"] == "/ccps/sign-in"
         assert "DELETE /sessions/current" in waiting.services.requests()
