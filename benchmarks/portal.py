@@ -22,11 +22,11 @@ from shared.settings import read_environment
 from tests.journeys.fleet import DISTRICT
 from tests.portal.site import Site
 
-PUPILS = 16
+PUPILS = 40
 SIGN_INS = 200
 IN_FLIGHT = 8
 TIMES = 60
-ROUNDS = 2
+ROUNDS = 5
 OWN_MS = 15.0
 
 
