@@ -115,7 +115,10 @@ async def _beyond_pages(request: web.Request, handler: Handler) -> web.StreamRes
         if error.status < 400:
             raise
         sorry = Sorry(error.status, N_("Nothing is here"), N_("Check the address, letter by letter."))
-        return explain(None, request, sorry)
+        response = explain(None, request, sorry)
+        if isinstance(error, web.HTTPMethodNotAllowed):
+            response.headers["Allow"] = error.headers["Allow"]
+        return response
 
 
 async def _harden(request: web.Request, response: web.StreamResponse) -> None:

@@ -11,7 +11,7 @@ from services.portal.seals import Seals
 
 OF_THE_BROWSER = frozenset({"device", "language"})  # they name nobody
 OF_A_PERSON = frozenset({"session", "sign-in", "sign-on", "claim", "claim-seed", "recovery", "code", "told"})
-DEVICE_LIFE = timedelta(days=400)  # the longest that browsers allow (RFC 6265bis, 5.6.1)
+DEVICE_LIFE = LANGUAGE_LIFE = timedelta(days=400)  # the longest that browsers allow (RFC 6265bis, 5.6.1)
 T = TypeVar("T")
 
 
@@ -50,6 +50,9 @@ class Browser:
         name = self._name(what)
         max_age = int((until - self._now).total_seconds()) if through_restarts else None
         self._changes[name] = (self._seals.seal(name, value, until), max_age)
+
+    def keep_language(self, code: str) -> None:
+        self.keep("language", code, self._now + LANGUAGE_LIFE, through_restarts=True)
 
     def forget(self, what: str) -> None:
         self._changes[self._name(what)] = None

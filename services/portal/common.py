@@ -1,7 +1,6 @@
 """Pages that belong to no feature: the way to a district, languages, static files, the district's colours and logo."""
 
 import re
-from datetime import timedelta
 from urllib.parse import parse_qsl
 
 from aiohttp import web
@@ -11,7 +10,6 @@ from services.portal.languages import N_
 from services.portal.pages import STATIC, asset, render
 from services.portal.visit import PORTAL, Page, Sorry, Visit, away, bare, explain, is_district
 
-LANGUAGE_LIFE = timedelta(days=400)
 FOR_GOOD = "public, max-age=31536000, immutable"
 _KINDS = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _CODE = re.compile("[A-Z0-9]{4,12}")
@@ -87,7 +85,7 @@ async def logo(visit: Visit) -> web.StreamResponse:
 async def choose_language(visit: Visit) -> web.StreamResponse:
     code = visit.request.match_info["code"]
     if code in languages.languages():
-        visit.browser.keep("language", code, visit.now + LANGUAGE_LIFE, through_restarts=True)
+        visit.browser.keep_language(code)
     back = security.local_path(visit.request.query.get("back", ""), visit.district)
     return visit.go(back.removeprefix(f"/{visit.district}") if back else "/")
 

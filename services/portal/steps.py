@@ -2,7 +2,8 @@
 
 A step says where it lies, what must have happened before it, what it shows and what it does with what was sent. It
 never leads to another step: it answers what the wizard knows now, and the dispatcher leads to the first step that
-this opens. So Back, Refresh, a second tab and an address typed by hand all end on a page that makes sense.
+this opens. So Back, Refresh, a second tab and an address typed by hand all end on a page that makes sense. A form that
+only changes the language is shown again with what was typed.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -78,6 +79,8 @@ class Wizard(Generic[S]):
             known = self.load(visit)
             if not step.open(known):
                 return visit.go(self.place(known).path)
+            if visit.changes_language():
+                return await self._page(visit, step, known, Again(status=200))
             outcome = await take(visit, known)
             if isinstance(outcome, web.StreamResponse):
                 return outcome

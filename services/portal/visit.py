@@ -204,6 +204,15 @@ class Visit:
     def typed(self, name: str) -> str:
         return self.fields.get(name, "")
 
+    def changes_language(self) -> bool:
+        """Whether the form was sent for the sake of the language that it names; which is spoken from now on."""
+        code = self.typed("language")
+        if code not in languages.languages():
+            return False
+        self.language = code
+        self.browser.keep_language(code)
+        return True
+
     def _language_url(self, code: str) -> str:
         return self.url(f"/language/{code}?{urlencode({'back': self.url(self.here)})}")
 

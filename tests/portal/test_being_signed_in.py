@@ -122,6 +122,18 @@ async def test_languages_change_on_the_page_and_stay(town: Town, somebody: Someb
     await person.headed("Claim My Account")
 
 
+async def test_another_language_keeps_what_was_typed(somebody: Somebody) -> None:
+    person = await somebody(language="en")
+    await person.open("/ccps/claim")
+    await person.fill(first_name="Ana")
+    await person.follow("Español")
+    person.language = "es"
+    await person.headed("Claim My Account")
+    assert await person.page.locator("html").get_attribute("lang") == "es"
+    await expect(person.field("first_name")).to_have_value("Ana")
+    await person.misses("Type your last name.")
+
+
 @pytest.mark.parametrize("path", ["/ccps/", "/ccps/sign-in", "/ccps/claim", "/ccps/forgot"])
 async def test_a_page_weighs_little_with_everything(somebody: Somebody, path: str) -> None:
     person = await somebody()

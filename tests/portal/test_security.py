@@ -474,3 +474,10 @@ class TestOddInput:
         headers = {"Content-Type": kind, "Origin": URL, "Sec-Fetch-Site": "same-origin"}
         raw = body.encode() if isinstance(body, str) else body
         return await surfer.client.post("/ccps/sign-in", data=raw, headers=headers, allow_redirects=False)
+
+
+async def test_a_method_that_a_page_does_not_take_is_told_which_it_takes(surfer: Surfer) -> None:
+    answer = await surfer.client.delete("/ccps/sign-in")
+    assert answer.status == 405
+    assert set(answer.headers["Allow"].split(",")) == {"GET", "HEAD", "POST"}
+    assert "Nothing is here" in await answer.text()

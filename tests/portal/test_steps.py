@@ -26,6 +26,9 @@ class Surf:
         self.fields: dict[str, str] = {}
         self.shown = ""
 
+    def changes_language(self) -> bool:
+        return self.fields.get("language") == "es"
+
     def go(self, path: str) -> web.Response:
         return web.Response(status=303, headers={"Location": path})
 
@@ -104,6 +107,19 @@ async def test_a_step_that_is_not_open_takes_nothing(wizard: Wizard[int], known:
             surf = Surf(known)
             assert (await page.view(cast(Visit, surf))).status == 303
             assert surf.known == known
+
+
+@given(wizards(), KNOWN)
+async def test_a_form_that_changes_the_language_changes_nothing_else(
+    wizard: Wizard[int], known: int | None
+) -> None:
+    for page in wizard.pages():
+        (step,) = (each for each in wizard.steps if each.path == page.path)
+        if page.method == "POST" and step.open(known):
+            surf = Surf(known)
+            surf.fields["language"] = "es"
+            assert (await page.view(cast(Visit, surf))).status == 200
+            assert (surf.shown, surf.known) == (step.template, known)
 
 
 # ------------------------------------------------------------------ the portal's own

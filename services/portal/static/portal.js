@@ -103,6 +103,20 @@
     setTimeout(release, 20000, form);
   });
 
+  // Another language keeps what was typed: the form goes along. A password is typed again.
+  document.addEventListener('click', (event) => {
+    const link = event.target.closest?.('.languages a');
+    const form = link && document.querySelector('form[data-step]');
+    if (!form || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    const fields = all('input:not([type=hidden]), select, textarea', form);
+    const touched = (field) => field.options ? !field.options[field.selectedIndex]?.defaultSelected && field.value : field.value !== field.defaultValue;
+    if (!fields.some(touched)) return;
+    event.preventDefault();
+    for (const input of all('.secret input', form)) input.value = '';
+    form.append(make('input', { type: 'hidden', name: 'language', value: link.hreflang }));
+    form.submit();
+  });
+
   // A page out of the browser's memory may be somebody else's by now.
   addEventListener('pageshow', (event) => {
     if (event.persisted) location.reload();
