@@ -51,6 +51,7 @@ class Line(NamedTuple):
     device_kind: str | None
     network: str | None
     reference: str | None
+    desk_ticket: str | None
     correlation_id: UUID
 
 
@@ -137,8 +138,14 @@ def _line(call: Call[Any], told: Reply | Rejected, outcome: str) -> Line:
         device_kind=come.kind if come else None,
         network=come.network.hex()[:SHOWN_LENGTH] if come else None,
         reference=told.details.get("reference") if isinstance(told, Rejected) else None,
+        desk_ticket=_ticket(call),
         correlation_id=UUID(call.cause.correlation_id),
     )
+
+
+def _ticket(call: Call[Any]) -> str | None:
+    """The help desk's ticket, wherever the route takes it."""
+    return getattr(call.body, "desk_ticket", None) or getattr(call.query, "desk_ticket", None)
 
 
 def _person(call: Call[Any], told: Reply | Rejected) -> UUID | None:

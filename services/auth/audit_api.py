@@ -32,6 +32,7 @@ class AuditQuery(Body, frozen=True, kw_only=True):
 class AuditLine(msgspec.Struct, frozen=True, kw_only=True):
     """`what` was asked for, and its `outcome`: `done`, or the reason of the refusal, whose truth is under `reference`.
     `actor`: who of the desk asked, or which client; `client`: which was given a token, or changed.
+    `desk_ticket`: for which ticket the help desk did it, where it said so.
     `device` and `network` tell one from another, and nothing else."""
 
     audit_id: int
@@ -46,6 +47,7 @@ class AuditLine(msgspec.Struct, frozen=True, kw_only=True):
     device_kind: str | None
     network: str | None
     reference: str | None
+    desk_ticket: str | None
     correlation_id: UUID
 
 

@@ -51,6 +51,7 @@ class RequestAnswered(msgspec.Struct, frozen=True, kw_only=True):
     device_kind: str | None
     network: str | None
     reference: str | None
+    desk_ticket: str | None = None
 
 
 def topic(settings: Settings) -> Topic:

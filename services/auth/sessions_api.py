@@ -12,6 +12,7 @@ from services.auth.calls import (
     DISTRICT,
     PASSWORD_REFUSALS,
     UNIFORM_S,
+    DeskQuery,
     Feature,
     Typed,
     Username,
@@ -149,7 +150,7 @@ class Sessions(Feature):
             Route(
                 "DELETE", f"{DISTRICT}/accounts/{{person_id}}/sessions", self.end_sessions, audit="sign_out_everywhere",
                 summary="Sign a pupil out everywhere.",
-                caller=Scope("desk"), success={204: None}, refusals={"person_unknown": 404},
+                caller=Scope("desk"), query=DeskQuery, success={204: None}, refusals={"person_unknown": 404},
             ),
             Route(
                 "PUT", f"{DISTRICT}/password", self.change_password, audit="change_password",

@@ -11,6 +11,7 @@ from services.cli.client import AsJson, connect, show
 
 COLUMNS = (
     "at", "what", "outcome", "person_id", "actor_name", "client", "device_kind", "device", "network", "reference",
+    "desk_ticket",
 )  # fmt: skip
 
 

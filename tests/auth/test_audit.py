@@ -68,7 +68,7 @@ class TestWhatIsWritten:
         await browser.prove(code=await code_for(world, pupil))
         await browser.set_password("a third horse")
         await world.desk("DELETE", f"/accounts/{pupil.person_id}/lockout")
-        await world.desk("DELETE", f"/accounts/{pupil.person_id}/sessions")
+        await world.desk("DELETE", f"/accounts/{pupil.person_id}/sessions", params={"desk_ticket": "INC-7"})
         assert await told(world, person_id=pupil.person_id) == [
             ("sign_in", "done"),
             ("change_password", "authentication_failed"),
@@ -81,6 +81,8 @@ class TestWhatIsWritten:
             ("lift_lockout", "done"),
             ("sign_out_everywhere", "done"),
         ]
+        (signed_out,) = await lines(world, what="sign_out_everywhere")
+        assert signed_out["desk_ticket"] == "INC-7"
         by_desk = await lines(world, what="issue_code")
         assert [(line["actor"], line["actor_name"]) for line in by_desk] == [(DESK, f"{DESK} by name")]
 

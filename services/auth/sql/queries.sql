@@ -258,16 +258,16 @@ SELECT event_id FROM audit WHERE at = ANY($1::timestamptz[]) AND event_id = ANY(
 -- name: write_audit
 WITH written AS (
     INSERT INTO audit (event_id, district, at, what, outcome, person_id, actor, client, device, device_kind, network,
-                       reference, correlation_id)
+                       reference, desk_ticket, correlation_id)
     SELECT * FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::text[], $5::text[], $6::uuid[], $7::text[],
-                         $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::uuid[])
+                         $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::uuid[])
     RETURNING audit_id
 )
 INSERT INTO audit_outbox (audit_id) SELECT audit_id FROM written
 
 -- name: search_audit
 SELECT a.audit_id, a.at, a.what, a.outcome, a.person_id, a.actor, n.name AS actor_name, a.client, a.device, a.device_kind,
-       a.network, a.reference, a.correlation_id
+       a.network, a.reference, a.desk_ticket, a.correlation_id
 FROM audit a LEFT JOIN actor n ON n.client_id = a.actor
 WHERE a.district = $1 AND ($2::bigint IS NULL OR a.audit_id < $2)
   AND ($4::uuid IS NULL OR a.person_id = $4) AND ($5::text IS NULL OR a.what = $5)
@@ -282,7 +282,7 @@ SELECT pg_try_advisory_lock(hashtext('homeroom-audit'), 0)
 
 -- name: unsent_audit
 SELECT a.audit_id, a.event_id, a.district, a.at, a.what, a.outcome, a.person_id, a.actor, a.client, a.device,
-       a.device_kind, a.network, a.reference, a.correlation_id
+       a.device_kind, a.network, a.reference, a.desk_ticket, a.correlation_id
 FROM audit_outbox JOIN audit a USING (audit_id)
 WHERE a.audit_id > $1
 ORDER BY a.audit_id LIMIT $2

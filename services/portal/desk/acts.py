@@ -20,7 +20,7 @@ SPENT = ("reply_withheld", "idempotency_key_reused")  # another try takes anothe
 
 @dataclass(frozen=True)
 class Act:
-    """`path` is behind the account's; `ticket`: where the request carries its number, None where no service keeps one.
+    """`path` is behind the account's; `ticket`: where the request carries its number.
     `offered`: whether a page of this account (claims'), and of its credential (auth's), should offer it at all."""
 
     name: str
@@ -31,7 +31,7 @@ class Act:
     method: str
     path: str
     offered: Callable[[Json, Json | None], bool]
-    ticket: Literal["body", "query"] | None = "body"
+    ticket: Literal["body", "query"] = "body"
     danger: bool = False
 
 
@@ -78,7 +78,7 @@ ACTS = (
         N_("The person is signed out everywhere."),
         "auth", "DELETE", "/sessions",
         lambda _, credential: bool(credential and credential["sessions"]),
-        ticket=None,
+        ticket="query",
     ),
     Act(
         "waive",
@@ -129,7 +129,7 @@ async def do(staff: Staff) -> web.StreamResponse:
     """Sent twice with the same key, it is done once."""
     act, person_id, visit = _act(staff), staff.id_of("person_id"), staff.visit
     ticket = visit.typed("ticket").strip()
-    if act.ticket is not None and not ticket:
+    if not ticket:
         return await _again(staff, act, {"ticket": visit.text(N_("Type the number of the ticket."))})
     if len(ticket) > MAX_TICKET:
         return await _again(staff, act, {"ticket": visit.text(N_("That is too long for a ticket."))})
