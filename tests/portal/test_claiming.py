@@ -3,11 +3,15 @@ tab, mind the zero."""
 
 import re
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from playwright.async_api import expect
 
 from services.cli.pupil import Pupil, employment
+from services.portal.claim import Claim
+from services.portal.seals import Seals
 from shared import clock
 from tests.journeys.town import Town, claim, new_password
 from tests.portal.conftest import Somebody
@@ -445,6 +449,33 @@ async def test_a_reset_in_the_middle_begins_again(town: Town, somebody: Somebody
     await answer_questions(person, pupil)
     await person.sees("Please begin again")
     await person.looks_well()
+
+
+@pytest.mark.parametrize("late", ["here", "there"])
+async def test_whoever_takes_longer_than_a_ticket_lives(
+    town: Town, portal: Site, somebody: Somebody, late: str
+) -> None:
+    """By the portal's clock, or by auth's: what was known stays, but for the number."""
+    pupil, password = await town.pupil(), new_password()
+    person = await somebody()
+    await type_names(person, pupil)
+    await person.headed("Choose your password")
+    seals, name, now = Seals.read(Path(portal.key_file)), "__Host-ccps-claim", clock.now()
+    cookie = (await person.cookies())[name]
+    known = seals.open(name, cookie["value"], Claim, now)
+    assert known is not None
+    ended = {"expires_at": now - timedelta(seconds=1)} if late == "here" else {"ticket": "ended.long.ago"}
+    sealed = seals.seal(name, replace(known, **ended), now + timedelta(minutes=10))
+    await person.context.add_cookies([cookie | {"value": sealed}])
+    await choose_password(person, password)
+    await person.sees("That took a little too long")
+    await person.looks_well()
+    assert await person.field("last_name").input_value() == pupil.enrolled["last_name"]
+    await person.fill(number=pupil.enrolled["number"])
+    await person.press("Next")
+    await choose_password(person, password)
+    await answer_questions(person, pupil)
+    await claimed(person, pupil)
 
 
 async def test_a_claim_goes_on_after_the_portal_was_restarted(
