@@ -60,7 +60,7 @@ test: lint browser ## everything that must pass before a change lands
 test-unit: $(STAMP) ## the tests that need no PostgreSQL and no Kafka
 	$(BIN)/python -m pytest -n $(WORKERS) -m "not backing and not stack and not deep"
 test-deep: $(STAMP) ## the whole matrix of kills and seeds
-	$(BIN)/python -m pytest -m deep --timeout 3600
+	$(BIN)/python -m pytest -m deep --timeout 7200
 bench: $(STAMP) ## the figures in the README, as ratios measured here
 	$(BIN)/python -m benchmarks
 

@@ -28,6 +28,12 @@ SEED_LIFE = timedelta(hours=12)
 KEPT_AFTER = timedelta(minutes=10)
 SAVING_AGAIN_S = 2
 
+# All of them at once: claims names the first that it meets.
+LEFT_EMPTY = {
+    "last_name": N_("Type your last name."),
+    "first_name": N_("Type your first name."),
+    "number": N_("Type your number."),
+}
 # Refusals of the first step at their field; those of `NOTICES` and `OVER` are told by claim_refused.html.
 AT_NUMBER = {
     "number_letter_o": N_("There is a letter O in it. Type the number 0 (zero)."),
@@ -37,8 +43,8 @@ AT_NUMBER = {
     "number_malformed": N_("Type only the number, as your school gave it to you."),
 }
 AT_NAME = {
-    ("name_missing", "last_name"): N_("Type your last name."),
-    ("name_missing", "first_name"): N_("Type your first name."),
+    ("name_missing", "last_name"): LEFT_EMPTY["last_name"],
+    ("name_missing", "first_name"): LEFT_EMPTY["first_name"],
     ("name_long", "last_name"): N_("That is too long. Type only your last name."),
     ("name_long", "first_name"): N_("That is too long. Type only your first name."),
 }
@@ -140,6 +146,8 @@ async def take_names(visit: Visit, known: Claim | None) -> Again | Claim:
     if seed is None:
         return Again(context={"refusal": "no_cookies"})
     typed = {name: visit.typed(name) for name in (*NAMES, "number")}
+    if left_empty := {name: visit.text(LEFT_EMPTY[name]) for name, said in typed.items() if not said.strip()}:
+        return Again(left_empty)
     answer = await visit.ask(
         "claims", "POST", "/claims", typed, headers={"Idempotency-Key": key(seed, typed)}
     )

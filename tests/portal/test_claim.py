@@ -110,6 +110,16 @@ class TestWhoAreYou:
         if status != 422:
             assert "C-0000-000" in page
 
+    async def test_whatever_was_left_empty_is_pointed_out_at_once(self, surfer: Surfer) -> None:
+        await surfer.open("/claim")
+        answer = await surfer.send("/claim", {"last_name": " ", "first_name": "Ana"})
+        page = await answer.text()
+        assert answer.status == 422
+        assert 'id="f-last_name-error"' in page
+        assert 'id="f-number-error"' in page
+        assert 'id="f-first_name-error"' not in page
+        assert not surfer.services.requests("claims")[1:], "nothing to ask for"
+
     async def test_whoever_has_an_account_finds_the_username_filled_in(self, surfer: Surfer) -> None:
         surfer.services.say(BEGIN, 409, DETAILS | {"reason": "account_claimed"})
         await type_names(surfer)

@@ -10,7 +10,7 @@ RESOURCES = [
         "url": "https://library.example.org/sign-in",
         "icon": "book",
     },
-    {"name": {"en": "School <lunch>"}, "url": "https://lunch.example.org/"},
+    {"name": {"en": "School <lunch>"}, "url": "https://lunch.example.org/", "icon": "no-such-picture"},
 ]
 EXCHANGE = "POST /token"
 
@@ -33,6 +33,7 @@ async def test_the_resources_of_the_policy_are_links(surfer: Surfer) -> None:
     assert "Library" in page
     assert "Books to borrow" in page
     assert "School &lt;lunch&gt;" in page
+    assert "no-such-picture" not in page  # its first letter stands there
 
 
 async def test_resources_are_named_in_the_language_or_else_in_english(surfer: Surfer) -> None:
