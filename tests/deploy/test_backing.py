@@ -10,7 +10,6 @@ async def test_a_test_has_an_empty_database_of_its_own(database: str) -> None:
     try:
         tables = "SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace"
         assert await connection.fetchval(tables) == 0
-        assert await connection.fetchval("SHOW fsync") == "on"
         assert await connection.fetchval("SELECT lower('É')") == "é"
     finally:
         await connection.close()
