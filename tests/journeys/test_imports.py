@@ -7,9 +7,9 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from services.cli.client import Client, Homeroom, Json, Site
+from services.cli.client import Json
 from services.cli.pupil import Pupil
-from tests.journeys.town import Town, claim
+from tests.journeys.town import Town, claim, district_beside
 from tests.roster import exports
 
 pytestmark = [
@@ -29,23 +29,7 @@ SCOPES = {"sis": ["roster:write", "operator"], "desk": ["desk"]}
 @pytest_asyncio.fixture(loop_scope="session")
 async def lake(town: Town) -> AsyncIterator[Town]:
     """A district of its own: a whole export takes away whom others named."""
-    (town.fleet.folder / "policies/lake.toml").write_text(LAKE)
-
-    async def served() -> bool:
-        paths = {"roster": "/persons?number=1", "claims": "/policy", "auth": "/jwks"}
-        answers = [
-            await town.homeroom.ask("GET", s, f"/v1/districts/lake{path}") for s, path in paths.items()
-        ]
-        return all(answer.status != 404 for answer in answers)
-
-    await town.until(served, "the district to be served")
-    clients = {}
-    for name, scopes in SCOPES.items():
-        body = {"name": f"Lake {name}", "scopes": scopes, "districts": ["lake"], "human": name == "desk"}
-        made = (await town.homeroom.post("auth", "/v1/operations/clients", body, role="operator")).body
-        clients[name] = Client(made["id"], made["secret"])
-    site = Site("lake", town.fleet.urls, clients, town.fleet.kafka)
-    async with Town(town.fleet, Homeroom(site, town.homeroom.http)) as lake:
+    async with district_beside(town, "lake", LAKE, SCOPES, {"desk"}) as lake:
         yield lake
 
 

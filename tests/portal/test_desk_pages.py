@@ -3,6 +3,8 @@
 import re
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -14,6 +16,7 @@ from tests.journeys.town import Town, claim
 from tests.portal.conftest import Somebody
 from tests.portal.person import PATIENCE_MS, PHONE, Person
 from tests.portal.ways import sign_in, signed_in, type_names
+from tests.roster import exports
 
 pytestmark = [
     pytest.mark.stack,
@@ -197,4 +200,72 @@ async def test_an_operator_sees_how_all_is(town: Town, somebody: Somebody, langu
     await person.looks_well()
     await person.open("/ccps/operations/dead-letters")
     await person.headed("What was set aside")
+    await person.looks_well()
+
+
+LEAVING = 12  # more than one in twenty of a small district: an import of them asks for a second person
+
+
+async def leaving_by_export(town: Town, folder: Path) -> list[Pupil]:
+    """Pupils whom an export says to be gone, which waits for somebody to agree."""
+    pupils = [await town.pupil() for _ in range(LEAVING)]
+    rows = [
+        exports.Pupil(
+            **{name: pupil.enrolled[name] for name in ("source_id", "number", "last_name", "first_name")},
+            school=0,
+            grade="07",
+            status="tobedeleted",
+        )
+        for pupil in pupils
+    ]
+    homeroom = town.homeroom
+    url = (
+        f"{homeroom.site.services['roster']}/v1/districts/{homeroom.site.district}/imports?file_name=leaving"
+    )
+    export = exports.write_export(folder / "leaving.zip", rows, mode="delta")
+    headers = {"Authorization": f"Bearer {await homeroom.token('sis')}", "Content-Type": "application/zip"}
+    async with homeroom.http.post(url, data=export.read_bytes(), headers=headers) as answer:
+        assert answer.status == 202, await answer.text()
+    return pupils
+
+
+async def test_an_operator_lets_an_import_go_on(town: Town, somebody: Somebody, tmp_path: Path) -> None:
+    pupils = await leaving_by_export(town, tmp_path)
+    person = await (await at_work(town, "operator")).at(await somebody(), "/ccps/operations")
+    await person.sees("waits for a second person")
+    await person.looks_well()
+    await person.page.locator("main table a", has_text="leaving").first.click()
+    await person.sees("It waits for a second person")
+    await person.looks_well()
+    await person.follow("Look who it is")
+    await person.sees(pupils[0].enrolled["number"])
+    await person.looks_well()
+    await person.back()
+    await person.press("Let it go on")
+    await person.sees("It goes on.", "finished")
+    await person.looks_well()
+    assert {(await town.person(pupil))["status"] for pupil in pupils} == {"withdrawn"}
+
+
+async def test_an_operator_gives_up_what_was_set_aside(town: Town, somebody: Somebody) -> None:
+    await town.producer.send_and_wait(town.fleet.ingress, b"not json", key=b"broken-at-a-desk")
+
+    async def set_aside() -> list[Any]:
+        found = await town.homeroom.get("roster", "/dead-letters", role="operator")
+        return [each for each in found["dead_letters"] if each["key"] == "broken-at-a-desk"]
+
+    [letter] = await town.until(set_aside, "the record to be set aside")
+    operator = await at_work(town, "operator")
+    person = await operator.at(await somebody(), "/ccps/operations/dead-letters")
+    await person.page.get_by_role("link", name=str(letter["id"]), exact=True).click()
+    await person.sees("Mend the cause first. What waits behind this record follows in order.")
+    await person.looks_well()
+    await person.press("Try again")
+    await person.sees("It was tried again and still cannot be taken.")
+    await person.press("Give it up")
+    await person.told("reason", "Say why, for whoever asks later.")
+    await person.looks_well()
+    await person.fill(reason="published again with its zeros")
+    await person.press("Give it up")
+    await person.sees("It was given up, and whatever waited behind it went on.")
     await person.looks_well()

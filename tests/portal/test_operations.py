@@ -151,12 +151,14 @@ class TestAnImport:
 
     async def test_long_lists_come_in_pages(self, operator: Surfer) -> None:
         rows = [
-            {"n": n, "kinds": ["withdrawn"], "source_id": f"u{n}", "file": None, "line": None, "before": None,
+            {"n": n, "kinds": ["withdrawn"], "source_id": f"u{n}", "file": None, "line": None,
+             "before": {"last_name": "Solis", "first_name": "Ana", "number": "0000001"},
              "after": {"gone": "absent"}, "reason": None}
             for n in range(500)
         ]  # fmt: skip
         operator.services.say(f"GET /imports/{IMPORT}/changes", 200, {"changes": rows, "next_after": 499})
         page = await (await operator.open(f"/operations/imports/{IMPORT}/changes")).text()
         assert "u99<" in page
+        assert "Ana Solis" in page, "an id says nothing to whoever has to agree"
         assert "u100<" not in page
         assert "after=99" in page

@@ -35,6 +35,14 @@ KINDS = {
     "remarks": N_("values that were left out"),
     "shared_numbers": N_("people under a number that another one has"),
 }
+FIELDS = {
+    "last_name": N_("Last name"),
+    "first_name": N_("First name"),
+    "number": N_("Number"),
+    "school": N_("School"),
+    "grade": N_("Grade"),
+    "role": N_("Role"),
+}
 LISTED = tuple(kind for kind in KINDS if kind not in ("unchanged", "refused", "remarks", "shared_numbers"))
 RUNNING = ("pulling", "received", "applying")
 FIRST_PROBLEMS = 20
@@ -121,6 +129,7 @@ async def show_changes(staff: Staff) -> web.StreamResponse:
         kinds=KINDS,
         kind_choices=[(each, staff.visit.text(KINDS[each])) for each in LISTED],
         changes=found["changes"][:ROWS_SHOWN],
+        fields=FIELDS,
         next_after=_next_after(found["changes"], found["next_after"]),
     )
 
