@@ -37,10 +37,10 @@ UNTRUSTED = {
 
 
 class Page(msgspec.Struct, frozen=True):
-    """`total`: of the whole collection. `at`: when the provider answered, by its own clock."""
+    """`total`: of the whole collection; None: the provider does not count. `at`: when it answered, by its own clock."""
 
     items: list[Item]
-    total: int
+    total: int | None
     at: datetime | None
 
 
@@ -190,10 +190,10 @@ def _untrusted(error: aiohttp.ClientConnectorCertificateError) -> NoReturn:
 
 def _page(collection: Collection, offset: int, answer: _Answer) -> Page:
     items = read_page(collection, answer.body, offset)
-    total = answer.headers.get("X-Total-Count", "").strip()
-    if not (total.isascii() and total.isdigit() and len(total) < 10):
+    total = answer.headers.get("X-Total-Count")
+    if total is not None and not (total.isascii() and total.isdigit() and len(total) < 10):
         unexpected("total", collection=collection, value=total[:80])
-    return Page(items, int(total), _moment(answer.headers.get("Date", "")))
+    return Page(items, None if total is None else int(total), _moment(answer.headers.get("Date", "")))
 
 
 def _refused(answer: _Answer, what: str) -> None:

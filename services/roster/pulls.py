@@ -5,7 +5,8 @@ page. When all are there they become the zip that could have been uploaded, and 
 
 What is pulled must be one state of the records. Items may come and go while it is read, and what stands behind them
 moves up or down: then somebody is missing who has not left. So each page is asked for from the last item of the page
-before, which has to be its first, and the total must stay. If it moved, that collection is begun anew.
+before, which has to be its first, and the total must stay. If it moved, that collection is begun anew. A provider that
+does not count (X-Total-Count is missing) is at its end when nothing follows that last item.
 """
 
 import asyncio
@@ -253,6 +254,7 @@ class Pulling:
     async def _keep(self, collection: str, last: Row | None, page: Page, items: list[rest.Item]) -> None:
         n, begun = (last["n"] + 1, last["next_offset"]) if last else (0, 0)
         last_id, done = items[-1].sourced_id if items else "", begun + len(items)
+        total = page.total if items else done
         async with self._db.transaction() as conn:
             await self._still(conn)
             if await conn.fetchrow(sql.last_page, self._import_id, collection) != last:
@@ -263,11 +265,11 @@ class Pulling:
                 collection,
                 n,
                 done,
-                page.total,
+                total,
                 last_id,
                 rest.files_of(items),
             )
-            await conn.execute(sql.record_page, self._import_id, done, page.total, clock.now(), page.at)
+            await conn.execute(sql.record_page, self._import_id, done, total or done, clock.now(), page.at)
 
     async def _begin_again(self, collection: rest.Collection) -> None:
         """Raises Rejected `source_moved` when it does not hold still."""
@@ -323,18 +325,17 @@ def following(collection: str, last: Any, page: Page) -> list[rest.Item]:
 
     Raises _Moved; Rejected `provider_unexpected` when the page does not bring us on, `rows_too_many`.
     """
-    limit = Limits().rows
-    if page.total > limit:
-        raise Rejected("rows_too_many", file=collection, limit=limit)
-    items = page.items
+    items, limit = page.items, Limits().rows
     if last is not None:
         if page.total != last["total"] or not items or items[0].sourced_id != last["last_id"]:
             raise _Moved
         items = items[1:]
     begun = last["next_offset"] if last else 0
-    if not items and begun < page.total:
+    if max(begun + len(items), page.total or 0) > limit:
+        raise Rejected("rows_too_many", file=collection, limit=limit)
+    if page.total is not None and not items and begun < page.total:
         rest.unexpected("page_empty", collection=collection, at=begun, total=page.total)
-    if begun + len(items) > page.total:
+    if page.total is not None and begun + len(items) > page.total:
         rest.unexpected("total_exceeded", collection=collection, at=begun, total=page.total)
     return items
 

@@ -114,6 +114,35 @@ async def test_everybody_is_pulled_page_by_page_and_enrolled(district: District,
     )
 
 
+async def test_a_provider_that_does_not_count_is_asked_until_nothing_follows(
+    district: District, sis: Sis
+) -> None:
+    sis.counts = False
+    shown = await pull(district)
+    assert some(shown["counts"]) == {"added": 25}
+    assert asked_for(sis) == [0, 9, 18, 24]  # the last is there and nobody behind it
+    sis.items["users"].clear()
+    shown = await pull(district, "?full")
+    assert shown["state"] == "awaiting_approval", "an empty answer is no reason to send everybody away"
+
+
+async def test_a_provider_that_does_not_count_is_not_believed_when_records_move(
+    district: District, sis: Sis
+) -> None:
+    sis.counts = False
+    await pull(district)
+    sis.items["users"].sort(key=lambda item: str(item["sourcedId"]))
+
+    def one_goes() -> None:
+        del sis.items["users"][0]
+
+    sis.asked.clear()
+    sis.faults = [None] * 9 + [moving(sis, one_goes)]
+    shown = await pull(district, "?full")
+    assert some(shown["counts"]) == {"withdrawn": 1, "unchanged": 24}
+    assert asked_for(sis)[-4:] == [0, 9, 18, 23], "from the beginning again"
+
+
 async def test_nothing_is_kept_of_what_was_pulled(district: District) -> None:
     await pull(district)
     for table in ("import_page", "import_piece"):

@@ -135,6 +135,7 @@ class Sis:
         self.tokens: dict[str, datetime] = {}
         self.token_life = timedelta(hours=1)
         self.most = 1000  # items on a page, whatever is asked for
+        self.counts = True  # X-Total-Count
         self.secret = "s3cret"
         self.url = ""
 
@@ -178,7 +179,7 @@ class Sis:
             {name: value for name, value in item.items() if wanted is None or name in wanted}
             for item in found[offset : offset + limit]
         ]
-        headers = {"X-Total-Count": str(len(found))}
+        headers = {"X-Total-Count": str(len(found))} if self.counts else {}
         if offset + limit < len(found):
             following = request.url.update_query(offset=offset + limit, limit=limit)
             headers["Link"] = f'<{following}>; rel="next"'

@@ -1,0 +1,2 @@
+-- Until the last page of a collection has come, a provider that does not count leaves its total unknown.
+ALTER TABLE import_page ALTER COLUMN total DROP NOT NULL;
