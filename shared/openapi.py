@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from shared.problems import KIT_REFUSALS, status_of_form
+from shared.problems import KIT_REFUSALS, oauth_status
 from shared.reasons import Reason
 from shared.web import Route
 
@@ -87,7 +87,7 @@ def _operation(
         if body is not None:
             schema = schema_of[id(body)] if _has_schema(body) else {}
             responses[str(status)]["content"] = {kind: {"schema": schema} for kind in route.produces}
-    for status, told in _by_status(refusals_of(route), form=route.form or route.page).items():
+    for status, told in _by_status(refusals_of(route), oauth=bool(route.oauth_error) or route.page).items():
         lines = [
             f"- `{reason}`: {reasons[reason].meaning if reason in reasons else reason}" for reason in told
         ]
@@ -146,20 +146,20 @@ def _query_parameters(
     ]
 
 
-def _by_status(refusals: Mapping[str, int], *, form: bool) -> dict[int, list[str]]:
+def _by_status(refusals: Mapping[str, int], *, oauth: bool) -> dict[int, list[str]]:
     found: dict[int, list[str]] = {}
     for reason, status in sorted(refusals.items(), key=lambda item: (item[1], item[0])):
-        found.setdefault(status_of_form(status) if form else status, []).append(reason)
+        found.setdefault(oauth_status(status) if oauth else status, []).append(reason)
     return found
 
 
 def _problem_response(status: int, told: Iterable[str], lines: Sequence[str], route: Route) -> dict[str, Any]:
     own: dict[str, Any] = {"properties": {"reason": {"enum": list(told)}}}
-    if route.form:
+    if route.oauth_error:
         own["properties"]["error"] = {"type": "string", "description": "As RFC 6749 has it."}
         own["required"] = ["error"]
     schema = {"allOf": [{"$ref": "#/components/schemas/Problem"}, own]}
-    kind = "application/json" if route.form else "application/problem+json"
+    kind = "application/json" if route.oauth_error else "application/problem+json"
     content = {"text/html": {"schema": {"type": "string"}}} if route.page else {kind: {"schema": schema}}
     response: dict[str, Any] = {
         "description": "\n".join(lines),

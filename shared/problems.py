@@ -82,10 +82,12 @@ class Problem:
             own["reference"] = self.reference
         return {**self.details, **own}
 
-    @property
-    def oauth_body(self) -> dict[str, Any]:
-        """The same with what RFC 6749 asks for, on routes that take forms."""
-        return {"error": _OAUTH_ERRORS.get(self.reason) or _oauth_error(self.status), **self.body}
+    def oauth_body(self, malformed: str) -> dict[str, Any]:
+        """The same with what RFC 6749 asks for. `malformed`: the error of a request that cannot be."""
+        return {
+            "error": _OAUTH_ERRORS.get(self.reason) or _OAUTH_STATUS.get(self.status, malformed),
+            **self.body,
+        }
 
     @property
     def page(self) -> str:
@@ -115,19 +117,20 @@ _OAUTH_ERRORS = {
         "request_not_supported",
         "request_uri_not_supported",
         "registration_not_supported",
+        "invalid_redirect_uri",
+        "invalid_client_metadata",
     )
-} | {"scope_missing": "insufficient_scope"}
+} | {
+    "scope_missing": "insufficient_scope",
+    "token_invalid": "invalid_token",
+    "token_expired": "invalid_token",
+}
+_OAUTH_STATUS = {401: "invalid_client", 500: "server_error", 503: "temporarily_unavailable"}
 
 
-def status_of_form(status: int) -> int:
+def oauth_status(status: int) -> int:
     """RFC 6749, 5.2: a request that is understood and wrong is a 400."""
     return 400 if status == 422 else status
-
-
-def _oauth_error(status: int) -> str:
-    return {401: "invalid_client", 500: "server_error", 503: "temporarily_unavailable"}.get(
-        status, "invalid_request"
-    )
 
 
 def problem_of(error: Exception, service: str, refusals: Mapping[str, int]) -> Problem:

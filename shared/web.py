@@ -29,7 +29,7 @@ from shared.errors import Rejected
 from shared.log import AccessLine, access_line
 from shared.messages import Cause
 from shared.policy import Policy
-from shared.problems import Problem, new_reference, problem_of, status_of_form
+from shared.problems import Problem, new_reference, oauth_status, problem_of
 from shared.reading import decode_form, decode_json, read_body, read_pairs, read_query
 
 if TYPE_CHECKING:
@@ -137,7 +137,8 @@ class Route:
     """One line of a service's table of routes. `refusals` are the reasons that it may answer with, beside the kit's.
 
     `body` and `query` are Structs (or any type msgspec decodes; `msgspec.Raw` leaves the bytes alone). `produces`: the
-    content types of what succeeds. `form` takes OAuth's form bodies and answers problems as OAuth clients read them.
+    content types of what succeeds. `form` takes OAuth's form bodies and answers problems as OAuth clients read them; so
+    does a route with `oauth`, which is what they are told of a request that cannot be.
     `pairs`: the handler is given what the query or the form holds as it is, repeated and unknown names too (`query` and
     `body` only describe it). `page`: a person's browser comes here, so problems are told as a page. `streamed`: the
     handler itself reads the body, in pieces (`reading.body_pieces`). `needs_store=False` is for what can be answered
@@ -160,6 +161,7 @@ class Route:
     content_types: tuple[str, ...] = _JSON_TYPES
     produces: tuple[str, ...] = _JSON_TYPES
     form: bool = False
+    oauth: str = ""
     pairs: bool = False
     page: bool = False
     streamed: bool = False
@@ -172,6 +174,11 @@ class Route:
     @property
     def has_district(self) -> bool:
         return "{district}" in self.path
+
+    @property
+    def oauth_error(self) -> str:
+        """RFC 6749, 5.2, unless the route has another; empty where problems are told as everywhere (RFC 9457)."""
+        return self.oauth or ("invalid_request" if self.form else "")
 
     @cached_property
     def decoder(self) -> msgspec.json.Decoder[Any]:
@@ -284,12 +291,12 @@ def respond(reply: Reply) -> web.Response:
     return web.Response(status=reply.status, body=encode(reply.body), headers=headers)
 
 
-def respond_problem(problem: Problem, *, form: bool = False, page: bool = False) -> web.Response:
-    status = status_of_form(problem.status) if form or page else problem.status
+def respond_problem(problem: Problem, *, oauth: str = "", page: bool = False) -> web.Response:
+    status = oauth_status(problem.status) if oauth or page else problem.status
     if page:
         body, kind, charset = problem.page.encode(), "text/html", "utf-8"
-    elif form:
-        body, kind, charset = encode_json(problem.oauth_body), "application/json", None
+    elif oauth:
+        body, kind, charset = encode_json(problem.oauth_body(oauth)), "application/json", None
     else:
         body, kind, charset = encode_json(problem.body), "application/problem+json", None
     return web.Response(
@@ -338,7 +345,7 @@ async def boundary(
         problem = problem_of(error, kit.settings.service, route.refusals if route else {})
         reason = problem.reason
         response = preflight(request, kit.policies, error) or respond_problem(
-            problem, form=route is not None and route.form, page=route is not None and route.page
+            problem, oauth=route.oauth_error if route else "", page=route is not None and route.page
         )
     finally:
         metrics.in_flight -= 1

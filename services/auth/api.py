@@ -12,11 +12,23 @@ from services.auth.clients_api import Clients
 from services.auth.handlers import Auth
 from services.auth.oauth_api import OAuth
 from services.auth.recovery_api import Recoveries
+from services.auth.registration_api import Registration
 from services.auth.roles_api import Roles
 from services.auth.sessions_api import Sessions, session_authenticator
 from shared.web import Route
 
-FEATURES = (Audit, Claiming, Sessions, Recoveries, Roles, OAuth, Authorize, Clients, Applications)
+FEATURES = (
+    Audit,
+    Claiming,
+    Sessions,
+    Recoveries,
+    Roles,
+    OAuth,
+    Authorize,
+    Clients,
+    Applications,
+    Registration,
+)
 
 
 def routes(auth: Auth) -> list[Route]:

@@ -36,7 +36,8 @@ async def register(
         msgspec.structs.replace(application, client_id=client_id)
     )
     await conn.execute(
-        _sql.insert_application, client_id, application.type, *_columns(application), application.authentication, sector
+        _sql.insert_application, client_id, application.type, *_columns(application), application.authentication,
+        sector, application.registered_by,
     )  # fmt: skip
     return client_id, secret
 

@@ -1,6 +1,7 @@
 """The routes of the operator who registers applications."""
 
 from typing import Annotated, Any
+from uuid import UUID
 
 import msgspec
 import structlog
@@ -102,6 +103,10 @@ class ApplicationView(msgspec.Struct, frozen=True, kw_only=True):
     keys: tuple[dict[str, Any], ...]
     pushed: Need
     sector: str
+    registered_by: Annotated[
+        UUID | None,
+        Meta(description="The registration token by which it registered itself; null: an operator did."),
+    ]
 
 
 class ApplicationsView(msgspec.Struct, frozen=True):
@@ -122,6 +127,7 @@ class Applications(Feature):
             return Reply(201, ApplicationMade(*made))
 
         reply = await once(call, call.kit.db, work, shown_once=True)
+        call.noted["client"] = reply.body.id
         log.info("application_registered", client=reply.body.id, by=actor(call))
         return reply
 
@@ -147,7 +153,7 @@ class Applications(Feature):
         refusals = {"application_invalid": 422, "client_district_unknown": 422}
         return [
             Route(
-                "POST", APPLICATIONS, self.register,
+                "POST", APPLICATIONS, self.register, audit="register_application",
                 summary="Register an application that signs people in here; a secret is shown once.",
                 caller=operator, body=ApplicationBody, success={201: ApplicationMade}, refusals=refusals,
             ),
@@ -156,7 +162,7 @@ class Applications(Feature):
                 summary="The applications, without their secrets.", caller=operator, success={200: ApplicationsView},
             ),
             Route(
-                "PUT", f"{APPLICATIONS}/{{client_id}}", self.change,
+                "PUT", f"{APPLICATIONS}/{{client_id}}", self.change, audit="change_application",
                 summary="What an application is called and may do, all of it; its secret stays.",
                 caller=operator, body=ApplicationChange, success={204: None}, refusals=refusals,
             ),

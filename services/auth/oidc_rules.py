@@ -9,6 +9,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Literal
+from uuid import UUID
 
 from msgspec import Struct
 
@@ -69,6 +70,7 @@ class Application(Struct, frozen=True, kw_only=True):
     keys: tuple[dict[str, Any], ...] = ()  # public ones, by which it shows who it is
     pushed: Need = "optional"
     sector: str = ""
+    registered_by: UUID | None = None  # the registration token, where it registered itself
 
 
 class Asked(Struct, frozen=True, kw_only=True):
@@ -363,6 +365,7 @@ def discovery(
         "revocation_endpoint": f"{issuer}/revoke",
         "end_session_endpoint": f"{issuer}/logout",
         "pushed_authorization_request_endpoint": f"{issuer}/par",
+        "registration_endpoint": f"{issuer}/register",
         "require_pushed_authorization_requests": False,
         "scopes_supported": list(SCOPES),
         "response_types_supported": ["code"],

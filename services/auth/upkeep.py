@@ -36,6 +36,7 @@ EXPIRING = (
     Expiring("application_token", "expires_at"),
     Expiring("logout_notice", "expires_at"),
     Expiring("client_assertion", "expires_at"),
+    Expiring("registration_token", "expires_at"),
 )
 ANNOUNCE_EVERY_S = 2.0
 USES_EVERY_S = 1.0

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import quote
 
 import msgspec
 from cyclopts import App, Parameter
@@ -11,10 +12,15 @@ from services.cli.client import AsJson, Failed, Homeroom, Json, Yes, confirm, co
 from services.cli.operations import OPERATIONS
 
 APPLICATIONS, CLIENTS = f"{OPERATIONS}/applications", f"{OPERATIONS}/clients"
+REGISTRATION_TOKENS = f"{OPERATIONS}/registration-tokens"
 COLUMNS = "id", "name", "type", "redirect_uris", "scopes", "districts"
 
 application = App(name="application", help="Applications that people sign in to with their district account.")
 app.command(application)
+registration_token = App(
+    name="registration-token", help="Tokens with which applications register themselves (RFC 7591)."
+)
+application.command(registration_token)
 
 Uris = Annotated[
     list[str] | None,
@@ -173,6 +179,47 @@ async def rotate(
         body = {"overlap_minutes": overlap}
         made = await homeroom.post("auth", f"{CLIENTS}/{application_id}/rotate", body, role="operator")
         show(made.body, json)
+
+
+@registration_token.command(name="add")
+async def add_token(
+    name: str,
+    *,
+    redirect_host: Annotated[
+        list[str],
+        Parameter(negative="", help="At which its addresses have to be, app.example.org; may be repeated."),
+    ],
+    scope: Scopes = None,
+    district: Annotated[str | None, Parameter(help="Whose people sign in.")] = None,
+    uses: Annotated[int, Parameter(help="How many applications it is good for.")] = 1,
+    days: Annotated[int, Parameter(help="For how long.")] = 7,
+    json: AsJson = False,
+) -> None:
+    """Let somebody (NAME) register applications; the token is shown once, here."""
+    async with connect() as homeroom:
+        body: Json = {
+            "name": name, "district": district or homeroom.site.district, "redirect_hosts": redirect_host,
+            "uses": uses, "days": days,
+        } | ({"scopes": scope} if scope else {})  # fmt: skip
+        made = (await homeroom.post("auth", REGISTRATION_TOKENS, body, role="operator")).body
+        url = f"{homeroom.site.services['auth']}/v1/districts/{body['district']}/register"
+        show(made | {"registration_endpoint": url}, json)
+
+
+@registration_token.command(name="list")
+async def list_tokens(*, json: AsJson = False) -> None:
+    """Which of them still count; never a token."""
+    async with connect() as homeroom:
+        found = (await homeroom.get("auth", REGISTRATION_TOKENS, role="operator"))["registration_tokens"]
+        show(found, json, "id", "name", "district", "redirect_hosts", "scopes", "uses_left", "expires_at")
+
+
+@registration_token.command(name="remove")
+async def remove_token(token_id: str) -> None:
+    """Let nobody register with it any more; what was registered stays."""
+    async with connect() as homeroom:
+        await homeroom.call("operator", "DELETE", "auth", f"{REGISTRATION_TOKENS}/{quote(token_id, safe='')}")
+        out.print("removed")
 
 
 def _read(keys: Path | None) -> list[Json] | None:

@@ -69,3 +69,23 @@ def test_it_is_removed_after_a_yes_and_its_secret_rotated(services: FakeServices
     assert run("application", "remove", "a-1") == 1
     assert run("application", "remove", "a-1", "--yes") == 0
     assert len(services.requests("DELETE /v1/operations/clients/a-1")) == 1
+
+
+def test_a_registration_token_is_made_shown_and_taken_back(
+    services: FakeServices, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tokens = "/v1/operations/registration-tokens"
+    services.answers[f"POST {tokens}"] = [
+        (201, {"id": "t-1", "token": "hrr_x", "expires_at": "2026-12-01T00:00:00Z"})
+    ]
+    words = ("--redirect-host", "app.example.org", "--scope", "openid", "--uses", "3", "--json")
+    assert run("application", "registration-token", "add", "Library Ltd", *words) == 0
+    [asked] = services.requests(f"POST {tokens}")
+    assert json.loads(asked.body) == {
+        "name": "Library Ltd", "district": "ccps", "redirect_hosts": ["app.example.org"], "scopes": ["openid"],
+        "uses": 3, "days": 7,
+    }  # fmt: skip
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["token"], shown["registration_endpoint"][-24:]) == ("hrr_x", "/districts/ccps/register")
+    services.answers[f"DELETE {tokens}/t-1"] = [(204, None)]
+    assert run("application", "registration-token", "remove", "t-1") == 0

@@ -3,8 +3,8 @@
 -- name: insert_application
 INSERT INTO application (client_id, type, redirect_uris, post_logout_redirect_uris, scopes, pkce,
                          id_token_algorithm, access_token_minutes, backchannel_logout_uri, keys, pushed,
-                         authentication, sector)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+                         authentication, sector, registered_by)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
 
 -- name: change_application
 -- Neither its type nor how it shows who it is: that would be another application.
@@ -22,14 +22,14 @@ UPDATE client SET name = $2, districts = $3 WHERE client_id = $1 AND removed_at 
 -- name: find_application
 SELECT a.client_id, c.name, c.districts, a.type, a.redirect_uris, a.post_logout_redirect_uris,
        a.scopes, a.authentication, a.pkce, a.id_token_algorithm, a.access_token_minutes,
-       a.backchannel_logout_uri, a.keys, a.pushed, a.sector
+       a.backchannel_logout_uri, a.keys, a.pushed, a.sector, a.registered_by
 FROM application a JOIN client c USING (client_id)
 WHERE a.client_id = $1 AND c.removed_at IS NULL
 
 -- name: list_applications
 SELECT a.client_id, c.name, c.districts, a.type, a.redirect_uris, a.post_logout_redirect_uris,
        a.scopes, a.authentication, a.pkce, a.id_token_algorithm, a.access_token_minutes,
-       a.backchannel_logout_uri, a.keys, a.pushed, a.sector
+       a.backchannel_logout_uri, a.keys, a.pushed, a.sector, a.registered_by
 FROM application a JOIN client c USING (client_id)
 WHERE c.removed_at IS NULL
 ORDER BY c.created_at, a.client_id LIMIT 1000
