@@ -20,15 +20,21 @@ from shared import clock
 from shared.keys import Algorithm, ensure_key
 
 SIGNERS = ("claims", "auth")
-# Auth signs its own tokens, and ID tokens with what every application can verify.
-KEYS: tuple[tuple[str, Algorithm], ...] = (("claims", "Ed25519"), ("auth", "Ed25519"), ("auth", "RS256"))
+# Under which name, with what, and whose private key it is. Auth signs its own tokens, ID tokens with what every
+# application can verify, and for SAML with keys that are turned by themselves.
+KEYS: tuple[tuple[str, Algorithm, str], ...] = (
+    ("claims", "Ed25519", "claims"),
+    ("auth", "Ed25519", "auth"),
+    ("auth", "RS256", "auth"),
+    ("saml", "RS256", "auth"),
+)
 OPERATOR = "operator"
 
 
 def prepare(folder: Path) -> None:
     """What is there already stays."""
-    for service, algorithm in KEYS:
-        ensure_key(service, folder / "keys", folder / "signing" / service, clock.now(), algorithm)
+    for name, algorithm, service in KEYS:
+        ensure_key(name, folder / "keys", folder / "signing" / service, clock.now(), algorithm)
     pepper, client = folder / "secrets/pepper", folder / "secrets/bootstrap-client.json"
     pepper.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not pepper.exists():

@@ -120,10 +120,10 @@ def _import(jwk: dict[str, Any]) -> Key:
 
 class Signer:
     """Signs JWTs with a service's newest private key of an algorithm that everybody knows by now: one that was made
-    less than SIGNS_AFTER ago waits, unless there is no older one."""
+    less than `signs_after` ago waits, unless there is no older one."""
 
-    def __init__(self, folder: Path | None, service: str) -> None:
-        self.service = service
+    def __init__(self, folder: Path | None, service: str, signs_after: timedelta = SIGNS_AFTER) -> None:
+        self.service, self.signs_after = service, signs_after
         self._folder = _Folder(folder, ".private.json") if folder else None
 
     def refresh(self) -> bool:
@@ -144,14 +144,18 @@ class Signer:
             raise Unavailable("signing_key", retry_after_s=10)
         return jwt.encode({"alg": algorithm, "typ": typ, "kid": key.kid}, claims, key, algorithms=[algorithm])
 
-    def _newest(self, algorithm: Algorithm) -> Key | None:
+    def keys(self, algorithm: Algorithm) -> list[Key]:
+        """The one that signs, and those that will after it, in their order."""
         if self._folder is None:
-            return None
+            return []
         start, keys = f"{self.service}-", self._folder.keys
         names = sorted(n for n in keys if n.startswith(start) and keys[n].get("alg", ALGORITHM) == algorithm)
-        known = f"{start}{clock.now() - SIGNS_AFTER:{_KID_TIME}}"
+        known = f"{start}{clock.now() - self.signs_after:{_KID_TIME}}"
         settled = [n for n in names if n[: len(known)] <= known] or names[:1]
-        return keys[settled[-1]] if settled else None
+        return [keys[name] for name in names[len(settled) - 1 :]] if settled else []
+
+    def _newest(self, algorithm: Algorithm) -> Key | None:
+        return next(iter(self.keys(algorithm)), None)
 
 
 def ensure_key(
@@ -162,6 +166,11 @@ def ensure_key(
     signer.refresh()
     if algorithm not in signer.algorithms():
         make_key(service, public_dir, private_dir, now, algorithm)
+
+
+def made_at(kid: str) -> datetime:
+    """When a key was made, by its id. Raises ValueError for an id that is not of `make_key`."""
+    return datetime.strptime(kid[:16], _KID_TIME).replace(tzinfo=UTC)
 
 
 def make_key(

@@ -129,7 +129,11 @@ def test_nothing_imports_a_room_further_out(file: Path) -> None:
 
 @pytest.mark.parametrize(
     ("service", "room"),
-    [*((service, room) for service in SERVICES for room in ("decider", "events")), ("auth", "oidc_rules")],
+    [
+        *((service, room) for service in SERVICES for room in ("decider", "events")),
+        ("auth", "oidc_rules"),
+        ("auth", "saml_rules"),
+    ],
 )
 def test_rules_and_facts_do_no_input_or_output(service: str, room: str) -> None:
     file = PROJECT / "services" / service / f"{room}.py"

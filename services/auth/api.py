@@ -14,6 +14,8 @@ from services.auth.oauth_api import OAuth
 from services.auth.recovery_api import Recoveries
 from services.auth.registration_api import Registration
 from services.auth.roles_api import Roles
+from services.auth.saml_api import Saml
+from services.auth.service_providers_api import ServiceProviders
 from services.auth.sessions_api import Sessions, session_authenticator
 from shared.web import Route
 
@@ -25,8 +27,10 @@ FEATURES = (
     Roles,
     OAuth,
     Authorize,
+    Saml,
     Clients,
     Applications,
+    ServiceProviders,
     Registration,
 )
 

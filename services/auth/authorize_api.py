@@ -4,12 +4,10 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from aiohttp import hdrs
-from multidict import CIMultiDict
 
 from services.auth import authorizing, logouts
 from services.auth.authorizing import Onward
-from services.auth.calls import DISTRICT, Feature
+from services.auth.calls import DISTRICT, Feature, ReturnQuery, redirect
 from shared.auth import SESSION
 from shared.errors import Rejected
 from shared.web import Call, Reply, Route
@@ -34,10 +32,6 @@ class AuthorizeQuery(msgspec.Struct, frozen=True):
     ui_locales: str | None = None
     response_mode: str | None = None
     request_uri: str | None = None
-
-
-class ReturnQuery(msgspec.Struct, frozen=True):
-    accepted: str
 
 
 class LogoutQuery(msgspec.Struct, frozen=True):
@@ -73,11 +67,11 @@ class Authorize(Feature):
 
     async def authorize(self, call: Call[Any]) -> Reply:
         found = await authorizing.begin(self.auth, call.policy, call.pairs, call.request.cookies, call.now)
-        return _redirect(found)
+        return redirect(found)
 
     async def log_out(self, call: Call[Any]) -> Reply:
         found = await logouts.log_out(self.auth, call.policy, call.pairs, call.request.cookies, call.now)
-        return _redirect(found)
+        return redirect(found)
 
     async def repeat_as_get(self, call: Call[Any]) -> Reply:
         """A form that another site posts brings no cookies along; the GET that it leads to does."""
@@ -86,7 +80,7 @@ class Authorize(Feature):
             raise Rejected("body_too_large", limit_bytes=LONGEST_QUERY)
         if not query.isascii() or any(character <= " " for character in query):
             raise Rejected("malformed_request")
-        return _redirect(Onward(f"{self.auth.kit.settings.issuer}{call.request.path}?{query}"))
+        return redirect(Onward(f"{self.auth.kit.settings.issuer}{call.request.path}?{query}"))
 
     async def show(self, call: Call[None]) -> Reply:
         found = await authorizing.find_pending(
@@ -120,7 +114,7 @@ class Authorize(Feature):
         found = await authorizing.complete(
             self.auth, call.policy, call.uuid("authorization_id"), proof, call.request.cookies, call.now
         )
-        return _redirect(found)
+        return redirect(found)
 
     def routes(self) -> list[Route]:
         def page(method: Any, path: str, handler: Any, summary: str, shape: Any, **refusals: int) -> Route:
@@ -159,10 +153,3 @@ class Authorize(Feature):
             ),
             page("POST", "logout", self.repeat_as_get, "The same, posted.", LogoutQuery),
         ]  # fmt: skip
-
-
-def _redirect(onward: Onward) -> Reply:
-    headers = CIMultiDict({hdrs.LOCATION: onward.location})
-    for cookie in onward.cookies:
-        headers.add(hdrs.SET_COOKIE, cookie)
-    return Reply(303, None, headers)

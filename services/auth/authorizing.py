@@ -10,6 +10,7 @@ import re
 import secrets
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID, uuid4
 
@@ -47,6 +48,16 @@ class Pending(Struct, frozen=True):
     asked: Asked
     asked_at: datetime
     expires_at: datetime
+    saml: bool
+
+
+class Returned(Struct, frozen=True):
+    """A browser that is back, and whose session it has now."""
+
+    client_id: str
+    asked: Any
+    session: Living
+    cookie: str
 
 
 async def begin(
@@ -135,15 +146,32 @@ async def _answer(
     cookies: Mapping[str, str],
     now: datetime,
 ) -> Onward:
-    if oidc_rules.answers_silently(asked) and (cookie := cookies.get(SESSION_COOKIE + policy.district)):
+    if oidc_rules.answers_silently(asked):
         async with auth.kit.db.transaction() as conn:
-            session_hash = await conn.fetchval(_sql.find_browser_session, token_hash(cookie), now)
-            session = session_hash and await hold(conn, policy, session_hash, now)
-            if session and oidc_rules.session_answers(asked, now, session.signed_in_at, now):
-                await conn.execute(_sql.touch_session, session.session_hash, now, now)
+            if session := await signed_in(conn, policy, asked, cookies, now):
                 return Onward(await _make_code(auth, conn, policy, application, asked, session, now))
     if "none" in asked.prompts:
         raise Rejected("login_required")
+    return await wait(auth, policy, application.client_id, asked, cookies, now)
+
+
+async def signed_in(
+    conn: Connection, policy: Policy, asked: Asked, cookies: Mapping[str, str], now: datetime
+) -> Living | None:
+    """The session of a browser that is signed in already, held, if it is an answer to what was asked."""
+    cookie = cookies.get(SESSION_COOKIE + policy.district)
+    session_hash = cookie and await conn.fetchval(_sql.find_browser_session, token_hash(cookie), now)
+    session = await hold(conn, policy, session_hash, now) if session_hash else None
+    if session is None or not oidc_rules.session_answers(asked, now, session.signed_in_at, now):
+        return None
+    await conn.execute(_sql.touch_session, session.session_hash, now, now)
+    return session
+
+
+async def wait(
+    auth: Auth, policy: Policy, client_id: str, asked: Asked, cookies: Mapping[str, str], now: datetime
+) -> Onward:
+    """To the portal, where somebody signs in. Raises Rejected temporarily_unavailable."""
     portal = auth.kit.settings.portal_url
     if portal is None:
         raise Rejected("temporarily_unavailable", error_description="no portal is set up to sign in at")
@@ -154,7 +182,7 @@ async def _answer(
     authorization_id = uuid4()
     async with auth.kit.db.connection() as conn:
         await conn.execute(
-            _sql.insert_request, authorization_id, policy.district, application.client_id, token_hash(browser),
+            _sql.insert_request, authorization_id, policy.district, client_id, token_hash(browser),
             msgspec.to_builtins(asked), now, now + oidc_rules.REQUEST_LIFE,
         )  # fmt: skip
     life_s = int(oidc_rules.REQUEST_LIFE.total_seconds())
@@ -171,7 +199,7 @@ async def find_pending(auth: Auth, district: str, authorization_id: UUID, now: d
     if row is None:
         raise Rejected("not_found")
     asked = msgspec.convert(row["asked"], Asked)
-    return Pending(row["name"], row["client_id"], asked, row["created_at"], row["expires_at"])
+    return Pending(row["name"], row["client_id"], asked, row["created_at"], row["expires_at"], row["saml"])
 
 
 def signed_in_since(pending: Pending, now: datetime) -> datetime | None:
@@ -192,7 +220,8 @@ async def accept(auth: Auth, policy: Policy, authorization_id: UUID, session: st
         accepted = await conn.fetchval(_sql.accept_request, authorization_id, session_hash, token_hash(proof))
     if not accepted:
         raise Rejected("not_found")
-    return f"{issuer_of(auth, policy.district)}/authorizations/{authorization_id}/return?accepted={proof}"
+    kind = "saml/authorizations" if pending.saml else "authorizations"
+    return f"{issuer_of(auth, policy.district)}/{kind}/{authorization_id}/return?accepted={proof}"
 
 
 async def complete(
@@ -200,26 +229,37 @@ async def complete(
 ) -> Onward:
     """The browser is back: the code, and the cookie by which it is known again. Raises Rejected authorization_ended,
     also for another browser than the one that asked."""
-    browser = cookies.get(BROWSER_COOKIE, "")
     async with auth.kit.db.transaction() as conn:
-        row = await conn.fetchrow(
-            _sql.complete_request,
-            authorization_id,
-            policy.district,
-            token_hash(browser),
-            token_hash(proof),
-            now,
-        )
-        application = await applications.find(conn, row["client_id"]) if row else None
-        session = await hold(conn, policy, row["session_hash"], now) if row else None
-        if row is None or application is None or session is None:
+        found = await come_back(conn, policy, authorization_id, proof, cookies, now)
+        application = await applications.find(conn, found.client_id)
+        if application is None:
             raise Rejected("authorization_ended")
-        asked, cookie = msgspec.convert(row["asked"], Asked), secrets.token_urlsafe(32)
-        await conn.execute(
-            _sql.put_browser_session, token_hash(cookie), session.session_hash, session.expires_at
-        )
-        location = await _make_code(auth, conn, policy, application, asked, session, now)
-    return Onward(location, (_cookie(SESSION_COOKIE + policy.district, cookie),))
+        asked = msgspec.convert(found.asked, Asked)
+        location = await _make_code(auth, conn, policy, application, asked, found.session, now)
+    return Onward(location, (found.cookie,))
+
+
+async def come_back(
+    conn: Connection,
+    policy: Policy,
+    authorization_id: UUID,
+    proof: str,
+    cookies: Mapping[str, str],
+    now: datetime,
+) -> Returned:
+    """Once, the browser that asked, with the proof of its portal; it is known again from now on. Raises Rejected
+    authorization_ended."""
+    browser = token_hash(cookies.get(BROWSER_COOKIE, ""))
+    row = await conn.fetchrow(
+        _sql.complete_request, authorization_id, policy.district, browser, token_hash(proof), now
+    )
+    session = await hold(conn, policy, row["session_hash"], now) if row else None
+    if row is None or session is None:
+        raise Rejected("authorization_ended")
+    cookie = secrets.token_urlsafe(32)
+    await conn.execute(_sql.put_browser_session, token_hash(cookie), session.session_hash, session.expires_at)
+    known_again = _cookie(SESSION_COOKIE + policy.district, cookie)
+    return Returned(row["client_id"], row["asked"], session, known_again)
 
 
 async def _make_code(

@@ -3,10 +3,14 @@
 from abc import ABC, abstractmethod
 from typing import Annotated, Any
 
+import msgspec
+from aiohttp import hdrs
 from msgspec import Meta
+from multidict import CIMultiDict
 
+from services.auth.authorizing import Onward
 from services.auth.handlers import Auth, Occasion
-from shared.web import Body, Call, Route
+from shared.web import Body, Call, Reply, Route
 
 DISTRICT = "/v1/districts/{district}"
 # Refusals of wrong credentials and recoveries leave at a multiple of this after the request came.
@@ -35,6 +39,10 @@ class DeskQuery(DeskBody, frozen=True, kw_only=True):
     """The same, where there is no body."""
 
 
+class ReturnQuery(msgspec.Struct, frozen=True):
+    accepted: str
+
+
 class Feature(ABC):
     """The routes of one feature, one method for each, and their table."""
 
@@ -52,3 +60,11 @@ def occasion(call: Call[Any]) -> Occasion:
 def actor(call: Call[Any]) -> str:
     assert call.caller is not None
     return call.caller.subject
+
+
+def redirect(onward: Onward) -> Reply:
+    """A browser goes on."""
+    headers = CIMultiDict({hdrs.LOCATION: onward.location})
+    for cookie in onward.cookies:
+        headers.add(hdrs.SET_COOKIE, cookie)
+    return Reply(303, None, headers)

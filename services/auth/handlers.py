@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Any, Literal
 from uuid import UUID, uuid4
 
@@ -24,6 +25,7 @@ from services.auth.events import SuspensionCause
 from services.auth.passwords import First, Hasher, common_passwords
 from services.auth.projections import PERSON, Person
 from services.auth.remembered import Remembered
+from services.auth.saml_keys import SamlKeys
 from services.auth.uses import Uses
 from shared import text
 from shared.database import Connection, queries
@@ -114,6 +116,10 @@ class Auth:
     remembered: Remembered = field(default_factory=Remembered)
     uses: Uses = field(default_factory=Uses)
     requests: Pace = field(default_factory=Pace)
+
+    @cached_property
+    def saml_keys(self) -> SamlKeys:
+        return SamlKeys(self.kit.settings)
 
     def account(self, policy: Policy, username: str) -> bytes:
         """Under what an account's wrong tries are counted, whether it exists or not. People type passwords

@@ -18,6 +18,7 @@ from services.auth import applications, oidc_rules
 from services.auth.handlers import Auth
 from services.auth.oidc_rules import Application, Subject
 from services.auth.passwords import token_hash
+from services.auth.saml_rules import ServiceProvider
 from services.auth.session_checks import TOUCH_AFTER
 from shared.auth import Caller
 from shared.database import Connection, queries
@@ -104,11 +105,15 @@ def sub_of(auth: Auth, policy: Policy, application: Application, person_id: UUID
     """The name by which an application knows a person: theirs, or where the policy says so one of its sector alone."""
     if oidc_rules.public_subject(policy):
         return str(person_id)
-    keyed = auth.hasher.peppers.keyed
-    return _encoded(keyed("subject", policy.district, application.sector, str(person_id)))
+    return pairwise(auth, policy, application.sector, person_id)
 
 
-def sid_of(auth: Auth, application: Application, session_hash: bytes) -> str:
+def pairwise(auth: Auth, policy: Policy, sector: str, person_id: UUID) -> str:
+    """A person's name at the applications of one sector."""
+    return _encoded(auth.hasher.peppers.keyed("subject", policy.district, sector, str(person_id)))
+
+
+def sid_of(auth: Auth, application: Application | ServiceProvider, session_hash: bytes) -> str:
     """A session's name at one application; those of two cannot be matched."""
     return _encoded(auth.hasher.peppers.keyed("sid", application.client_id, session_hash.hex())[:16])
 

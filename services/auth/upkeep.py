@@ -37,6 +37,8 @@ EXPIRING = (
     Expiring("logout_notice", "expires_at"),
     Expiring("client_assertion", "expires_at"),
     Expiring("registration_token", "expires_at"),
+    Expiring("saml_answer", "expires_at"),
+    Expiring("saml_request", "expires_at"),
 )
 ANNOUNCE_EVERY_S = 2.0
 USES_EVERY_S = 1.0

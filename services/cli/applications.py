@@ -7,9 +7,10 @@ from urllib.parse import quote
 import msgspec
 from cyclopts import App, Parameter
 
-from services.cli import app
+from services.cli import app, saml_applications
 from services.cli.client import AsJson, Failed, Homeroom, Json, Yes, confirm, connect, out, show
 from services.cli.operations import OPERATIONS
+from services.cli.saml_applications import SamlSaid
 
 APPLICATIONS, CLIENTS = f"{OPERATIONS}/applications", f"{OPERATIONS}/clients"
 REGISTRATION_TOKENS = f"{OPERATIONS}/registration-tokens"
@@ -57,17 +58,28 @@ Pushed = Annotated[
 Minutes = Annotated[int | None, Parameter(help="How long an access token counts: 1 to 60, 10 by default.")]
 
 
-@application.command
+def _complete(
+    *_: object, saml: bool = False, type: str | None = None, redirect_uri: list[str] | None = None, **more: object
+) -> None:  # fmt: skip
+    """What an application has to say of itself depends on what it speaks."""
+    if not saml and more.get("said_of_saml") is not None:
+        raise ValueError("that is for --saml")
+    if not saml and (type is None or not redirect_uri):
+        raise ValueError("--type and --redirect-uri are needed, or --saml")
+
+
+@application.command(validator=_complete)
 async def add(
     name: str,
     *,
+    saml: Annotated[bool, Parameter(negative="", help="It speaks SAML 2.0; else OpenID Connect.")] = False,
     type: Annotated[
-        Literal["web", "native", "spa"],
+        Literal["web", "native", "spa"] | None,
         Parameter(
             help="web has a server and keeps a secret; native and spa run at their user and keep none."
         ),
-    ],
-    redirect_uri: Uris,
+    ] = None,
+    redirect_uri: Uris = None,
     post_logout_redirect_uri: AfterLogout = None,
     scope: Scopes = None,
     districts: Districts = None,
@@ -80,9 +92,18 @@ async def add(
     sector: Annotated[
         str | None, Parameter(help="Applications of one sector know a person by one pairwise name.")
     ] = None,
+    said_of_saml: SamlSaid | None = None,
     json: AsJson = False,
 ) -> None:
     """Register an application. The secret of one that can keep it is shown once, here."""
+    if saml:
+        async with connect() as homeroom:
+            served = districts or [homeroom.site.district]
+            show(
+                await saml_applications.register(homeroom, name, served, said_of_saml or SamlSaid(), sector),
+                json,
+            )
+        return
     said = {
         "redirect_uris": redirect_uri,
         "post_logout_redirect_uris": post_logout_redirect_uri,
@@ -107,7 +128,14 @@ async def add(
 async def list_all(*, json: AsJson = False) -> None:
     """Which applications there are; never a secret."""
     async with connect() as homeroom:
-        show((await homeroom.get("auth", APPLICATIONS, role="operator"))["applications"], json, *COLUMNS)
+        found = (await homeroom.get("auth", APPLICATIONS, role="operator"))["applications"]
+        speaking_saml = await saml_applications.list_all(homeroom)
+        if json:
+            show([*found, *speaking_saml], json)
+            return
+        show(found, json, *COLUMNS)
+        if speaking_saml:
+            show(speaking_saml, json, *saml_applications.SHOWN)
 
 
 @application.command(name="show")
@@ -132,6 +160,7 @@ async def change(
     backchannel_logout_uri: BackChannel = None,
     keys: Keys = None,
     pushed: Pushed = None,
+    said_of_saml: SamlSaid | None = None,
     json: AsJson = False,
 ) -> None:
     """Change what an application is called or may do; what is not said stays, and what is said takes its place."""
@@ -150,6 +179,10 @@ async def change(
     }
     async with connect() as homeroom:
         found = await _find(homeroom, application_id)
+        if "entity_id" in found:
+            await saml_applications.change(homeroom, found, name, districts, said_of_saml or SamlSaid())
+            show(await _find(homeroom, application_id), json)
+            return
         body = {key: found[key] if value is None else value for key, value in said.items()}
         await homeroom.call("operator", "PUT", "auth", f"{APPLICATIONS}/{application_id}", body)
         show(await _find(homeroom, application_id), json)
@@ -174,8 +207,8 @@ async def rotate(
 ) -> None:
     """Give an application a new secret, shown once, here."""
     async with connect() as homeroom:
-        if (await _find(homeroom, application_id))["authentication"] != "secret":
-            raise Failed("no_secret", "this application runs at its user and keeps no secret")
+        if (await _find(homeroom, application_id)).get("authentication") != "secret":
+            raise Failed("no_secret", "this application keeps no secret")
         body = {"overlap_minutes": overlap}
         made = await homeroom.post("auth", f"{CLIENTS}/{application_id}/rotate", body, role="operator")
         show(made.body, json)
@@ -232,7 +265,8 @@ def _read(keys: Path | None) -> list[Json] | None:
 
 
 async def _find(homeroom: Homeroom, application_id: str) -> Json:
-    for each in (await homeroom.get("auth", APPLICATIONS, role="operator"))["applications"]:
+    found = (await homeroom.get("auth", APPLICATIONS, role="operator"))["applications"]
+    for each in [*found, *await saml_applications.list_all(homeroom)]:
         if each["id"] == application_id:
             return dict(each)
     raise Failed("application_unknown", f"no application has the id {application_id}")

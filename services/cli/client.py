@@ -53,6 +53,7 @@ ADVICE = {
     "person_unknown": "Check the number or username; a new pupil appears when the SIS has published the enrollment.",
     "reference_unknown": "Read it again letter by letter. A code can be looked up for 30 days.",
     "application_unknown": "`homeroom application list` shows which there are.",
+    "attribute_invalid": "Say `--attribute givenName=first_name`: its own name for it, and what it is told.",
     "no_secret": "Register it anew as `--type web` if it has a server that keeps one.",
     "client_unknown": "See `homeroom client token --help`; `homeroom client list` shows who may ask.",
     "district_not_served": "Put the file into the folder that the services read, HOMEROOM_POLICY_DIR; they take it up.",

@@ -7,12 +7,13 @@ from uuid import UUID
 import msgspec
 from aiohttp import web
 
-from services.portal import account, sign_in
+from services.portal import account, security, sign_in
 from services.portal.languages import N_
 from services.portal.sign_in import MAX_USERNAME, Typed
 from services.portal.visit import Page, Sorry, Visit
 
 MAX_NAME = 60
+MAX_WORD = 128
 
 
 class Waiting(msgspec.Struct, frozen=True):
@@ -22,6 +23,16 @@ class Waiting(msgspec.Struct, frozen=True):
     prompts: tuple[str, ...]
     expires_at: datetime
     login_hint: str | None = None
+
+
+class Form(msgspec.Struct, frozen=True):
+    """What an application that speaks SAML is posted, and the origin of the address that it is posted to."""
+
+    application: str
+    acs: str
+    origin: str
+    saml_response: str
+    relay_state: str | None
 
 
 async def sign_on(visit: Visit) -> web.StreamResponse:
@@ -49,6 +60,22 @@ async def sign_on(visit: Visit) -> web.StreamResponse:
         visit.browser.forget_person()
         return _sign_in(visit, authorization, waiting, ended=True)
     raise _sorry(answer.status)
+
+
+async def answer(visit: Visit) -> web.StreamResponse:
+    """What a browser brings to an application that speaks SAML: a form."""
+    if visit.request.method == "HEAD":  # the word counts once
+        return web.Response()
+    word = visit.request.query.get("answer", "")[:MAX_WORD]
+    found = await visit.ask("auth", "POST", "/saml/answers", {"answer": word})
+    if not found.ok:
+        raise _sorry(found.status)
+    form = msgspec.convert(found.body, Form)
+    response = visit.page("sign_on_answer.html", form=form)
+    # Browsers hold to `form-action` whatever the form's address redirects to, and applications go on to other hosts of
+    # theirs from there (decision 38). Nothing of this page is anybody else's to write.
+    response.headers["Content-Security-Policy"] = security.policy(form.origin, "https:")
+    return response
 
 
 async def choose(visit: Visit) -> web.StreamResponse:
@@ -112,4 +139,8 @@ def _onward(visit: Visit, waiting: Waiting, location: str) -> web.Response:
     return visit.page("sign_on_onward.html", application=waiting.application, location=location)
 
 
-PAGES = [Page("GET", "/sign-on", sign_on), Page("POST", "/sign-on", choose)]
+PAGES = [
+    Page("GET", "/sign-on", sign_on),
+    Page("POST", "/sign-on", choose),
+    Page("GET", "/sign-on/answer", answer),
+]

@@ -377,16 +377,17 @@ def write_peppers(file: Path, *names: str) -> Path:
 
 
 @cache
-def _id_token_key() -> dict[str, bytes]:
-    """One for all tests: an RSA key takes its time."""
+def _rsa_keys() -> dict[str, bytes]:
+    """Of ID tokens and of SAML. The same for all tests: an RSA key takes its time."""
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder)
-        make_key("auth", made / "public", made / "auth", datetime(2026, 1, 1, tzinfo=UTC), "RS256")
+        for name in ("auth", "saml"):
+            make_key(name, made / "public", made / "auth", datetime(2026, 1, 1, tzinfo=UTC), "RS256")
         return {str(file.relative_to(made)): file.read_bytes() for file in made.glob("*/*.json")}
 
 
-def put_id_token_key(folder: Path) -> None:
-    for name, content in _id_token_key().items():
+def put_rsa_keys(folder: Path) -> None:
+    for name, content in _rsa_keys().items():
         file = folder / name
         file.parent.mkdir(mode=0o700, exist_ok=True)
         file.write_bytes(content)
@@ -402,7 +403,7 @@ def migrated(backing: dict[str, str]) -> Iterator[str]:
 @pytest.fixture
 async def kit(migrated: str, tmp_path: Path) -> AsyncIterator[Kit]:
     peppers = write_peppers(tmp_path / "peppers", "p1")
-    put_id_token_key(tmp_path)
+    put_rsa_keys(tmp_path)
     async with quiet_kit(SPEC, migrated, tmp_path, pepper_file=str(peppers), portal_url=PORTAL) as kit:
         kit.own = Auth(kit, Hasher(Peppers.read(peppers), HashPool(2), LIGHT))
         yield kit

@@ -10,6 +10,7 @@ from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 
 import msgspec
 from aiohttp import encode_basic_auth
+from yarl import URL
 
 from tests.auth.conftest import ISSUER, PORTAL, Answer, D, World
 
@@ -53,10 +54,13 @@ class Browser:
     cookies: dict[str, str] = field(default_factory=dict)
 
     async def go(self, url: str, method: str = "GET", **more: Any) -> Gone:
-        path = url.removeprefix(ISSUER)
+        # As it was given, character by character: what is signed is the query as it stands.
+        there = URL(
+            f"{self.world.http.make_url('/')}{url.removeprefix(ISSUER).removeprefix('/')}", encoded=True
+        )
         headers = {"Cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items())}
-        async with self.world.http.request(
-            method, path, headers=headers, allow_redirects=False, **more
+        async with self.world.http.session.request(
+            method, there, headers=headers, allow_redirects=False, **more
         ) as response:
             for header in response.headers.getall("Set-Cookie", []):
                 for name, morsel in SimpleCookie(header).items():

@@ -1,6 +1,7 @@
 """Applications at the command line."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,18 @@ LIBRARY: dict[str, Any] = {
     "id_token_algorithm": "RS256", "access_token_minutes": 10,
     "backchannel_logout_uri": None, "keys": [], "pushed": "optional", "sector": "app.example.org",
 }  # fmt: skip
+SAML_APPLICATIONS = "/v1/operations/saml-applications"
+SHELF: dict[str, Any] = {
+    "id": "s-1", "name": "Shelf", "districts": ["ccps"], "entity_id": "https://shelf.example.org",
+    "acs": [{"url": "https://shelf.example.org/acs", "index": 0}], "certificates": [], "name_id": "persistent",
+    "email_domain": None, "attributes": {}, "unsolicited": False, "sector": "https://shelf.example.org",
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def no_others(services: FakeServices) -> None:
+    for path in (APPLICATIONS, SAML_APPLICATIONS):
+        services.answers[f"GET {path}"] = [(200, {"applications": []})]
 
 
 def test_an_application_is_registered_with_what_was_said(
@@ -89,3 +102,61 @@ def test_a_registration_token_is_made_shown_and_taken_back(
     assert (shown["token"], shown["registration_endpoint"][-24:]) == ("hrr_x", "/districts/ccps/register")
     services.answers[f"DELETE {tokens}/t-1"] = [(204, None)]
     assert run("application", "registration-token", "remove", "t-1") == 0
+
+
+def test_one_that_speaks_saml_is_registered(
+    services: FakeServices, run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    services.answers[f"POST {SAML_APPLICATIONS}"] = [(201, {"id": "s-1"})]
+    certificate = tmp_path / "shelf.pem"
+    certificate.write_text("-----BEGIN")
+    words = [
+        *("--entity-id", "https://shelf.example.org", "--acs", "https://shelf.example.org/acs"),
+        *("--acs", "https://shelf.example.org/b", "--name-id", "email", "--email-domain", "ccps.example.org"),
+        *("--attribute", "mail=email", "--attribute", "a=b=kind", "--unsolicited"),
+    ]
+    assert (
+        run("application", "add", "Shelf", "--saml", *words, "--certificate", str(certificate), "--json") == 0
+    )
+    [asked] = services.requests(f"POST {SAML_APPLICATIONS}")
+    assert json.loads(asked.body) == {
+        "name": "Shelf", "districts": ["ccps"], "entity_id": "https://shelf.example.org",
+        "acs": [
+            {"url": "https://shelf.example.org/acs", "index": 0}, {"url": "https://shelf.example.org/b", "index": 1},
+        ],
+        "name_id": "email", "email_domain": "ccps.example.org", "attributes": {"mail": "email", "a=b": "kind"},
+        "unsolicited": True, "certificates": ["-----BEGIN"],
+    }  # fmt: skip
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["metadata"].endswith("/v1/districts/ccps/saml/metadata")
+    assert shown["sso"].endswith("/v1/districts/ccps/saml/sso")
+    assert run("application", "add", "Shelf", *words) == 2
+    assert run("application", "add", "Shelf", "--saml", "--attribute", "mail") == 1
+    assert run("application", "add", "Shelf", "--saml", "--metadata", str(tmp_path / "none.xml")) == 1
+
+
+def test_it_is_shown_changed_and_removed_as_the_others(
+    services: FakeServices, run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    services.answers[f"GET {APPLICATIONS}"] = [(200, {"applications": [LIBRARY]})]
+    services.answers[f"GET {SAML_APPLICATIONS}"] = [(200, {"applications": [SHELF]})]
+    services.answers[f"PUT {SAML_APPLICATIONS}/s-1"] = [(204, None)]
+    services.answers["DELETE /v1/operations/clients/s-1"] = [(204, None)]
+    assert run("application", "list") == 0
+    listed = capsys.readouterr().out
+    assert "Library" in listed
+    assert "https://shelf.example.org" in listed
+    assert run("application", "list", "--json") == 0
+    assert [each["id"] for each in json.loads(capsys.readouterr().out)] == ["a-1", "s-1"]
+    assert run("application", "change", "s-1", "--name-id", "username") == 0
+    metadata = tmp_path / "shelf.xml"
+    metadata.write_text("<x/>")
+    assert run("application", "change", "s-1", "--metadata", str(metadata), "--name", "Shelves") == 0
+    first, second = (json.loads(asked.body) for asked in services.requests(f"PUT {SAML_APPLICATIONS}/s-1"))
+    stays = {key: SHELF[key] for key in SHELF.keys() - {"id", "sector"}}
+    assert first == stays | {"name_id": "username"}
+    for key in ("entity_id", "acs", "certificates"):
+        stays.pop(key)
+    assert second == stays | {"name": "Shelves", "metadata": "<x/>"}
+    assert run("application", "rotate", "s-1") == 1
+    assert run("application", "remove", "s-1", "--yes") == 0

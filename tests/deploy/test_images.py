@@ -147,3 +147,7 @@ def test_what_is_prepared_can_be_used_and_stays(tmp_path: Path) -> None:
         assert len(ring.jwks(service)["keys"]) == (2 if service == "auth" else 1), (
             "auth also has one of ID tokens"
         )
+    assert len(ring.jwks("saml")["keys"]) == 1
+    saml = Signer(tmp_path / "signing" / "auth", "saml")
+    saml.refresh()
+    assert saml.algorithms() == ["RS256"]

@@ -82,11 +82,11 @@ def test_only_those_who_sign_get_keys_and_each_only_its_own(files: Files) -> Non
     provision.make_secrets(files)
     provision.make_secrets(files)
     public = [file.name.split("-")[0] for file in files.keys.glob("*.public.json")]
-    assert sorted(public) == ["auth", "auth", "claims"], "auth also has a key of ID tokens"
-    for service, keys in (("auth", 2), ("claims", 1)):
+    assert sorted(public) == ["auth", "auth", "claims", "saml"], "auth also has a key of ID tokens"
+    for service, names, keys in (("auth", ("auth", "saml"), 3), ("claims", ("claims",), 1)):
         private = list((files.signing / service).iterdir())
         assert len(private) == keys
-        assert all(file.name.startswith(service) and mode(file) == 0o600 for file in private)
+        assert all(file.name.startswith(names) and mode(file) == 0o600 for file in private)
 
 
 def test_a_stack_is_read_as_it_was_written(files: Files) -> None:

@@ -86,7 +86,7 @@ class Fleet:
         self.backing, self.folder = backing, folder
         self.prefix = f"t{secrets.token_hex(4)}"
         self.ports = dict(
-            zip((*SERVICES, *(f"{name}-relay" for name in SERVICES)), free_ports(6), strict=True)
+            zip((*SERVICES, *(f"{name}-relay" for name in SERVICES), "portal"), free_ports(7), strict=True)
         )
         self.roles = ("api,projector", "relay") if relays_apart else ("api,projector,relay",)
         self.parts: dict[str, Part] = {}
@@ -100,6 +100,11 @@ class Fleet:
     @property
     def urls(self) -> dict[str, str]:
         return {name: f"http://127.0.0.1:{self.ports[name]}" for name in SERVICES}
+
+    @property
+    def portal_url(self) -> str:
+        """Where auth sends people to sign in, if there is a portal."""
+        return f"http://localhost:{self.ports['portal']}"
 
     def site(self) -> Site:
         return Site(DISTRICT, self.urls, dict(self.clients), self.kafka)
@@ -133,6 +138,7 @@ class Fleet:
     def _write_secrets(self) -> None:
         for service in ("claims", "auth"):
             make_key(service, self.folder / "keys", self.folder / "private" / service, clock.now())
+        make_key("saml", self.folder / "keys", self.folder / "private" / "auth", clock.now(), "RS256")
         (self.folder / "pepper").write_text(f"1:{base64.b64encode(secrets.token_bytes(32)).decode()}\n")
         (self.folder / "bootstrap.json").write_bytes(msgspec.json.encode(self.bootstrap))
         shutil.copytree(ROOT / "policies", self.folder / "policies")
@@ -171,7 +177,8 @@ class Fleet:
                 "BOOTSTRAP_CLIENT_FILE": "bootstrap.json",
             },
         }
-        return {f"HOMEROOM_{name}": str(self.folder / path) for name, path in given[service].items()}
+        files = {f"HOMEROOM_{name}": str(self.folder / path) for name, path in given[service].items()}
+        return files | ({"HOMEROOM_PORTAL_URL": self.portal_url} if service == "auth" else {})
 
     async def ready(self, service: str, within_s: float = READY_WITHIN_S) -> None:
         """Wait until the service says that nothing is missing; TimeoutError with what it missed last."""

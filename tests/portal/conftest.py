@@ -42,7 +42,7 @@ async def town(browser_program: Any, backing: dict[str, str]) -> AsyncIterator[T
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def portal(town: Town) -> AsyncIterator[Site]:
-    site = Site(town)
+    site = Site(town, port=town.fleet.ports["portal"])  # where auth sends people
     try:
         yield await site.start()
     finally:

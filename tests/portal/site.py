@@ -23,10 +23,12 @@ HTTP = web.AppKey("http", aiohttp.ClientSession)
 class Site:
     """A portal in one process or several. With several, a proxy in front hands each request to the next."""
 
-    def __init__(self, town: Town, processes: int = 1) -> None:
+    def __init__(self, town: Town, processes: int = 1, port: int | None = None) -> None:
         self.town = town
         self.folder = town.fleet.folder / f"portal-{secrets.token_hex(3)}"
         self.ports = free_ports(processes + 1)
+        if port is not None:
+            self.ports[0] = port
         self.url = f"http://localhost:{self.ports[0]}"
         self.own: dict[str, str] = {}  # what is configured otherwise
         self._processes = processes

@@ -1,10 +1,12 @@
 """Single sign-on, as the portal has its part in it."""
 
 from datetime import timedelta
+from typing import ClassVar
 
 import pytest
 
 from services.portal.backend import Answer
+from services.portal.security import CONTENT_SECURITY_POLICY
 from shared import clock
 from tests.portal.scripted import Surfer
 from tests.portal.test_account import opened
@@ -200,3 +202,40 @@ class TestSigningOutAtAnApplicationsWord:
 
     async def test_the_address_alone_leads_to_the_first_page(self, surfer: Surfer) -> None:
         assert (await surfer.open("")).headers["Location"] == "/ccps/"
+
+
+class TestFormsForApplicationsThatSpeakSaml:
+    WORD = "/sign-on/answer?answer=word"
+    FORM: ClassVar[dict[str, object]] = {
+        "application": "Library", "acs": "https://library.example.org/acs?a=1&b=2", "relay_state": "\"><b>",
+        "origin": "https://library.example.org", "saml_response": "PHg+",
+    }  # fmt: skip
+
+    async def test_a_page_posts_it_there(self, surfer: Surfer) -> None:
+        surfer.services.say("POST /saml/answers", 200, self.FORM)
+        answer = await surfer.open(self.WORD, **FROM_ELSEWHERE)
+        page = await answer.text()
+        assert answer.status == 200
+        assert surfer.services.asked[-1].body == {"answer": "word"}
+        assert 'action="https://library.example.org/acs?a=1&amp;b=2" data-send' in page
+        assert 'name="SAMLResponse" value="PHg+"' in page
+        assert 'name="RelayState" value="&#34;&gt;&lt;b&gt;"' in page
+        assert "<button" in page
+        policy = answer.headers["Content-Security-Policy"].split("; ")
+        assert "form-action 'self' https://library.example.org https:" in policy
+        assert answer.headers["Cache-Control"] == "no-store"
+
+    async def test_without_a_relay_state_none_is_posted(self, surfer: Surfer) -> None:
+        surfer.services.say("POST /saml/answers", 200, self.FORM | {"relay_state": None})
+        assert "RelayState" not in await (await surfer.open(self.WORD)).text()
+
+    async def test_one_that_is_over_leads_back_to_the_application(self, surfer: Surfer) -> None:
+        surfer.services.say("POST /saml/answers", 400, {"reason": "authorization_ended"})
+        answer = await surfer.open(self.WORD)
+        assert (answer.status, "Go back to the app" in await answer.text()) == (404, True)
+        assert answer.headers["Content-Security-Policy"] == CONTENT_SECURITY_POLICY
+
+    async def test_who_only_looks_takes_nothing(self, surfer: Surfer) -> None:
+        async with surfer.client.head(f"/ccps{self.WORD}") as answer:
+            assert answer.status == 200
+        assert surfer.services.requests() == []

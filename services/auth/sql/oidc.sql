@@ -68,7 +68,8 @@ INSERT INTO authorization_request (authorization_id, district, client_id, browse
 VALUES ($1, $2, $3, $4, $5, $6, $7)
 
 -- name: find_request
-SELECT r.client_id, r.asked, r.created_at, r.expires_at, c.name
+SELECT r.client_id, r.asked, r.created_at, r.expires_at, c.name,
+       EXISTS (SELECT FROM service_provider s WHERE s.client_id = r.client_id) AS saml
 FROM authorization_request r JOIN client c USING (client_id)
 WHERE r.authorization_id = $1 AND r.district = $2 AND r.browser_hash IS NOT NULL AND r.expires_at > $3
   AND c.removed_at IS NULL

@@ -103,6 +103,9 @@
     setTimeout(release, 20000, form);
   });
 
+  // A form that only carries something to another site goes by itself; without scripts by its button.
+  document.querySelector('form[data-send]')?.requestSubmit();
+
   // Another language keeps what was typed: the form goes along. A password is typed again.
   document.addEventListener('click', (event) => {
     const link = event.target.closest?.('.languages a');
