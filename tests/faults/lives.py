@@ -304,30 +304,34 @@ class Crowd:
 
     async def ask(self, method: str, service: str, path: str, body: object = None, **more: object) -> Answer:
         """As a front end asks: a lost connection or a 503 is tried again, with the same words; anything else counts."""
-        return await self._patiently(lambda: self.homeroom.ask(method, service, path, body, **more))  # type: ignore[arg-type]
+        what = f"{method} {service} {path}"
+        return await self._patiently(what, lambda: self.homeroom.ask(method, service, path, body, **more))  # type: ignore[arg-type]
 
     async def as_client(self, role: str, method: str, service: str, path: str, body: object = None) -> Answer:
         headers = {"Idempotency-Key": str(uuid4())} if method == "POST" else {}
         return await self._patiently(
-            lambda: self.homeroom.call(role, method, service, path, body, headers=headers)
+            f"{method} {service} {path}",
+            lambda: self.homeroom.call(role, method, service, path, body, headers=headers),
         )
 
-    async def _patiently(self, send: Callable[[], Awaitable[Answer]]) -> Answer:
-        deadline = time.monotonic() + PATIENCE_S
+    async def _patiently(self, what: str, send: Callable[[], Awaitable[Answer]]) -> Answer:
+        began, heard = time.monotonic(), list[str]()
         while True:
+            asked = time.monotonic()
             try:
                 answer = await send()
             except Failed as failure:
                 if failure.reason != "unreachable" and failure.status != 503:
-                    raise Impatient(f"{failure} {failure.body}") from failure
-                answer = Answer(503, {}, failure.body)
+                    raise Impatient(f"{what}: {failure} {failure.body}") from failure
+                answer = Answer(503, {}, failure.body or {"reason": str(failure)})
+            heard.append(f"after {asked - began:.0f} s for {time.monotonic() - asked:.0f} s: {answer.body}")
             self.answers[answer.status] = self.answers.get(answer.status, 0) + 1
             if answer.status >= 500 and answer.status != 503:
-                raise Impatient(f"a front end saw {answer.status} {answer.body}")
+                raise Impatient(f"{what}: a front end saw {answer.status} {answer.body}")
             if answer.status != 503:
                 return answer
-            if time.monotonic() > deadline:
-                raise Impatient(f"nothing but 503 for {PATIENCE_S} s: {answer.body}")
+            if time.monotonic() > began + PATIENCE_S:
+                raise Impatient(f"{what}: nothing but 503 for {PATIENCE_S} s: {heard}")
             await asyncio.sleep(float(answer.headers.get("Retry-After", "0.5")))
 
     async def publish(self, record: Json) -> None:

@@ -10,12 +10,14 @@ import pytest
 from aiohttp.test_utils import TestClient
 from aiokafka import AIOKafkaProducer
 
+from services.roster import import_worker
 from services.roster.app import create_app
 from shared import clock
 from shared.keys import Signer, make_key
 from shared.messages import ingress_topic
 from shared.settings import Settings
 from tests.roster.given import DISTRICT, POLICY_FOLDER, binary
+from tests.roster.importing import District
 from tests.support.service import ISSUER, migrated_database
 
 PATIENCE_S = 20
@@ -120,8 +122,11 @@ async def roster(
     kafka_bootstrap: str,
     tmp_path: Path,
     aiohttp_client: Callable[..., Awaitable[TestClient[Any, Any]]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Roster]:
-    """Started, and ready."""
+    """Started, and ready; it looks for what is to be imported, and tries again, sooner than it otherwise would."""
+    monkeypatch.setattr(import_worker, "POLL_S", 0.02)
+    monkeypatch.setattr(import_worker, "FIRST_PAUSE_S", 0.05)
     make_key("auth", tmp_path / "public", tmp_path / "auth", clock.now())
     settings = Settings(
         service="roster",
@@ -146,3 +151,9 @@ async def roster(
         yield Roster(client, signer, producer, ingress_topic(topic_prefix, DISTRICT), kafka_bootstrap)
     finally:
         await producer.stop()
+
+
+@pytest.fixture
+async def district(roster: Roster, tmp_path: Path, database: str) -> District:
+    """It exports."""
+    return District(roster, tmp_path, database)

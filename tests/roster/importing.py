@@ -4,16 +4,18 @@ import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import msgspec
 
 from shared import clock
 from shared.messages import rfc3339
-from tests.roster.conftest import Roster
 from tests.roster.exports import Pupil, write_export
 from tests.roster.given import DISTRICT
+
+if TYPE_CHECKING:
+    from tests.roster.conftest import Roster
 
 ZIP = {"Content-Type": "application/zip"}
 ENDED = ("done", "refused", "cancelled", "failed", "awaiting_approval")
@@ -23,7 +25,7 @@ PATIENCE_S = 20
 class District:
     """An SIS that exports, and what Homeroom makes of it."""
 
-    def __init__(self, roster: Roster, folder: Path, dsn: str, slug: str = DISTRICT) -> None:
+    def __init__(self, roster: "Roster", folder: Path, dsn: str, slug: str = DISTRICT) -> None:
         self.roster, self.folder, self.dsn, self.slug = roster, folder, dsn, slug
 
     async def ask(self, method: str, path: str, **given: Any) -> tuple[int, Any]:

@@ -1,15 +1,12 @@
 """Classes that come with exports, through the whole service: from the upload to what the help desk sees of a class."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
-import pytest
 
 from shared import clock
 from tests.roster import schedules
-from tests.roster.conftest import Roster
 from tests.roster.exports import Pupil, manifest, pupils, school_name, table, write_zip
 from tests.roster.given import cloud_event
 from tests.roster.importing import District, some
@@ -17,11 +14,6 @@ from tests.roster.oneroster.conftest import ORGS
 
 PUPILS = pupils(40)
 ADA, BOB, *OTHERS = PUPILS
-
-
-@pytest.fixture
-async def district(roster: Roster, tmp_path: Path, database: str) -> District:
-    return District(roster, tmp_path, database)
 
 
 async def take(district: District, students: list[Pupil] = PUPILS, **more: Any) -> Any:

@@ -25,11 +25,6 @@ def policy_dir(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def district(roster: Roster, tmp_path: Path, database: str) -> District:
-    return District(roster, tmp_path, database)
-
-
-@pytest.fixture
 async def hills(roster: Roster, tmp_path: Path, database: str) -> District:
     return District(roster, tmp_path, database, "hills")
 

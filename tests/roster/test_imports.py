@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -14,16 +13,9 @@ from services.roster import imports
 from services.roster.imports import sql as import_queries
 from shared import clock
 from shared.web import KIT
-from tests.roster.conftest import Roster
 from tests.roster.exports import USERS_12, Pupil, manifest, pupils, school_name, write_zip
 from tests.roster.given import cloud_event
 from tests.roster.importing import District, ago, change, some
-
-
-@pytest.fixture
-async def district(roster: Roster, tmp_path: Path, database: str) -> District:
-    return District(roster, tmp_path, database)
-
 
 # --- What an export means
 
