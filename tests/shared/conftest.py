@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from shared import clock
+from shared import clock, rebuilder, shares
 from shared.keys import Signer, make_key
 from shared.service import Kit, build_kit
 from shared.settings import Settings, from_environment
@@ -15,6 +15,15 @@ from tests.shared.toy import SPEC
 
 ISSUER = "https://auth.example.org"
 DISTRICT = "ccps"
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What looks again now and then looks sooner: how often it does is no promise."""
+    monkeypatch.setattr(shares, "TICK_S", 0.1)
+    monkeypatch.setattr(shares, "DIVERGED_PAUSE_S", 0.5)
+    monkeypatch.setattr(rebuilder, "TICK_S", 0.1)
+    monkeypatch.setattr(rebuilder, "RETRY_S", 0.1)
 
 
 @pytest.fixture
