@@ -28,6 +28,7 @@ from services.auth.saml_rules import AuthnRequest
 from shared.errors import Rejected
 
 LIMIT_BYTES = 64 * 1024
+MOST_ELEMENTS, MOST_NAMES = 500, 30  # of a signed document; of one element
 RSA_BITS = 2048
 SAMLP = "urn:oasis:names:tc:SAML:2.0:protocol"
 SAML = "urn:oasis:names:tc:SAML:2.0:assertion"
@@ -197,7 +198,11 @@ def signed_by(root: etree._Element, certificates: Sequence[str]) -> etree._Eleme
 
 
 def _check_shape(root: etree._Element) -> None:
-    """One signature, of the root as a whole, where SAML puts it (SAML Core, 5.4); every ID once."""
+    """One signature, of the root as a whole, where SAML puts it (SAML Core, 5.4); every ID once; no more elements,
+    attributes and namespaces than a request has use for, since sorting them is what canonicalization takes long for."""
+    for n, each in enumerate(root.iter(etree.Element)):
+        if n >= MOST_ELEMENTS or len(each.attrib) > MOST_NAMES or len(each.nsmap) > MOST_NAMES:
+            raise refuse("it has too many elements, attributes or namespaces")
     signatures = list(root.iter(f"{{{DS}}}Signature"))
     if len(signatures) != 1 or signatures[0].getparent() is not root:
         raise refuse("not one signature, at the root")

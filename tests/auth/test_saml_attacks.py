@@ -1,6 +1,7 @@
 """Attacks on SAML, each mounted as whoever means harm would: against the reading of XML, and against auth's routes."""
 
 import base64
+import contextlib
 import copy
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -10,6 +11,8 @@ from urllib.parse import quote_plus
 import pytest
 from cryptography.hazmat.primitives import hashes, hmac
 from cryptography.hazmat.primitives.asymmetric import padding
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from lxml import etree
 
 from services.auth import saml_xml
@@ -108,6 +111,16 @@ def xsw8(signed: str) -> Any:
     return forged
 
 
+PIECES = [
+    b"<!---->",
+    b"<?x?>",
+    b"<!DOCTYPE a>",
+    b"&#13;",
+    b"&amp;",
+    b' ID="_2"',
+    b"</saml:Issuer>",
+    b"<ds:Signature/>",
+]
 SHAPES: list[Callable[[str], Any]] = [xsw1, xsw2, xsw3, xsw4, xsw5, xsw6, xsw7, xsw8]
 
 
@@ -136,6 +149,51 @@ class TestSignatureWrapping:
         wrapped = etree.tostring(shape(sign(library.request(), pair()))).decode()
         gone = await library.post(Browser(world), wrapped)
         assert (gone.status, title(gone.text)) == (400, "saml_request_invalid")
+
+    @pytest.mark.parametrize(
+        "much",
+        [
+            "<ds:SignedInfo " + " ".join(f'a{n}="x"' for n in range(4500)),
+            "<ds:SignedInfo " + " ".join(f'xmlns:a{n}="x"' for n in range(2400)),
+            "<ds:SignedInfo>" + "<a/>" * 5000,
+        ],
+        ids=["attributes", "namespaces", "elements"],
+    )
+    def test_what_takes_long_to_canonicalize(self, much: str) -> None:
+        """It is refused before anything is made of it."""
+        signed = sign(authn_request(NOW), pair())
+        heavy = signed.replace("<ds:SignedInfo", much if much.endswith(">") else f"{much} ", 1)
+        root = saml_xml.parse(heavy.encode())
+        with pytest.raises(Rejected) as refusal:
+            saml_xml.signed_by(root, [pair().der])
+        assert "too many" in refusal.value.details["problem"]
+
+    @settings(max_examples=300, deadline=None)
+    @given(st.data())
+    def test_whatever_is_changed_counts_for_nothing(self, data: st.DataObject) -> None:
+        """Some bytes of a signed request are put in place of others: it is refused, or says what it said."""
+        raw = sign(authn_request(NOW, ID="_1"), pair()).encode()
+        start = data.draw(st.integers(0, len(raw) - 1))
+        end = data.draw(st.integers(start, min(len(raw), start + 40)))
+        some = data.draw(st.one_of(st.binary(max_size=20), st.sampled_from(PIECES)))
+        try:
+            proven = saml_xml.signed_by(saml_xml.parse(raw[:start] + some + raw[end:]), [pair().der])
+            said = saml_xml.read_request(proven)
+        except Rejected:
+            return
+        assert (said.id, said.issuer, said.acs_url, said.destination) == ("_1", ENTITY, ACS, SSO)
+
+    @given(st.binary(max_size=300), st.text(max_size=300))
+    def test_whatever_comes_is_read_or_refused(self, raw: bytes, said: str) -> None:
+        for read in (
+            lambda: saml_xml.read_request(saml_xml.parse(raw)),
+            lambda: saml_xml.parse(saml_xml.inflate(base64.b64encode(raw).decode())),
+            lambda: saml_xml.inflate(said),
+            lambda: saml_xml.decode(said),
+            lambda: saml_xml.query_is_signed_by(said, [pair().der]),
+        ):
+            with contextlib.suppress(Rejected):
+                read()
 
     def test_what_was_changed_after_it_was_signed(self) -> None:
         signed = sign(authn_request(NOW), pair()).replace(ACS, EVIL)

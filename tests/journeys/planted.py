@@ -4,6 +4,7 @@ does not belong: the password in the username's box, a token in an address."""
 import asyncio
 import base64
 import hashlib
+import re
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -34,6 +35,7 @@ class Planting:
     canaries: Canaries
     answers: list[tuple[str, str]] = field(default_factory=list)  # where, text
     application: tuple[str, str] = ("", "")
+    shelf: str = ""  # the id of the application that speaks SAML
 
     def secret(self, kind: str) -> str:
         """A new one, as a person makes it up."""
@@ -192,6 +194,7 @@ class Child:
 
     async def sign_on(self) -> None:
         await self.sign_in()
+        await Visit(self.at, self.pupil.session).be_brought()
         await Visit(self.at, self.pupil.session).walk()
 
     async def stray(self) -> None:
@@ -267,13 +270,7 @@ class Visit:
             "client_id": at.application[0], "redirect_uri": BACK, "response_type": "code", "state": "s",
             "scope": "openid profile offline_access", "code_challenge": digest, "code_challenge_method": "S256",
         }  # fmt: skip
-        away = await self.go(f"{self.issuer}/authorize?{urlencode(asked)}")
-        [authorization] = parse_qs(urlsplit(away).query)["authorization"]
-        path = f"/authorizations/{authorization}/acceptance"
-        accepted = await at.ask("POST", "auth", path, headers=bearer(self.session))
-        proof = parse_qs(urlsplit(accepted.body["location"]).query)["accepted"][0]
-        at.given("proof of signing in", proof)
-        returned = await self.go(accepted.body["location"])
+        returned = await self.accept(await self.go(f"{self.issuer}/authorize?{urlencode(asked)}"))
         [code] = parse_qs(urlsplit(returned).query)["code"]
         at.given("authorization code", code)
         for name, value in self.cookies.items():
@@ -292,6 +289,28 @@ class Visit:
         used = tokens["refresh_token"]
         assert [(await self.refresh(used))[0] for _ in range(2)] == [200, 400]
         await self.go(f"{self.issuer}/logout?{urlencode({'id_token_hint': tokens['id_token']})}")
+
+    async def be_brought(self) -> None:
+        """To the application that speaks SAML, by a tile."""
+        at = self.at
+        returned = await self.accept(await self.go(f"{self.issuer}/saml/applications/{at.shelf}"))
+        word = at.given("word of an answer", parse_qs(urlsplit(returned).query)["answer"][0])
+        answer = await at.ask("POST", "auth", "/saml/answers", {"answer": word})
+        response = at.given("SAML response", answer.body["saml_response"])
+        for signature in re.findall(r"<ds:SignatureValue>([^<]+)<", base64.b64decode(response).decode()):
+            at.given("SAML signature", signature)
+        assert (await at.ask("POST", "auth", "/saml/answers", {"answer": word})).status == 400
+        for name, value in self.cookies.items():
+            at.given(f"cookie {name}", value)
+
+    async def accept(self, away: str) -> str:
+        """What the portal does for a browser that was sent to it; where the browser goes in the end."""
+        [authorization] = parse_qs(urlsplit(away).query)["authorization"]
+        path = f"/authorizations/{authorization}/acceptance"
+        accepted = await self.at.ask("POST", "auth", path, headers=bearer(self.session))
+        proof = parse_qs(urlsplit(accepted.body["location"]).query)["accepted"][0]
+        self.at.given("proof of signing in", proof)
+        return await self.go(accepted.body["location"])
 
     async def refresh(self, token: str) -> tuple[int, Any]:
         return await self.token({"grant_type": "refresh_token", "refresh_token": token})
@@ -340,6 +359,12 @@ async def operate(planting: Planting) -> None:
         await planting.homeroom.post("auth", "/v1/operations/applications", application, role="operator")
     ).body
     planting.application = made["id"], planting.given("application's secret", made["secret"])
+    shelf = {
+        "name": "Shelf", "districts": ["ccps"], "entity_id": BACK, "acs": [{"url": BACK}], "unsolicited": True,
+        "attributes": {"number": "number"},
+    }  # fmt: skip
+    path = "/v1/operations/saml-applications"
+    planting.shelf = (await planting.homeroom.post("auth", path, shelf, role="operator")).body["id"]
 
 
 def tracing(trace_id: str) -> aiohttp.TraceConfig:

@@ -31,6 +31,7 @@ KINDS = {
     "name as typed", "ticket", "session", "device", "code", "wrong code", "verifier", "authorization code",
     "proof of signing in", "access_token", "refresh_token", "id_token", "client secret", "wrong client secret",
     "client token", "application's secret", "cookie __Host-homeroom-session-ccps",
+    "word of an answer", "SAML response", "SAML signature",
 }  # fmt: skip
 
 
