@@ -34,7 +34,7 @@ _WITH_BODY = (
 def document(
     service: str, summary: str, routes: Sequence[Route], reasons: Mapping[str, Reason], version: str = "1"
 ) -> dict[str, Any]:
-    """The description of a service."""
+    """The description of a service, as it is in JSON: a default may be a tuple, which is none of its types."""
     types = [t for r in routes for t in (r.body, r.query, *r.success.values()) if _has_schema(t)]
     schemas, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     for component in components.values():  # before 3.13 a docstring keeps the indentation of its source
@@ -46,7 +46,7 @@ def document(
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(
             route, schema_of, components, reasons
         )
-    return {
+    described = {
         "openapi": "3.1.0",
         "info": {"title": f"Homeroom {service}", "version": version, "description": summary},
         "servers": [{"url": "/"}],
@@ -59,6 +59,8 @@ def document(
             },
         },
     }
+    whole: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(described))
+    return whole
 
 
 def refusals_of(route: Route) -> dict[str, int]:

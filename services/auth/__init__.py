@@ -18,13 +18,13 @@ Routes, under /v1/districts/{district}:
     GET /.well-known/openid-configuration, /authorize, /userinfo, /logout, POST /par         applications
     GET /authorizations/{authorization_id}, POST /authorizations/{authorization_id}/acceptance, and the way back for
     the browser, /authorizations/{authorization_id}/return
+    POST /register                                                                           applications by themselves
     GET /saml/metadata, /saml/certificate, /saml/sso, POST /saml/sso                         applications by SAML 2.0
-    GET /saml/applications/{client_id}
-    GET /saml/authorizations/{authorization_id}/return, POST /saml/answers
+    GET /saml/applications/{client_id}, /saml/authorizations/{authorization_id}/return, POST /saml/answers
 and /v1/district-codes/{code}, /v1/operations/audit, /v1/operations/clients, /v1/operations/clients/{client_id},
 /v1/operations/clients/{client_id}/rotate, /v1/operations/applications, /v1/operations/applications/{client_id},
-/v1/operations/saml-applications, /v1/operations/saml-applications/{client_id},
-/.well-known/oauth-authorization-server/v1/districts/{district}.
+/v1/operations/saml-applications, /v1/operations/saml-applications/{client_id}, /v1/operations/registration-tokens,
+/v1/operations/registration-tokens/{token_id}, /.well-known/oauth-authorization-server/v1/districts/{district}.
 
 Topics in: roster's (projection `person`, reaction `departures`), claims' (reaction `verdicts`). Topics out: auth's, and
 the audit's.

@@ -133,7 +133,8 @@ async def list_all(*, json: AsJson = False) -> None:
         if json:
             show([*found, *speaking_saml], json)
             return
-        show(found, json, *COLUMNS)
+        if found or not speaking_saml:
+            show(found, json, *COLUMNS)
         if speaking_saml:
             show(speaking_saml, json, *saml_applications.SHOWN)
 
