@@ -18,7 +18,7 @@ import structlog
 from joserfc import jwt
 from joserfc.jwk import ECKey, KeyParameters, OKPKey, RSAKey
 
-from shared import clock
+from shared import clock, metrics
 from shared.errors import Unavailable
 from shared.folder import fingerprints
 
@@ -40,7 +40,8 @@ log = structlog.get_logger(__name__)
 
 
 class _Folder:
-    """The keys of one folder whose names end alike. A file that does not hold is reported once, and left out."""
+    """The keys of one folder whose names end alike. A file that does not hold is reported once, and left out; one that
+    held before is believed as it was, until it holds again or is taken away."""
 
     def __init__(self, folder: Path, ending: str) -> None:
         self.folder, self.ending = folder, ending
@@ -52,12 +53,17 @@ class _Folder:
         seen = fingerprints(self.folder, f"*{self.ending}")
         if seen == self._seen:
             return False
-        keys = {}
+        keys, refused = {}, 0
         for name in sorted(seen):
+            key = name.removesuffix(self.ending)
             try:
-                keys[name.removesuffix(self.ending)] = self._load(self.folder / name)
+                keys[key] = self._load(self.folder / name)
             except (OSError, ValueError) as error:  # joserfc's and msgspec's errors are ValueErrors
-                log.error("key_refused", file=name, why=str(error))
+                log.error("key_refused", file=name, why=str(error), kept=key in self.keys)
+                refused += 1
+                if key in self.keys:
+                    keys[key] = self.keys[key]
+        metrics.refused_keys.labels(self.ending.split(".")[1]).set(refused)
         self.keys, self._seen = keys, seen
         self.generation += 1
         return True

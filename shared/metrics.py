@@ -20,6 +20,9 @@ missing = Gauge("homeroom_missing", "1 for each thing that this process waits fo
 invalid_policies = Gauge(
     "homeroom_invalid_policies", "Policy files that do not hold; what held before is in force."
 )
+refused_keys = Gauge(
+    "homeroom_refused_keys", "Files of keys that do not hold; what held before is in force.", ["kind"]
+)
 worker_failures = Counter(
     "homeroom_worker_failures", "How often a part of the process failed and was started again.", ["worker"]
 )

@@ -89,7 +89,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     pepper_file: Annotated[
         Path | None,
         described(
-            "Peppers of the password hashes, lines of `id:base64`: the first is current, `lasting` stays (auth)."
+            "Peppers of the password hashes, lines of `id:base64`: the first is current, `lasting` stays; read again"
+            " when it changes (auth)."
         ),
     ] = None
     breached_passwords_file: Annotated[

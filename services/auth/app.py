@@ -20,9 +20,8 @@ def auth_of(kit: Kit) -> Auth:
         if file is None:
             raise SettingsInvalid("not set: HOMEROOM_PEPPER_FILE")
         breached = kit.settings.breached_passwords_file
-        kit.own = Auth(
-            kit, Hasher(Peppers.read(file), HashPool()), breached=Breached(breached) if breached else None
-        )
+        hasher = Hasher(Peppers.read(file), HashPool(), file=file)
+        kit.own = Auth(kit, hasher, breached=Breached(breached) if breached else None)
     assert isinstance(kit.own, Auth)
     return kit.own
 

@@ -30,6 +30,7 @@ from msgspec import Struct
 from prometheus_client import Gauge
 
 from shared.errors import Unavailable
+from shared.key_file import KeyFile
 from shared.settings import SettingsInvalid
 
 T = TypeVar("T")
@@ -102,6 +103,17 @@ class Peppers:
             raise PepperInvalid(f"{file}: no pepper in it")
         return cls(keys)
 
+    def after(self, before: "Peppers") -> "Peppers":
+        """Itself, where it may take the place of those before. Raises PepperInvalid: what must last would not."""
+        if not hmac.compare_digest(self._lasting, before._lasting):
+            raise PepperInvalid(
+                f"the pepper that lasts is another: the line `{LASTING}`, or without one the last line, never changes"
+            )
+        return self
+
+    def __contains__(self, pepper: object) -> bool:
+        return pepper in self._keys
+
     def apply(self, pepper: str, purpose: Purpose, secret: str) -> bytes:
         """What is hashed instead of the secret. Raises Unavailable for a pepper that is not in the file."""
         if pepper not in self._keys:
@@ -145,13 +157,32 @@ class HashPool:
 
 
 class Hasher:
-    """Makes verifiers and compares secrets with them."""
+    """Makes verifiers and compares secrets with them. `file`: where its peppers come from, if they may change."""
 
-    def __init__(self, peppers: Peppers, pool: HashPool, strength: Strength | None = None) -> None:
+    def __init__(
+        self,
+        peppers: Peppers,
+        pool: HashPool,
+        strength: Strength | None = None,
+        file: Path | None = None,
+    ) -> None:
         self.peppers, self.pool = peppers, pool
         self.strength = strength or Strength()
+        self._file = KeyFile("pepper", file, lambda f: Peppers.read(f).after(self.peppers)) if file else None
+        if self._file is not None:
+            self.peppers = self._file.value
         # What a secret is compared with when there is nothing to compare it with: the same work, always wrong.
         self._dummy = self._make("password", secrets.token_hex())
+
+    async def refresh(self) -> None:
+        """Looks whether the peppers changed."""
+        self._look()
+        if self._dummy.partition(":")[0] != self.peppers.current:  # the one it was made with may go soon
+            self._dummy = await asyncio.to_thread(self._make, "password", secrets.token_hex())
+
+    def _look(self) -> None:
+        if self._file is not None and self._file.refresh():
+            self.peppers = self._file.value
 
     async def make(self, purpose: Purpose, secret: str) -> str:
         """A verifier with the present pepper and strength."""
@@ -189,9 +220,10 @@ class Hasher:
         return pepper != self.peppers.current or not self.strength.is_of(extract_parameters(encoded))
 
     def _make(self, purpose: Purpose, secret: str) -> str:
-        strength, pepper = self.strength, self.peppers.current
+        strength, peppers = self.strength, self.peppers
+        pepper = peppers.current
         encoded = hash_secret(
-            self.peppers.apply(pepper, purpose, secret),
+            peppers.apply(pepper, purpose, secret),
             secrets.token_bytes(strength.salt_bytes),
             strength.passes,
             strength.memory_kib,
@@ -203,6 +235,8 @@ class Hasher:
 
     def _matches(self, purpose: Purpose, secret: str, verifier: str) -> bool:
         pepper, _, encoded = verifier.partition(":")
+        if pepper not in self.peppers:  # made just now by a process that looked sooner
+            self._look()
         try:
             return verify_secret(encoded.encode(), self.peppers.apply(pepper, purpose, secret), Type.ID)
         except VerifyMismatchError:

@@ -12,6 +12,7 @@ from services.auth.handlers import Auth
 from services.auth.oidc_rules import CODE_KEPT
 from shared import clock
 from shared.expiry import Expiring
+from shared.key_file import LOOK_EVERY_S
 from shared.supervisor import Worker, every
 
 EXPIRING = (
@@ -60,6 +61,7 @@ def workers(auth: Auth) -> list[Worker]:
         Worker("audit", "api", lambda: auth.trail.keep_written(db)),
         Worker("audit-topic", "relay", lambda: audit_topic.run(auth.kit.settings)),
         Worker("audit-unsent", "relay", every(audit_topic.COUNT_EVERY_S, lambda: audit_topic.count(db))),
+        Worker("peppers", "api", every(LOOK_EVERY_S, auth.hasher.refresh)),
         Worker("uses", "api", lambda: auth.uses.keep_written(db, USES_EVERY_S)),
     ]
     if auth.kit.settings.bootstrap_client_file is not None and "api" in auth.kit.settings.roles:

@@ -68,7 +68,7 @@ def create_app(settings: PortalSettings) -> web.Application:
             timeout=timeout, connector=connector, cookie_jar=aiohttp.DummyCookieJar()
         ) as http:
             app[PORTAL] = Portal(settings, seals, Backend(settings, http))
-            writing = asyncio.create_task(_flush())
+            writing = asyncio.create_task(_flush(seals))
             yield
             writing.cancel()
 
@@ -84,9 +84,10 @@ def create_app(settings: PortalSettings) -> web.Application:
     return app
 
 
-async def _flush() -> None:
+async def _flush(seals: Seals) -> None:
     while True:
         await asyncio.sleep(FLUSH_S)
+        seals.refresh()
         flush()
 
 

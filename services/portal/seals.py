@@ -12,6 +12,7 @@ import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from shared.key_file import KeyFile
 from shared.settings import SettingsInvalid
 
 KEY_BYTES, NONCE_BYTES = 32, 12
@@ -23,21 +24,21 @@ T = TypeVar("T")
 class Seals:
     """Seals values under a name, and until a moment; whatever was not sealed here under that name opens as None."""
 
-    def __init__(self, keys: Sequence[bytes]) -> None:
-        self._keys = [AESGCM(key) for key in keys]
+    def __init__(self, keys: Sequence[bytes], file: KeyFile[list[bytes]] | None = None) -> None:
+        self._keys, self._file = [AESGCM(key) for key in keys], file
 
     @classmethod
     def read(cls, file: Path) -> "Seals":
-        """The keys of a file, one a line. Raises SettingsInvalid."""
-        try:
-            keys = [base64.b64decode(line, validate=True) for line in file.read_text().split()]
-        except (OSError, binascii.Error, UnicodeDecodeError) as error:
-            raise SettingsInvalid(f"HOMEROOM_PORTAL_KEY_FILE: {error}") from None
-        if not keys or any(len(key) != KEY_BYTES for key in keys):
-            raise SettingsInvalid(
-                f"HOMEROOM_PORTAL_KEY_FILE: lines of base64 of {KEY_BYTES} bytes are needed"
-            )
-        return cls(keys)
+        """With the keys of a file, which may change. Raises SettingsInvalid."""
+        keys = KeyFile("portal", file, read_keys)
+        return cls(keys.value, keys)
+
+    def refresh(self) -> bool:
+        """Looks whether the keys changed; True if they did."""
+        if self._file is None or not self._file.refresh():
+            return False
+        self._keys = [AESGCM(key) for key in self._file.value]
+        return True
 
     def seal(self, name: str, value: object, until: datetime) -> str:
         """The sealed value, as a cookie can hold it. What is too large to be kept is an error of ours: bound it."""
@@ -56,13 +57,33 @@ class Seals:
             raw = base64.b64decode(sealed + "=" * (-len(sealed) % 4), altchars=b"-_", validate=True)
         except (binascii.Error, ValueError):
             return None
+        plain = self._decrypt(name, raw)
+        if plain is None and self.refresh():  # sealed just now by a process that looked sooner
+            plain = self._decrypt(name, raw)
+        if plain is None:
+            return None
+        try:
+            until, value = msgspec.msgpack.decode(plain)
+            return msgspec.convert(value, kind) if until > now.timestamp() else None
+        except msgspec.MsgspecError:  # sealed by an older portal, in another shape
+            return None
+
+    def _decrypt(self, name: str, raw: bytes) -> bytes | None:
         nonce, body = raw[:NONCE_BYTES], raw[NONCE_BYTES:]
         for key in self._keys if len(nonce) == NONCE_BYTES else ():
             try:
-                until, value = msgspec.msgpack.decode(key.decrypt(nonce, body, name.encode()))
-                return msgspec.convert(value, kind) if until > now.timestamp() else None
+                return key.decrypt(nonce, body, name.encode())
             except InvalidTag:
                 continue
-            except msgspec.MsgspecError:  # sealed by an older portal, in another shape
-                return None
         return None
+
+
+def read_keys(file: Path) -> list[bytes]:
+    """The keys of a file, one a line; the first seals. Raises SettingsInvalid."""
+    try:
+        keys = [base64.b64decode(line, validate=True) for line in file.read_text().split()]
+    except (OSError, binascii.Error, UnicodeDecodeError) as error:
+        raise SettingsInvalid(f"HOMEROOM_PORTAL_KEY_FILE: {type(error).__name__}") from None
+    if not keys or any(len(key) != KEY_BYTES for key in keys):
+        raise SettingsInvalid(f"HOMEROOM_PORTAL_KEY_FILE: lines of base64 of {KEY_BYTES} bytes are needed")
+    return keys

@@ -27,7 +27,7 @@ class PortalSettings(msgspec.Struct, frozen=True, kw_only=True):
         Path,
         described(
             "Keys that seal cookies, lines of base64 of 32 bytes each: the first seals, all open. Every process of the"
-            " portal has the same; whoever changes them keeps the old ones for a day."
+            " portal has the same; read again when it changes. Whoever changes them keeps the old ones for a day."
         ),
     ]
     portal_client_dir: Annotated[

@@ -179,6 +179,24 @@ class TestSeals:
         assert before.open(NAME, after.seal(NAME, "token", LATER), str, NOW) is None
         assert Seals([OTHER]).open(NAME, before.seal(NAME, "token", LATER), str, NOW) is None
 
+    def test_keys_are_turned_while_processes_run(self, tmp_path: Path) -> None:
+        file = tmp_path / "key"
+        write_keys(file, KEY)
+        first, second = Seals.read(file), Seals.read(file)
+        before = first.seal(NAME, "token", LATER)
+        write_keys(file, OTHER, KEY)
+        assert first.refresh()
+        after = first.seal(NAME, "token", LATER)
+        assert second.open(NAME, after, str, NOW) == "token", "whoever did not look yet looks"
+        for seals in (first, second, Seals([OTHER, KEY])):
+            assert seals.open(NAME, before, str, NOW) == "token"
+        file.write_text("half a k")
+        assert not first.refresh()
+        assert first.open(NAME, after, str, NOW) == "token"
+        write_keys(file, OTHER)
+        assert first.refresh()
+        assert first.open(NAME, before, str, NOW) is None
+
     def test_another_shape_is_nothing(self) -> None:
         seals = Seals([KEY])
         assert seals.open(NAME, seals.seal(NAME, {"token": 1}, LATER), str, NOW) is None
@@ -481,3 +499,7 @@ async def test_a_method_that_a_page_does_not_take_is_told_which_it_takes(surfer:
     assert answer.status == 405
     assert set(answer.headers["Allow"].split(",")) == {"GET", "HEAD", "POST"}
     assert "Nothing is here" in await answer.text()
+
+
+def write_keys(file: Path, *keys: bytes) -> None:
+    file.write_text("".join(f"{base64.b64encode(key).decode()}\n" for key in keys))
