@@ -1,6 +1,6 @@
 """The routes by which people sign in to applications that speak SAML: for their browsers, and for the portal's page."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 import msgspec
@@ -79,23 +79,43 @@ class Saml(Feature):
 
     async def sign_on(self, call: Call[Any]) -> Reply:
         raw_query = call.request.raw_path.partition("?")[2]
-        cookies = call.request.cookies
-        return await _told(saml.begin(self.auth, call.policy, raw_query, _given(call), cookies, call.now))
+        cookies, now = call.request.cookies, call.now
+        return await self._told(
+            call, lambda given: saml.begin(self.auth, call.policy, raw_query, given, cookies, now)
+        )
 
     async def post(self, call: Call[Any]) -> Reply:
-        return await _told(saml.post(self.auth, call.policy, _given(call), call.now))
+        return await self._told(call, lambda given: saml.post(self.auth, call.policy, given, call.now))
 
     async def start(self, call: Call[Any]) -> Reply:
-        client_id, relay_state = call.path["client_id"], _given(call).get("RelayState")
-        cookies = call.request.cookies
-        return redirect(await saml.start(self.auth, call.policy, client_id, relay_state, cookies, call.now))
+        client_id, cookies, now = call.path["client_id"], call.request.cookies, call.now
+        return await self._told(
+            call,
+            lambda given: saml.start(
+                self.auth, call.policy, client_id, given.get("RelayState"), cookies, now
+            ),
+        )
 
     async def complete(self, call: Call[None]) -> Reply:
-        proof = dict(call.pairs).get("accepted", "")
-        found = await saml.complete(
-            self.auth, call.policy, call.uuid("authorization_id"), proof, call.request.cookies, call.now
+        authorization_id, cookies, now = call.uuid("authorization_id"), call.request.cookies, call.now
+        return await self._told(
+            call,
+            lambda given: saml.complete(
+                self.auth, call.policy, authorization_id, given.get("accepted", ""), cookies, now
+            ),
         )
-        return redirect(found)
+
+    async def _told(self, call: Call[Any], ask: Callable[[dict[str, str]], Awaitable[Onward]]) -> Reply:
+        """What is the matter with a request its application's operator has to know; its person sees a page of the
+        portal, or where there is none of ours."""
+        try:
+            return redirect(await ask(_given(call)))
+        except Rejected as refusal:
+            log.info("saml_request_refused", reason=refusal.reason, problem=refusal.details.get("problem"))
+            portal = self.auth.kit.settings.portal_url
+            if portal is None:
+                raise
+            return redirect(Onward(f"{portal}/{call.district}/sign-on/refused?reason={refusal.reason}"))
 
     async def answer(self, call: Call[AnswerBody]) -> Reply:
         found = await saml.redeem(self.auth, call.policy, call.body.answer, call.now)
@@ -156,15 +176,6 @@ class Saml(Feature):
                 body=AnswerBody, success={200: AnswerView}, refusals={"authorization_ended": 400},
             ),
         ]  # fmt: skip
-
-
-async def _told(asked: Awaitable[Onward]) -> Reply:
-    """What is the matter with a request its application's operator has to know, and its person has not."""
-    try:
-        return redirect(await asked)
-    except Rejected as refusal:
-        log.info("saml_request_refused", reason=refusal.reason, problem=refusal.details.get("problem"))
-        raise
 
 
 def _given(call: Call[Any]) -> dict[str, str]:

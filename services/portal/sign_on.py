@@ -14,6 +14,7 @@ from services.portal.visit import Page, Sorry, Visit
 
 MAX_NAME = 60
 MAX_WORD = 128
+REFUSALS = {"saml_request_invalid", "application_unknown", "acs_unknown", "authorization_ended"}
 
 
 class Waiting(msgspec.Struct, frozen=True):
@@ -76,6 +77,15 @@ async def answer(visit: Visit) -> web.StreamResponse:
     # theirs from there (decision 38). Nothing of this page is anybody else's to write.
     response.headers["Content-Security-Policy"] = security.policy(form.origin, "https:")
     return response
+
+
+async def refused(visit: Visit) -> web.StreamResponse:
+    """Auth does not know to whom an answer would belong: nobody goes anywhere."""
+    reason = visit.request.query.get("reason", "")
+    if reason not in REFUSALS:
+        raise _sorry(404)
+    text = N_("Go back to the app that you came from, and start again.")
+    raise Sorry(400, N_("That did not work"), text, code=reason)
 
 
 async def choose(visit: Visit) -> web.StreamResponse:
@@ -143,4 +153,5 @@ PAGES = [
     Page("GET", "/sign-on", sign_on),
     Page("POST", "/sign-on", choose),
     Page("GET", "/sign-on/answer", answer),
+    Page("GET", "/sign-on/refused", refused),
 ]

@@ -48,7 +48,8 @@ class Fields(dict[str, str]):
 
 
 class Sorry(Exception):
-    """A page that only explains: what happened and what to do. `title` and `text` are marked with N_."""
+    """A page that only explains: what happened and what to do. `title` and `text` are marked with N_. `code`: what to
+    tell the help desk, if there is something."""
 
     def __init__(
         self,
@@ -58,9 +59,10 @@ class Sorry(Exception):
         *,
         retry: bool = False,
         values: Mapping[str, str] | None = None,
+        code: str = "",
     ) -> None:
         super().__init__(title)
-        self.status, self.title, self.text, self.retry = status, title, text, retry
+        self.status, self.title, self.text, self.retry, self.code = status, title, text, retry, code
         self.values = dict(values or {})
 
 
@@ -329,7 +331,7 @@ def explain(
     language = (
         visit.language if visit else languages.choose(None, request.headers.get(hdrs.ACCEPT_LANGUAGE, ""))
     )
-    context = {"sorry": sorry, "reference": correlation_id[:8] if sorry.status >= 500 else ""}
+    context = {"sorry": sorry, "reference": correlation_id[:8] if sorry.status >= 500 else sorry.code}
     if visit is not None:
         response = visit.page("sorry.html", sorry.status, **context)
     else:

@@ -2,7 +2,6 @@
 
 import base64
 import html
-import re
 import secrets
 import zlib
 from dataclasses import dataclass, field
@@ -223,8 +222,8 @@ def prove(root: Any, certificate: x509.Certificate) -> Any:
     return proven.signed_xml
 
 
-def title(page: str) -> str:
-    """The reason on auth's page."""
-    found = re.search(r"<code>([a-z_]+)</code>", page)
-    assert found is not None, page
-    return found[1]
+def why(gone: Gone) -> str:
+    """For what reason the person was sent to the portal's page of refusals, and nobody to anything else."""
+    start = f"{PORTAL}/ccps/sign-on/refused?reason="
+    assert (gone.status, gone.location[: len(start)]) == (303, start), gone
+    return gone.location.removeprefix(start)

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import padding
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lxml import etree
+from msgspec import structs
 
 from services.auth import saml_xml
 from shared.errors import Rejected
@@ -31,7 +32,7 @@ from tests.auth.saml_party import (
     pair,
     redirect_query,
     sign,
-    title,
+    why,
 )  # fmt: skip
 
 NOW = datetime(2026, 9, 1, 8, tzinfo=UTC)
@@ -148,7 +149,7 @@ class TestSignatureWrapping:
         library = await SamlParty.register(world, pair())
         wrapped = etree.tostring(shape(sign(library.request(), pair()))).decode()
         gone = await library.post(Browser(world), wrapped)
-        assert (gone.status, title(gone.text)) == (400, "saml_request_invalid")
+        assert why(gone) == "saml_request_invalid"
 
     @pytest.mark.parametrize(
         "much",
@@ -372,17 +373,13 @@ class TestXml:
 
 
 class TestRequests:
-    async def told(self, world: World, library: SamlParty, **differing: Any) -> tuple[int, str]:
-        """What the person sees, by either binding; never is a browser sent anywhere."""
+    async def told(self, world: World, library: SamlParty, **differing: Any) -> str:
+        """What the person is told, by either binding; never is a browser sent to an address of the request."""
         gone = await Browser(world).go(library.link(**differing))
         request = library.request(**differing)
         posted = await library.post(Browser(world), sign(request, library.by) if library.by else request)
-        for each in (gone, posted):
-            assert each.location == ""
-            assert "evil" not in each.text
-        assert title(gone.text) == title(posted.text)
-        assert gone.status == posted.status
-        return gone.status, title(gone.text)
+        assert why(gone) == why(posted)
+        return why(gone)
 
     @pytest.mark.parametrize("signs", [False, True])
     @pytest.mark.parametrize(
@@ -401,7 +398,7 @@ class TestRequests:
     )
     async def test_what_is_not_its_own(self, world: World, signs: bool, differing: Any, reason: str) -> None:
         library = await SamlParty.register(world, pair() if signs else None)
-        assert await self.told(world, library, **differing) == (400, reason)
+        assert await self.told(world, library, **differing) == reason
 
     async def test_a_replay(self, world: World) -> None:
         for by in (None, pair()):
@@ -410,31 +407,31 @@ class TestRequests:
             link = f"{D}/saml/sso?{redirect_query(request, None, by)}"
             assert (await Browser(world).go(link)).status == 303
             again = await Browser(world).go(link)
-            assert (again.status, title(again.text)) == (400, "saml_request_invalid")
+            assert why(again) == "saml_request_invalid"
             gone = await library.post(Browser(world), sign(request, by) if by else request)
-            assert gone.status == 400
+            assert why(gone) == "saml_request_invalid"
 
     async def test_a_form_goes_on_once(self, world: World) -> None:
         library, browser = await SamlParty.register(world), Browser(world)
         gone = await library.post(browser, library.request())
         assert (await browser.go(gone.location)).status == 303
-        assert title((await browser.go(gone.location)).text) == "authorization_ended"
+        assert why(await browser.go(gone.location)) == "authorization_ended"
 
     async def test_unsigned_where_signed_is_required(self, world: World) -> None:
         library = await SamlParty.register(world, pair())
         unsigned = SamlParty(world, library.client_id)
-        assert await self.told(world, unsigned) == (400, "saml_request_invalid")
+        assert await self.told(world, unsigned) == "saml_request_invalid"
 
     async def test_a_signature_of_the_other_binding_does_not_count(self, world: World) -> None:
         library = await SamlParty.register(world, pair())
         within = sign(library.request(), pair())
         gone = await Browser(world).go(f"{D}/saml/sso?{redirect_query(within)}")
-        assert title(gone.text) == "saml_request_invalid"
+        assert why(gone) == "saml_request_invalid"
 
     async def test_a_signed_request_of_another_application(self, world: World) -> None:
         await SamlParty.register(world, pair())
         other = await SamlParty.register(world, pair("other"), entity_id="https://other.example.org")
-        assert await self.told(world, other) == (400, "saml_request_invalid")  # says that it is the library
+        assert await self.told(world, other) == "saml_request_invalid"  # says that it is the library
 
     async def test_an_application_of_another_district(self, world: World) -> None:
         answer = await SamlParty.ask(world, districts=["elsewhere"])
@@ -446,12 +443,12 @@ class TestRequests:
     async def test_parameters_given_twice(self, world: World) -> None:
         library = await SamlParty.register(world)
         gone = await Browser(world).go(f"{library.link()}&RelayState=there")
-        assert title(gone.text) == "saml_request_invalid"
+        assert why(gone) == "saml_request_invalid"
 
     async def test_a_relay_state_is_bounded(self, world: World) -> None:
         library = await SamlParty.register(world)
         gone = await Browser(world).go(library.link(relay_state="x" * 1025))
-        assert title(gone.text) == "saml_request_invalid"
+        assert why(gone) == "saml_request_invalid"
         assert (await Browser(world).go(library.link(relay_state="x" * 1024))).status == 303
 
     async def test_a_relay_state_is_given_back_as_it_was(self, world: World) -> None:
@@ -465,9 +462,17 @@ class TestRequests:
         gone = await library.post(Browser(world), library.request(f"<!--{'x' * 60_000}-->"))
         assert gone.status == 303
         gone = await library.post(Browser(world), library.request(f"<!--{'x' * 70_000}-->"))
-        assert title(gone.text) == "saml_request_invalid"
+        assert why(gone) == "saml_request_invalid"
         gone = await library.post(Browser(world), library.request(f"<!--{'x' * 200_000}-->"))
         assert gone.status == 413
+
+    async def test_without_a_portal_auth_says_it_itself(self, world: World) -> None:
+        library = await SamlParty.register(world)
+        world.kit.settings = structs.replace(world.kit.settings, portal_url=None)
+        gone = await Browser(world).go(library.link(AssertionConsumerServiceURL=EVIL))
+        assert (gone.status, "acs_unknown" in gone.text, gone.location) == (400, True, "")
+        for differing in ({}, {"IsPassive": "true"}):
+            assert (await Browser(world).go(library.link(**differing))).status == 503
 
 
 class TestPeople:
@@ -478,7 +483,7 @@ class TestPeople:
         authorization = gone.query["authorization"]
         answer = await world.ask("POST", f"/authorizations/{authorization}/acceptance", bearer=session)
         elsewhere: Gone = await Browser(world).go(answer.body["location"])
-        assert (elsewhere.status, title(elsewhere.text)) == (400, "authorization_ended")
+        assert why(elsewhere) == "authorization_ended"
 
     async def test_the_way_back_of_the_other_protocol_does_not_count(self, world: World) -> None:
         library, session = await SamlParty.register(world), await world.session(await world.claimed())
@@ -487,7 +492,7 @@ class TestPeople:
         authorization = gone.query["authorization"]
         answer = await world.ask("POST", f"/authorizations/{authorization}/acceptance", bearer=session)
         other = answer.body["location"].replace("/saml/", "/")
-        assert title((await browser.go(other)).text) == "authorization_ended"
+        assert "authorization_ended" in (await browser.go(other)).text
         assert (await browser.go(answer.body["location"])).status == 303
 
     async def test_the_suspended_and_the_unclaimed_get_no_assertion(self, world: World) -> None:
@@ -505,7 +510,7 @@ class TestPeople:
         library = await SamlParty.register(world)
         query = f"client_id={library.client_id}&redirect_uri={ACS}&response_type=code&scope=openid"
         gone = await Browser(world).go(f"{D}/authorize?{query}")
-        assert title(gone.text) == "application_unknown"
+        assert "application_unknown" in gone.text
         answer = await world.form(
             "/token", grant_type="authorization_code", client_id=library.client_id, code="x"
         )

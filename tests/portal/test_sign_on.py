@@ -239,3 +239,18 @@ class TestFormsForApplicationsThatSpeakSaml:
         async with surfer.client.head(f"/ccps{self.WORD}") as answer:
             assert answer.status == 200
         assert surfer.services.requests() == []
+
+    @pytest.mark.parametrize("reason", ["acs_unknown", "saml_request_invalid"])
+    async def test_what_auth_does_not_know_is_told(self, surfer: Surfer, reason: str) -> None:
+        answer = await surfer.open(f"/sign-on/refused?reason={reason}", **FROM_ELSEWHERE)
+        page = await answer.text()
+        assert (answer.status, f"<code>{reason}</code>" in page, "Go back to the app" in page) == (
+            400,
+            True,
+            True,
+        )
+
+    @pytest.mark.parametrize("reason", ["", "Call%20555", "%3Cb%3E"])
+    async def test_and_no_words_of_others(self, surfer: Surfer, reason: str) -> None:
+        answer = await surfer.open(f"/sign-on/refused?reason={reason}")
+        assert (answer.status, "<code>" in await answer.text()) == (404, False)
