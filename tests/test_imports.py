@@ -29,7 +29,19 @@ FEATURE, UNNAMED = 4, -1
 # What a rule may know: facts, refusals, policy, and the pure parts of the standard library.
 PURE = {"shared.messages", "shared.errors", "shared.policy", "shared.text", "shared"}
 # What the portal takes of the kit: nothing that knows of stores, events or policies.
-PORTAL = {"clock", "colors", "errors", "key_file", "log", "metrics", "problems", "reading", "server", "settings", "text"}
+PORTAL = {
+    "clock",
+    "colors",
+    "errors",
+    "key_file",
+    "log",
+    "metrics",
+    "problems",
+    "reading",
+    "server",
+    "settings",
+    "text",
+}
 STORES = {"asyncpg", "aiokafka"}
 PURE_LIBRARY = {
     "__future__",
