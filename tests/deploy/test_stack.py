@@ -34,6 +34,7 @@ PAGES = (
     "README.md",
     "docs/how-to/publish-enrollments.md",
     "docs/how-to/build-a-portal.md",
+    "docs/how-to/sign-people-in.md",
     "docs/how-to/help-desk.md",
     "docs/how-to/operate.md",
     "docs/how-to/import-oneroster.md",
