@@ -80,7 +80,7 @@ async def show_username(visit: Visit, known: Recovery | None) -> Mapping[str, An
 
 
 async def take_username(visit: Visit, known: Recovery | None) -> Again | Recovery:
-    username = visit.typed("username").strip()
+    username = sign_in.with_prefix(visit.typed("username").strip(), visit.policy)
     if not username:
         return Again({"username": visit.text(N_("Type your username."))})
     if len(username) > sign_in.MAX_USERNAME:

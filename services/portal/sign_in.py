@@ -10,7 +10,7 @@ from aiohttp import web
 from msgspec.structs import replace
 
 from services.portal import security
-from services.portal.backend import Answer, moment
+from services.portal.backend import Answer, Policy, moment
 from services.portal.browser import SignedIn
 from services.portal.languages import N_
 from services.portal.steps import Again, Step, Wizard
@@ -56,12 +56,19 @@ async def show_username(visit: Visit, known: Typed | None) -> Mapping[str, Any]:
 
 
 async def take_username(visit: Visit, known: Typed | None) -> Again | Typed:
-    username = visit.typed("username").strip()
+    username = with_prefix(visit.typed("username").strip(), visit.policy)
     if not username:
         return Again({"username": visit.text(N_("Type your username."))})
     if len(username) > MAX_USERNAME:
         return Again({"username": visit.text(N_("That is too long for a username."))})
     return replace(known or Typed(), username=username, entered=True, ended=False, again=False)
+
+
+def with_prefix(typed: str, policy: Policy) -> str:
+    """A student's number alone is what many type, who have just claimed with it: it is their username but for the
+    letter in front, which the next screen shows."""
+    alone = typed.isascii() and typed.isdecimal() and len(typed) == policy.number.digits
+    return policy.username_prefix + typed if alone else typed
 
 
 async def show_password(visit: Visit, known: Typed | None) -> Mapping[str, Any]:

@@ -15,7 +15,7 @@ from services.portal.seals import Seals
 from shared import clock
 from tests.journeys.town import Town, claim, new_password
 from tests.portal.conftest import Somebody
-from tests.portal.person import DESKTOP, PATIENCE_MS, PHONE
+from tests.portal.person import DESKTOP, PATIENCE_MS, PHONE, Person
 from tests.portal.site import Site
 from tests.portal.ways import (
     answer_questions,
@@ -264,6 +264,32 @@ async def test_back_and_refresh_at_every_step(town: Town, somebody: Somebody) ->
     await person.press("Go")
     await signed_in(person, pupil.username)
     assert (await town.events(pupil, "claims")).count("AccountClaimed") == 1
+
+
+async def test_back_to_what_was_refused_is_a_page(town: Town, somebody: Somebody) -> None:
+    """Not the browser's own, which asks whether to send it once more."""
+    pupil = await town.pupil()
+    person = await somebody()
+    await type_names(person, pupil, number="712")
+    await person.headed("Claim My Account")
+    await type_names_again(person, pupil)
+    await person.headed("Choose your password")
+    await person.fill(password="short", again="short")
+    await person.press("Next")
+    await expect(person.field("password")).to_have_attribute("aria-invalid", "true")
+    await choose_password(person, new_password())
+    await person.headed("Your questions")
+    await person.back()
+    await person.headed("Choose your password")
+    await person.back()
+    await person.headed("Choose your password")
+    await person.back()
+    await person.headed("Claim My Account")
+
+
+async def type_names_again(person: Person, pupil: Pupil) -> None:
+    await person.fill(**{name: pupil.enrolled[name] for name in ("last_name", "first_name", "number")})
+    await person.press("Next")
 
 
 async def test_a_double_click_at_every_step(town: Town, somebody: Somebody) -> None:

@@ -114,9 +114,15 @@ class TestSearching:
         desk.services.say("GET /directory", 200, {"persons": [ACCOUNT], "next_after": None})
         assert (await desk.open("/desk?search=S0123456")).headers["Location"] == f"/ccps{PAGE}"
 
-    async def test_a_code_leads_to_what_happened(self, desk: Surfer) -> None:
-        answer = await desk.open("/desk?search=c-7k3m-9qx")
+    @pytest.mark.parametrize("said", ["c-7k3m-9qx", "C 7K3M 9QX", " c-7k3m%209qx"])
+    async def test_a_code_leads_to_what_happened(self, desk: Surfer, said: str) -> None:
+        answer = await desk.open(f"/desk?search={said}")
         assert answer.headers["Location"] == "/ccps/desk/refusals/C-7K3M-9QX"
+
+    async def test_a_name_is_no_code(self, desk: Surfer) -> None:
+        desk.services.say("GET /directory", 200, {"persons": [], "next_after": None})
+        for name in ("Robinson", "Carla Ann"):
+            assert (await desk.open(f"/desk?search={name}")).status == 200
 
     async def test_names_are_text_whatever_is_in_them(self, desk: Surfer) -> None:
         desk.services.say("GET /directory", 200, {"persons": [ACCOUNT, ACCOUNT], "next_after": None})
@@ -281,6 +287,70 @@ class TestActs:
             )
             reasons = set(re.findall("^- `([a-z_]+)`", told, re.MULTILINE)) - KIT
             assert reasons <= set(words.REFUSALS), path
+
+
+SCHOOLS = [
+    {"school": "Jonesboro High", "total": 2, "unclaimed": 5}, {"school": None, "total": 1, "unclaimed": 0},
+    {"school": "<b>Mundy's</b>", "total": 0, "unclaimed": 3},
+]  # fmt: skip
+YEAR: dict[str, Any] = {
+    "total": 3,
+    "approval_required": True,
+    "unclaimed": 8,
+    "lines": [],
+    "schools": SCHOOLS,
+}
+
+
+class TestANewSchoolYear:
+    @pytest.fixture(autouse=True)
+    def district(self, desk: Surfer) -> None:
+        desk.services.say("POST /reset-batches", 200, YEAR)
+
+    async def test_schools_are_offered_with_what_they_come_to(self, desk: Surfer) -> None:
+        page = await text(desk, "/desk/year")
+        assert "Jonesboro High: 2 claimed accounts" in page
+        assert "All pupils of the district: 3 claimed accounts" in page
+        assert "&lt;b&gt;Mundy&#39;s&lt;/b&gt;" in page
+        assert sent(desk, "POST", "/reset-batches").query == {"dry_run": "true"}
+
+    @pytest.mark.parametrize(
+        ("whom", "meant"),
+        [
+            ("all", {"all_students": True}), ("school:all", {"school": "all"}),
+            ("school:Jonesboro High", {"school": "Jonesboro High"}),
+        ],
+    )  # fmt: skip
+    async def test_it_is_looked_at_and_then_asked_for(self, desk: Surfer, whom: str, meant: Any) -> None:
+        answer = await desk.send("/desk/year/preview", {"whom": whom, "ticket": "INC-1"})
+        page = await answer.text()
+        request = sent(desk, "POST", "/reset-batches")
+        assert (request.query, request.body) == ({"dry_run": "true"}, meant | {"desk_ticket": "INC-1"})
+        assert "Ask a colleague to approve" in page
+        assert f'name="whom" value="{whom}"' in page
+        desk.services.answers["POST /reset-batches"] = [Answer(202, LISTED | {"state": "awaiting_approval"})]
+        answer = await desk.send("/desk/year", {"whom": whom, "ticket": "INC-1", "key": KEY})
+        assert answer.headers["Location"] == f"/ccps/desk/tickets/{BATCH}"
+        request = sent(desk, "POST", "/reset-batches")
+        assert (request.query, request.body) == ({}, meant | {"desk_ticket": "INC-1"})
+        assert request.headers["Idempotency-Key"] == KEY
+
+    @pytest.mark.parametrize(
+        "typed", [{"ticket": "INC-1"}, {"whom": "all"}, {"whom": "everybody", "ticket": "1"}]
+    )
+    async def test_nobody_is_meant_by_mistake(self, desk: Surfer, typed: dict[str, str]) -> None:
+        for path in ("/desk/year/preview", "/desk/year"):
+            assert (await desk.send(path, typed)).status == 422
+        assert sent(desk, "POST", "/reset-batches").query == {"dry_run": "true"}, (
+            "only to show the form again"
+        )
+
+    async def test_another_one_that_is_open_is_shown(self, desk: Surfer) -> None:
+        refusal = {"reason": "bulk_reset_open", "batch_id": BATCH}
+        desk.services.answers["POST /reset-batches"] = [Answer(409, refusal), Answer(200, YEAR)]
+        answer = await desk.send("/desk/year", {"whom": "all", "ticket": "INC-1", "key": KEY})
+        assert answer.status == 409
+        assert f"/ccps/desk/tickets/{BATCH}" in await answer.text()
 
 
 class TestLists:

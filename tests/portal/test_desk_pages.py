@@ -183,6 +183,7 @@ async def test_the_other_pages_of_the_desk(
     for path, heading in (
         ("waiting", "What waits for a colleague"),
         ("first-day", "The first day, as it goes"),
+        ("year", "A new school year"),
     ):
         await person.open(f"/ccps/desk/{path}")
         await person.headed(heading)

@@ -56,6 +56,14 @@ async def test_the_whole_way(surfer: Surfer) -> None:
     assert "recovery" not in surfer.kept()
 
 
+async def test_a_number_alone_is_the_username_without_its_letter(surfer: Surfer) -> None:
+    await surfer.send("/forgot", {"username": "0712347"})
+    assert surfer.services.asked[-1].body == {"username": "S0712347"}
+    for typed, shown in (("0712347", "S0712347"), ("712347", "712347"), ("e12345", "e12345")):
+        await surfer.send("/sign-in", {"username": typed})
+        assert f'value="{shown}"' in await (await surfer.open("/sign-in/password")).text()
+
+
 @pytest.mark.parametrize("proof", [ANSWERED, {"username": "S0712347", "code": "ABCDE-12345"}])
 async def test_one_text_says_what_to_do(surfer: Surfer, proof: dict[str, str]) -> None:
     begun(surfer)

@@ -9,16 +9,18 @@ Pages, under /{district}/desk:
     /people/{person_id}/...  what can be done about it (`acts`)
     /refusals/{reference}    what happened to somebody who reads out a code
     /tickets, /waiting       lists that are reset; those that wait for a colleague
+    /year                    a school's pupils, or all, claim again
     /unclaimed, /first-day   who has not claimed yet; how it goes, minute by minute
 """
 
-from services.portal.desk import acts, first_day, people, person, tickets, unclaimed
+from services.portal.desk import acts, first_day, people, person, tickets, unclaimed, year
 
 PAGES = [
     *people.PAGES,
     *person.PAGES,
     *acts.PAGES,
     *tickets.PAGES,
+    *year.PAGES,
     *unclaimed.PAGES,
     *first_day.PAGES,
 ]

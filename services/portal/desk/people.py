@@ -9,7 +9,8 @@ from services.portal.desk.access import Staff, sorry, staffed
 from services.portal.languages import N_
 from services.portal.visit import Page
 
-REFERENCE = re.compile(r"[RCA]-[0-9A-Z]{4}-[0-9A-Z]{3}")
+# As it is written, and as it is read out: C 7K3M 9QX. Without the first blank it might be a name (Carla Ann).
+REFERENCE = re.compile(r"([RCA])[-\s]+([0-9A-Z]{4})[-\s]+([0-9A-Z]{3})")
 MAX_SEARCH = 100
 
 
@@ -18,8 +19,8 @@ async def find(staff: Staff) -> web.StreamResponse:
     sought, after = query.get("search", "").strip(), query.get("after")
     if not sought:
         return _page(staff, sought)
-    if REFERENCE.fullmatch(sought.upper()):
-        return staff.visit.go(f"/desk/refusals/{sought.upper()}")
+    if reference := REFERENCE.fullmatch(sought.upper()):
+        return staff.visit.go(f"/desk/refusals/{'-'.join(reference.groups())}")
     if len(sought) > MAX_SEARCH:
         return _page(staff, sought[:MAX_SEARCH], wrong=staff.visit.text(N_("That is too long for a name.")))
     answer = await staff.ask("claims", "GET", "/directory", query={"search": sought, "after": after})

@@ -67,20 +67,22 @@ async def preview(staff: Staff) -> web.StreamResponse:
 
 async def begin(staff: Staff) -> web.StreamResponse:
     """What was looked at is asked for; sent twice with the same key, it is done once."""
-    visit = staff.visit
-    lines, ticket = visit.typed("lines"), visit.typed("ticket").strip()
+    lines, ticket = staff.visit.typed("lines"), staff.visit.typed("ticket").strip()
     if errors := _wrong(staff, lines, ticket):
         return await _tickets(staff, errors, lines, ticket)
     answer = await staff.ask(
         "claims", "POST", "/reset-batches", _body(lines, ticket), headers={"Idempotency-Key": staff.key}
     )
-    if not answer.ok:
-        return await _refused(staff, answer, lines, ticket)
+    return begun(staff, answer) if answer.ok else await _refused(staff, answer, lines, ticket)
+
+
+def begun(staff: Staff, answer: Answer) -> web.Response:
+    """To the list that was asked for."""
     if answer.body["state"] == "awaiting_approval":
         staff.tell(N_("The list waits for a colleague, who approves it under “Waiting”."))
     else:
         staff.tell(N_("The reset has begun."))
-    return visit.go(f"/desk/tickets/{answer.body['batch_id']}")
+    return staff.visit.go(f"/desk/tickets/{answer.body['batch_id']}")
 
 
 async def show_batch(staff: Staff) -> web.StreamResponse:
@@ -193,14 +195,19 @@ async def _batch(staff: Staff, refused: Answer | None = None) -> web.Response:
 
 def _wrong(staff: Staff, lines: str, ticket: str) -> dict[str, str]:
     """In the order of the form."""
-    errors = {}
-    if not ticket:
-        errors["ticket"] = staff.visit.text(N_("Type the number of the ticket."))
-    elif len(ticket) > MAX_TICKET:
-        errors["ticket"] = staff.visit.text(N_("That is too long for a ticket."))
+    errors = wrong_ticket(staff, ticket)
     if not lines.strip():
         errors["lines"] = staff.visit.text(N_("Paste at least one line."))
     return errors
+
+
+def wrong_ticket(staff: Staff, ticket: str) -> dict[str, str]:
+    """What is wrong with the number that was typed, if anything."""
+    if not ticket:
+        return {"ticket": staff.visit.text(N_("Type the number of the ticket."))}
+    if len(ticket) > MAX_TICKET:
+        return {"ticket": staff.visit.text(N_("That is too long for a ticket."))}
+    return {}
 
 
 def _body(lines: str, ticket: str) -> Json:

@@ -82,6 +82,7 @@ REFUSALS = {
     "batch_unknown": N_("There is no such list."),
     "bulk_reset_open": N_("Another reset of the same accounts is open. Finish it, or take it back first."),
     "nobody_claimed": N_("Nobody on the list has claimed an account: there is nothing to reset."),
+    "school_unknown": N_("Nobody is enrolled at a school of this name any more."),
     "lines_missing": N_("Paste at least one line."),
     "lines_too_many": N_("These are too many lines for one list. Paste 2,000 at most."),
     "reply_withheld": N_("A code was made, but did not arrive here. Make another one: only the last counts."),

@@ -103,6 +103,9 @@
     setTimeout(release, 20000, form);
   });
 
+  // A step that was sent and shown again is a page to go back to like any other, not one to be sent once more.
+  if (document.querySelector('form[data-step]')) history.replaceState(history.state, '', location.href);
+
   // A form that only carries something to another site goes by itself; without scripts by its button.
   document.querySelector('form[data-send]')?.requestSubmit();
 
