@@ -86,7 +86,7 @@ ACTS = (
         N_("The person can claim at once, without the waiting period."),
         N_("The person can claim at once."),
         "claims", "PUT", "/waiver",
-        lambda account, _: not (account["claimed"] or account["may_claim_now"] or account["waiver"]),
+        lambda account, _: not any(account[known] for known in ("claimed", "may_claim_now", "waiver", "suspended")),
     ),
     Act(
         "unwaive",

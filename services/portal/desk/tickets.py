@@ -79,7 +79,7 @@ async def begin(staff: Staff) -> web.StreamResponse:
 def begun(staff: Staff, answer: Answer) -> web.Response:
     """To the list that was asked for."""
     if answer.body["state"] == "awaiting_approval":
-        staff.tell(N_("The list waits for a colleague, who approves it under “Waiting”."))
+        staff.tell(N_("The list waits for a colleague, who approves it under “To approve”."))
     else:
         staff.tell(N_("The reset has begun."))
     return staff.visit.go(f"/desk/tickets/{answer.body['batch_id']}")

@@ -26,6 +26,8 @@ async def show_figures(staff: Staff) -> web.StreamResponse:
     figures = found["figures"]
     if by == "school":
         figures.sort(key=lambda figure: -figure["unclaimed"])
+    if by == "grade":
+        figures.sort(key=lambda figure: _grade(figure["grade"] or ""))
     return staff.page(
         "desk_unclaimed.html",
         by=by,
@@ -68,6 +70,11 @@ def _row(staff: Staff, figure: Json, by: str, school: str | None) -> Json:
         query = _query(school=school or figure.get("school"), grade=figure.get("grade"))
     path = "/desk/unclaimed" if by == "school" and label else "/desk/unclaimed/pupils"
     return figure | {"label": label, "address": staff.visit.url(path) + query if label else None}
+
+
+def _grade(grade: str) -> tuple[int, str]:
+    """Kindergarten (KG, K) and whatever else is no number comes before the first grade."""
+    return (int(grade), "") if grade.isascii() and grade.isdecimal() else (-1, grade)
 
 
 def _query(**said: str | None) -> str:

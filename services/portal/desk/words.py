@@ -62,7 +62,7 @@ TOLD = {
     "answer_invalid": N_("an answer does not fit its question"),
     "answers_wrong_count": N_("a question was not answered"),
     "not_claimed": N_("the account has not been claimed"),
-    "role_not_below": N_("the role is not below"),
+    "role_not_below": N_("somebody with a role above is needed"),
 }
 # What an act of the desk is refused with, and what to do then.
 REFUSALS = {
@@ -110,7 +110,7 @@ LINES = {
     "number_conflict": (N_("two people, one number"), "error"),
     "withdrawn": (N_("has left"), "warn"),
     "history_parked": (N_("uncertain"), "warn"),
-    "role_not_below": (N_("the role is not below"), "warn"),
+    "role_not_below": (N_("somebody with a role above is needed"), "warn"),
 }
 # Why a line cannot be read, or nothing came of it.
 HINTS = {

@@ -106,6 +106,11 @@
   // A step that was sent and shown again is a page to go back to like any other, not one to be sent once more.
   if (document.querySelector('form[data-step]')) history.replaceState(history.state, '', location.href);
 
+  // What was looked at counts no more as soon as somebody changes it below: look again.
+  document.querySelector('form[data-edits]')?.addEventListener('input', () => {
+    for (const form of all('form[data-until-edited]')) form.hidden = true;
+  });
+
   // A form that only carries something to another site goes by itself; without scripts by its button.
   document.querySelector('form[data-send]')?.requestSubmit();
 
