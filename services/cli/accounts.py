@@ -6,7 +6,6 @@ from uuid import UUID
 
 from cyclopts import App, Parameter
 
-from services.cli import app
 from services.cli.client import (
     SERVICES,
     AsJson,
@@ -20,8 +19,6 @@ from services.cli.client import (
 
 account = App(name="account", help="One pupil's account, as the help desk sees it.")
 person = App(name="person", help="Who is on file.")
-app.command(account)
-app.command(person)
 
 Person = Annotated[str, Parameter(help="A person's id, username (S0123456) or number (0123456).")]
 Ticket = Annotated[
@@ -203,7 +200,6 @@ def _print_person(found: Json) -> None:
         show(found["classes"], False, "class_id", "role", "title", "school", "begins_on", "ends_on")
 
 
-@app.command
 async def refusal(code: str, *, json: AsJson = False) -> None:
     """The true reason behind a reference code that a pupil was shown."""
     service = SERVICE_OF_REFERENCE.get(code[:1].upper())
@@ -222,7 +218,6 @@ def _instead_of_not_found(failure: Failed, reason: str, detail: str) -> Failed:
     return Failed(reason, detail) if failure.reason == "not_found" else failure
 
 
-@app.command
 async def timeline(
     who: Person,
     *,

@@ -7,7 +7,7 @@ from urllib.parse import quote
 import msgspec
 from cyclopts import App, Parameter
 
-from services.cli import app, saml_applications
+from services.cli import saml_applications
 from services.cli.client import AsJson, Failed, Homeroom, Json, Yes, confirm, connect, out, show
 from services.cli.operations import OPERATIONS
 from services.cli.saml_applications import SamlSaid
@@ -17,7 +17,6 @@ REGISTRATION_TOKENS = f"{OPERATIONS}/registration-tokens"
 COLUMNS = "id", "name", "type", "redirect_uris", "scopes", "districts"
 
 application = App(name="application", help="Applications that people sign in to with their district account.")
-app.command(application)
 registration_token = App(
     name="registration-token", help="Tokens with which applications register themselves (RFC 7591)."
 )

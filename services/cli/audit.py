@@ -5,7 +5,6 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from services.cli import app
 from services.cli.accounts import Person, find_account
 from services.cli.client import AsJson, connect, show
 
@@ -15,7 +14,6 @@ COLUMNS = (
 )  # fmt: skip
 
 
-@app.command
 async def audit(
     who: Person | None = None,
     *,

@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from services.cli import app
 from services.cli.accounts import SERVICE_OF_REFERENCE, person
 from services.cli.client import AsJson, Failed, Homeroom, Json, connect, err, out, show, table
 
@@ -46,7 +45,6 @@ async def _refused(homeroom: Homeroom, code: str) -> Json:
     return {name: account[name] for name in ("person_id", "kind", *COLUMNS)}
 
 
-@app.command
 async def unclaimed(
     *,
     by: Annotated[
@@ -93,7 +91,6 @@ def _list(found: list[Json], as_json: bool) -> None:
         out.print("nobody")
 
 
-@app.command
 async def activity(
     *,
     minutes: Annotated[int, Parameter(help="Of how many, the present one last; a day at most.")] = 15,

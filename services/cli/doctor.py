@@ -12,7 +12,6 @@ import aiohttp
 import asyncpg
 import msgspec
 
-from services.cli import app
 from services.cli.client import AsJson, Failed, out, show
 from services.cli.stack import local_files
 
@@ -33,7 +32,6 @@ class Finding(msgspec.Struct, frozen=True):
     advice: str = ""
 
 
-@app.command
 async def doctor(*, json: AsJson = False) -> None:
     """Look for what keeps the local stack from starting or running, and say what to do. Exit status 1: something."""
     from deploy.local.backing import Choice

@@ -15,7 +15,6 @@ import aiohttp
 from cyclopts import App, Parameter
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
-from services.cli import app
 from services.cli.client import (
     TRIES,
     Answer,
@@ -35,7 +34,6 @@ from services.cli.client import (
 from services.cli.import_report import print_changes, print_problems, print_report
 
 imports = App(name="import", help="Take in the SIS's OneRoster export, and see what became of it.")
-app.command(imports)
 
 Kind = Literal[
     "added", "corrected", "renumbered", "moved", "withdrawn", "returned", "reassigned", "linked", "baseline"

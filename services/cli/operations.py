@@ -8,13 +8,10 @@ from typing import Annotated, Any, Literal
 from cyclopts import App, Parameter
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from services.cli import app
 from services.cli.client import SERVICES, AsJson, Failed, Homeroom, Json, Yes, confirm, connect, out, show
 
 dead_letters = App(name="dead-letters", help="Inputs that were set aside, and what waits behind them.")
 rebuild = App(name="rebuild", help="Make a read model anew beside the running one, compare, and switch over.")
-for group in (dead_letters, rebuild):
-    app.command(group)
 
 Service = Literal["roster", "claims", "auth"]
 OPERATIONS = "/v1/operations"
@@ -27,7 +24,6 @@ LETTERS_A_PAGE = 500
 # ------------------------------------------------------------------ lag
 
 
-@app.command
 async def lag(*, json: AsJson = False) -> None:
     """How far every relay, projection and consumer is behind, in records, and how long it has not moved."""
     async with connect() as homeroom:
@@ -158,7 +154,6 @@ async def drop(service: Service, projection: str, *, yes: Yes = False, json: AsJ
         show(await _wish(homeroom, service, projection, "drop"), json)
 
 
-@app.command
 async def replay(service: Service, projection: str, *, json: AsJson = False) -> None:
     """Run the history again beside the running read model, compare, and drop: nothing is switched.
 

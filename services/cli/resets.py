@@ -9,7 +9,6 @@ from uuid import UUID
 from cyclopts import App, Parameter
 from rich.progress import Progress
 
-from services.cli import app
 from services.cli.accounts import Ticket, find_account, given
 from services.cli.client import (
     AsJson,
@@ -29,7 +28,6 @@ from services.cli.client import (
 reset = App(
     name="reset", help="Put accounts back to unclaimed: one, a ticket's lines, a school, all students."
 )
-app.command(reset)
 
 ASK_EVERY_S = 0.2
 ASK_ABOUT_MANY_EVERY_S = 1.0

@@ -7,7 +7,6 @@ from functools import partial
 
 import msgspec
 
-from services.cli import app
 from services.cli.client import Answer, AsJson, Failed, Homeroom, Json, connect, out, show
 from services.cli.pupil import Pupil, cloud_event, employment, enrollment, stranger
 from shared import clock
@@ -44,7 +43,6 @@ class Sampled(msgspec.Struct, frozen=True, kw_only=True):
     what: str
 
 
-@app.command(name="sample")
 async def sample_people(*, json: AsJson = False) -> None:
     """New people for who builds a portal, one in every state: names, numbers, and passwords made now."""
     async with connect() as homeroom:

@@ -11,7 +11,6 @@ from typing import Annotated
 import msgspec
 from cyclopts import App, Parameter
 
-from services.cli import app
 from services.cli.accounts import find_account
 from services.cli.client import (
     SERVICES,
@@ -43,15 +42,12 @@ client = App(name="client", help="Machines and staff that may ask the services."
 district = App(name="district", help="The districts served here.")
 topics = App(name="topics", help="The topics that the services stand on.")
 history = App(name="history", help="Store and topic tell one history, or they do not.")
-for group in (policy, client, district, topics, history):
-    app.command(group)
 
 SERVICES_FOLDER = Path(__file__).parents[1]
 CLIENTS = f"{OPERATIONS}/clients"
 SERVED_PATIENCE_S = 10.0
 
 
-@app.command
 async def migrate(service: Service | None = None) -> None:
     """Bring databases to the present shape: those of the local stack, or HOMEROOM_POSTGRES as SERVICE's."""
     for name, dsn in local_databases(find_site(), service).items():

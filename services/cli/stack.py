@@ -19,7 +19,6 @@ import msgspec
 from cyclopts import Parameter
 from rich.status import Status
 
-from services.cli import app
 from services.cli.client import AsJson, Failed, Yes, confirm, err, out, show
 
 if TYPE_CHECKING:
@@ -63,7 +62,6 @@ def local_files() -> "Files":
 # ------------------------------------------------------------------ up and down
 
 
-@app.command
 def up() -> None:
     """Start PostgreSQL, Kafka, the services and the portal with a sample district; says so when they run already."""
     files, began = local_files(), time.monotonic()
@@ -141,7 +139,6 @@ def _start_failed(files: "Files") -> Failed:
     return Failed("start_failed", f"{why}. `{own_name()} doctor` looks for the cause; logs: {files.logs}")
 
 
-@app.command
 def down() -> None:
     """Stop everything, keep the data. Also ends what a killed supervisor left running."""
     out.print("Homeroom is stopped." if _stop(local_files()) else "Homeroom was not running.")
@@ -172,7 +169,6 @@ def _wait_for_end(stack: "Stack") -> None:
         )
 
 
-@app.command
 def clean(*, yes: Yes = False) -> None:
     """Stop everything and forget all of its data, keys and credentials."""
     files = local_files()
@@ -188,7 +184,6 @@ def clean(*, yes: Yes = False) -> None:
 # ------------------------------------------------------------------ status and logs
 
 
-@app.command
 def status(
     *,
     json: AsJson = False,
@@ -232,7 +227,6 @@ def _shell_variables(found: dict[str, Any]) -> Iterator[str]:
         yield f"export {name.upper()}={shlex.quote(value)}"
 
 
-@app.command
 def logs(
     part: str | None = None,
     *,

@@ -2,6 +2,8 @@
 
 HOMEROOM_CHROMIUM names one; otherwise it is the machine's own, or the one that Playwright fetched. Where there is none,
 Debian's is installed if that may be done without asking: as root. HOMEROOM_NO_BROWSER=1 leaves those tests out.
+The headless shell, where there is one, comes first: the same engine without a desktop browser around it, in two thirds
+of the time.
 """
 
 import os
@@ -14,9 +16,9 @@ from pathlib import Path
 from playwright.async_api import Browser, Playwright
 from playwright.sync_api import sync_playwright
 
-NAMES = ("chromium", "google-chrome", "google-chrome-stable", "chromium-browser")
+NAMES = ("chromium-headless-shell", "chromium", "google-chrome", "google-chrome-stable", "chromium-browser")
 ON_A_MAC = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
-INSTALL = ("apt-get", "install", "-y", "--no-install-recommends", "chromium")
+INSTALL = ("apt-get", "install", "-y", "--no-install-recommends", "chromium-headless-shell")
 MISSING = f"""The portal's tests need a Chromium, and there is none. One of these gives it to them:
     sudo {" ".join(INSTALL)}            (Debian)
     .venv/bin/playwright install --with-deps chromium

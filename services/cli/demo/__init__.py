@@ -8,7 +8,6 @@ staff.py    the second: a school, its teacher, and what a year does to the pupil
 history.py  the last: history replayed
 """
 
-from services.cli import app
 from services.cli.client import connect, out
 from services.cli.demo import history, pupil, staff
 from services.cli.demo.stage import Stage
@@ -16,7 +15,6 @@ from shared.kafka import producing
 from shared.messages import ingress_topic
 
 
-@app.command
 async def demo() -> None:
     """The whole story of a pupil's account and a teacher's: all that is sent to the running stack, and comes back."""
     async with connect() as homeroom:
