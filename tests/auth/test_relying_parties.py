@@ -1,7 +1,7 @@
 """The examples for application developers, with other people's libraries in other languages, against a real listener:
 discovery, signing in, a new key in the middle, refreshing, signing out.
 
-Part of the deep tests: they fetch those libraries, and need node and go where those are looked at.
+Part of the deep tests: they fetch those libraries, and need node, go and mvn where those are looked at.
 """
 
 import asyncio
@@ -27,9 +27,15 @@ PREPARE = {
     "sign_in.mjs": "npm init -y && npm install openid-client@6.9.0",
     "sign_in.go": "go mod init example.org/sign-in && go get github.com/coreos/go-oidc/v3@v3.21.0 && go mod tidy"
     " && go build -o sign_in sign_in.go",
+    "sign_in.java": "mvn -q dependency:copy-dependencies -DoutputDirectory=jars",
 }
-RUN = {"sign_in.py": "v/bin/python sign_in.py", "sign_in.mjs": "node sign_in.mjs", "sign_in.go": "./sign_in"}
-TOOL = {"sign_in.py": sys.executable, "sign_in.mjs": "node", "sign_in.go": "go"}
+RUN = {
+    "sign_in.py": "v/bin/python sign_in.py",
+    "sign_in.mjs": "node sign_in.mjs",
+    "sign_in.go": "./sign_in",
+    "sign_in.java": "java -cp 'jars/*' sign_in.java",
+}
+TOOL = {"sign_in.py": sys.executable, "sign_in.mjs": "node", "sign_in.go": "go", "sign_in.java": "mvn"}
 PATIENCE_S = 30
 
 pytestmark = [pytest.mark.deep, pytest.mark.timeout(600)]
@@ -54,7 +60,8 @@ async def test_somebody_signs_in(world: World, issuer: str, example: str, tmp_pa
     assert world.kit.signer.sign("JWT", {}, "RS256") == signed_before
     folder = tmp_path / "example"
     folder.mkdir()
-    shutil.copy(EXAMPLES / example, folder)
+    for file in (example, "pom.xml"):
+        shutil.copy(EXAMPLES / file, folder)
     assert await (await start(PREPARE[example], folder)).wait() == 0
     program = await start(
         RUN[example], folder, ISSUER=issuer, CLIENT_ID=library.client_id, CLIENT_SECRET=library.secret or "",

@@ -91,10 +91,10 @@ class Town:
 
         return dict(await self.until(ask, "roster to show the person"))
 
-    async def until(self, ask: Any, what: str) -> Any:
-        deadline = time.monotonic() + HEARD_WITHIN_S
+    async def until(self, ask: Any, what: str, within_s: float = HEARD_WITHIN_S) -> Any:
+        deadline = time.monotonic() + within_s
         while not (found := await ask()):
-            assert time.monotonic() < deadline, f"waited {HEARD_WITHIN_S} s for {what}"
+            assert time.monotonic() < deadline, f"waited {within_s} s for {what}"
             await asyncio.sleep(0.05)
         return found
 
