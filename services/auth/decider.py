@@ -331,9 +331,14 @@ def _roles_ended(state: State, cause: RoleEnd, generation: int, unknown: int | N
     ]
 
 
+def is_below(state: State, by: int) -> bool:
+    """Whether somebody of rank `by` may change this account: who holds a role is changed by a role above it alone."""
+    return not state.roles or rank(state.roles) < by
+
+
 def refuse_not_below(state: State, by: int) -> None:
-    """`by`: the rank of whoever asks. Who holds a role is changed by a role above it alone."""
-    if state.roles and rank(state.roles) >= by:
+    """`by`: the rank of whoever asks."""
+    if not is_below(state, by):
         raise Rejected("role_not_below")
 
 

@@ -54,7 +54,8 @@ class Standing(Struct, frozen=True, kw_only=True):
     """What auth knows of one account. `state`: none, pending, live, suspended or revoked. `password_since`: the present
     password. `resting_until`: the questions rest. `wrong_passwords`: in a row, the last at `wrong_password_at`.
     `paused_until`: no password is looked at on a device that the account does not know; its own go on. `code_until`: a
-    one-time code is out that was not used."""
+    one-time code is out that was not used. `below`: no role of the person's is as high as those of whoever asks, who
+    may therefore change the account."""
 
     person_id: UUID
     username: str
@@ -62,6 +63,7 @@ class Standing(Struct, frozen=True, kw_only=True):
     generation: int
     password_since: datetime | None
     roles: list[RoleHeld]
+    below: bool
     sessions: list[SessionSeen]
     wrong_passwords: int
     wrong_password_at: datetime | None
@@ -126,8 +128,8 @@ def _known(on: Occasion, person_id: UUID) -> Any:
     return load
 
 
-async def show(auth: Auth, on: Occasion, person_id: UUID) -> Standing:
-    """How an account stands here. Raises Rejected person_unknown."""
+async def show(auth: Auth, on: Occasion, person_id: UUID, *, by: int) -> Standing:
+    """How an account stands here. `by`: the rank of whoever asks. Raises Rejected person_unknown."""
     async with auth.kit.db.connection() as conn:
         person, state = await find_person(conn, on.district, person_id)
         username = on.policy.username(person.kind, person.number)
@@ -148,6 +150,7 @@ async def show(auth: Auth, on: Occasion, person_id: UUID) -> Standing:
         generation=row["generation"] or 0,
         password_since=state.live.since if state.live else None,
         roles=_held(state.roles),
+        below=decider.is_below(state, by),
         sessions=[SessionSeen(**dict(each)) for each in sessions],
         wrong_passwords=row["wrong_passwords"] or 0,
         wrong_password_at=row["wrong_password_at"],

@@ -21,7 +21,9 @@ class Roles(Feature):
     """For operators, who give roles, and for desks, who see them."""
 
     async def show_account(self, call: Call[None]) -> Reply:
-        return Reply(200, await roles.show(self.auth, occasion(call), call.uuid("person_id")))
+        assert call.caller is not None
+        person_id, by = call.uuid("person_id"), call.caller.rank
+        return Reply(200, await roles.show(self.auth, occasion(call), person_id, by=by))
 
     async def show_holders(self, call: Call[None]) -> Reply:
         return Reply(200, Holders(await roles.holders(self.auth, occasion(call))))

@@ -140,14 +140,17 @@ async def _report(conn: Connection, policy: Policy, batch_id: UUID, row: Row, no
     }
     report = msgspec.convert(row["report"], list[Finding])
     persons = [finding.person_id for finding in report if finding.person_id]
-    numbers = await conn.fetch(sql.numbers_of, persons, policy.district)
-    usernames = {person["person_id"]: policy.username(person["kind"], person["number"]) for person in numbers}
-    return [_line(finding, items, usernames) for finding in report]
+    numbers = await conn.fetch(sql.persons_of, persons, policy.district)
+    known = {person["person_id"]: person for person in numbers}
+    return [_line(finding, items, known, policy) for finding in report]
 
 
-def _line(finding: Finding, items: Mapping[int, Row], usernames: Mapping[UUID, str]) -> Finding:
-    username = usernames.get(finding.person_id) if finding.person_id else None
-    finding, item = msgspec.structs.replace(finding, username=username), items.get(finding.line)
+def _line(finding: Finding, items: Mapping[int, Row], known: Mapping[UUID, Row], policy: Policy) -> Finding:
+    username = name = None
+    if finding.person_id and (person := known.get(finding.person_id)):
+        username = policy.username(person["kind"], person["number"])
+        name = f"{person['first_name']} {person['last_name']}"
+    finding, item = msgspec.structs.replace(finding, username=username, name=name), items.get(finding.line)
     if item is None:
         return finding
     return msgspec.structs.replace(
@@ -169,6 +172,7 @@ async def _page(
             state=_shown(item["state"]),
             person_id=item["person_id"],
             username=policy.username("student", item["number"]) if item["number"] else None,
+            name=f"{item['first_name']} {item['last_name']}" if item["number"] else None,
             reason=item["reason"],
             reference=item["reference"],
             sessions_ended=item["sessions_ended"],

@@ -72,7 +72,7 @@ class AccountSeen(msgspec.Struct, frozen=True, kw_only=True):
 
     `eligible_at` is the moment from which the pupil can claim, None if every enrollment was voided; `may_claim_now`
     also counts a waiver, and says no for whoever is withdrawn, suspended, claimed, parked or not alone under the
-    number.
+    number. `claim_needs_code`: whoever claims it also shows a one-time code of the help desk.
     `open_until`: the pupil has left, and the account is suspended at that moment unless they return. `merged_into`: the
     record is another name of that person, whose account counts.
     """
@@ -96,6 +96,7 @@ class AccountSeen(msgspec.Struct, frozen=True, kw_only=True):
     eligible_at_local: str | None
     time_zone: str
     may_claim_now: bool
+    claim_needs_code: bool
     waiver: WaiverSeen | None
     suspended: bool
     suspensions: list[SuspensionSeen]
@@ -155,6 +156,7 @@ async def show_account(conn: Connection, person_id: UUID, policy: Policy, now: d
         eligible_at_local=_local(opens, policy),
         time_zone=policy.time_zone,
         may_claim_now=_may_claim(account, pupil, policy, now),
+        claim_needs_code=policy.claim_needs_code(row.kind),
         waiver=await _waiver(conn, account.waiver),
         suspended=account.suspended,
         suspensions=await _suspensions(conn, account.suspensions),

@@ -30,7 +30,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What one line comes to. `state` is `matched`, or why nothing is done: unmatched, name_differs, not_claimed,
     repeated, malformed (with a `hint`), number_conflict, withdrawn, history_parked, role_not_below. Of a matched line
     it becomes `reset`, `done`, `skipped` or `failed` (both with a `reason`), or `cancelled` as the batch goes on.
-    `reference`: of what failed, for whoever reads the logs. `kind`: what the person is."""
+    `reference`: of what failed, for whoever reads the logs. `kind`: what the person is. `name`: the whole name on file
+    today, in the report of a list. `suspended`: the account is, and stays so when it is reset."""
 
     line: int
     state: str
@@ -38,6 +39,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     person_id: UUID | None = None
     kind: Kind = "student"
     username: str | None = None
+    name: str | None = None
+    suspended: bool = False
     on_file: str | None = None  # the whole name, where it differs from the one in the line
     first_line: int | None = None  # of a pupil who is named again
     reason: str | None = None
@@ -110,6 +113,7 @@ def _match(
         person_id=pupil.person_id,
         kind=pupil.kind,
         username=policy.username(pupil.kind, number),
+        suspended=state == "matched" and account is not None and account.suspended,
         on_file=on_file if state == "name_differs" else None,
     )
 

@@ -182,8 +182,10 @@ async def test_an_open_claim_takes_no_password_meanwhile(world: World) -> None:
 
 async def test_a_reset_account_stays_suspended(world: World) -> None:
     pupil = await world.claimed()
+    await world.session(pupil)
     await world.suspend(pupil, "desk")
     await world.reset(pupil)
+    assert (await world.events(pupil.person_id))[-1].sessions_ended == 0, "it had ended before"
     world.open_claim(pupil)
     assert (await world.put_password(pupil)).reason == (403, "account_suspended")
     assert (await world.sign_in(pupil.username)).status == 401

@@ -234,11 +234,13 @@ class TestLines:
         batch = await start(world, ["Mary De La Cruz 0000001", *lines(1)])
         shown = (await seen(world, batch))["lines"]
         assert [line["username"] for line in shown] == ["S0000001", "S0000002"]
+        assert [line["name"] for line in shown] == ["Mary Ann De La Cruz", "Siobhán O'Neil"]
         assert not any("on_file" in line for line in shown)
         kept = str(await world.fetch("SELECT * FROM reset_batch"))
         assert not any(of in kept for of in ("Cruz", "0000001", "0000002", "Neil"))
         await world.roster(first, NumberChanged(identity=Identity("s", "0000008", "De La Cruz", "Mary Ann")))
-        assert (await seen(world, batch))["lines"][0]["username"] == "S0000008"
+        line = (await seen(world, batch))["lines"][0]
+        assert (line["username"], line["name"]) == ("S0000008", "Mary Ann De La Cruz")
 
     async def test_the_reset_of_one_shows_whose_it_is(self, world: World) -> None:
         person_id = await world.claimed()

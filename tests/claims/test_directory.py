@@ -60,6 +60,11 @@ class TestFinding:
     async def test_by_the_beginnings_of_names_and_numbers(self, town: World, typed: str, found: str) -> None:
         assert await names(town, typed) == [found]
 
+    async def test_letters_with_a_stroke_are_found_by_those_that_they_resemble(self, world: World) -> None:
+        await world.enroll("0123456", "Đặng", "Łukasz")
+        for typed in ("dang lukasz", "đặng", "ŁUKAS"):
+            assert await names(world, typed) == ["Łukasz Đặng"]
+
     @pytest.mark.parametrize("typed", ["eil", "neil ana", "123456", "zz", "')) -- ab", "a & !b", "\\' xy"])
     async def test_nobody_by_anything_else(self, town: World, typed: str) -> None:
         """What looks like a query is words."""
@@ -78,6 +83,31 @@ class TestFinding:
         rest = await ask(town, school="Adamson Middle", limit=2, after=first["next_after"])
         assert [each["username"] for each in rest["persons"]] == ["e12345"]
         assert rest["next_after"] is None
+
+    async def test_the_order_is_that_of_the_alphabet_whatever_the_marks(self, world: World) -> None:
+        """Of names that read the same the one without marks is first; a page ends between them as anywhere."""
+        in_order = [
+            "Abel",
+            "de la Cruz",
+            "De Leon",
+            "Đinh",
+            "Dunn",
+            "Ó Briain",
+            "O'Brian",
+            "Obrian",
+            "Ünal",
+            "Wu",
+        ]
+        for n, name in enumerate(sorted(in_order, key=lambda name: name[::-1])):
+            await world.enroll(f"01000{n:02}", name, "A", school="Kemp Primary")
+        found: list[str] = []
+        after = None
+        while True:
+            page = await ask(world, school="Kemp Primary", limit=3, **({"after": after} if after else {}))
+            found += [each["last_name"] for each in page["persons"]]
+            if not (after := page["next_after"]):
+                break
+        assert found == in_order
 
     async def test_how_the_account_stands(self, world: World) -> None:
         person_id = await world.claimed()

@@ -8,7 +8,18 @@ import pytest
 from services.claims.decider import Pupil
 from services.claims.reset_lines import LINES_MAX, Finding, match, numbers, read_lines
 from shared.errors import Rejected
-from tests.claims.given import CCPS, PERSON, account, claimed, opened, policy, pupil, some, was_reset
+from tests.claims.given import (
+    CCPS,
+    PERSON,
+    account,
+    claimed,
+    opened,
+    policy,
+    pupil,
+    some,
+    suspended,
+    was_reset,
+)
 
 CLAIMED = account(opened(), claimed())
 CRUZ = pupil(person_id=some("cruz"), number="0000007", last_name="De La Cruz", first_name="Mary Ann")
@@ -38,6 +49,14 @@ def states(pasted: str | Sequence[str], *pupils: Pupil, **named: Any) -> list[st
 def test_the_whole_name_is_compared_and_never_split(line: str) -> None:
     found = findings(line, CRUZ, claimed=[CRUZ])
     assert found == [Finding(line=1, state="matched", person_id=CRUZ.person_id, username="S0000007")]
+
+
+def test_of_a_closed_account_it_is_said_that_it_stays_closed() -> None:
+    closed = account(opened(), claimed(), suspended("desk"))
+    found = match(
+        read_lines("Mary Ann De La Cruz 0000007"), {CRUZ.number: [CRUZ]}, {CRUZ.person_id: closed}, CCPS
+    )
+    assert [(finding.state, finding.suspended) for finding in found] == [("matched", True)]
 
 
 def test_a_line_may_mean_staff_by_the_employee_number() -> None:

@@ -27,12 +27,13 @@ ACCOUNT: dict[str, Any] = {
     "claimed_at": "2026-08-03T13:14:00Z", "generation": 0, "reset_at": None, "baseline": False, "basis": None,
     "eligible_at": "2026-08-02T13:14:00Z", "may_claim_now": False, "waiver": None, "suspended": False,
     "suspensions": [], "open_until": None, "enrollments": [], "same_number": [], "merged_into": None,
-    "parked": None, "claims": [], "resets": [], "refusals": [],
+    "parked": None, "claim_needs_code": False, "claims": [], "resets": [], "refusals": [],
 }  # fmt: skip
+UNCLAIMED = {"claimed": False, "claimed_at": None}
 CREDENTIAL: dict[str, Any] = {
     "state": "live", "password_since": None, "roles": [], "sessions": [], "wrong_passwords": 0,
     "wrong_password_at": None, "paused_until": None, "wrong_answers": 0, "resting_until": None,
-    "code_until": None, "refusals": [],
+    "code_until": None, "refusals": [], "below": True,
 }  # fmt: skip
 LISTED: dict[str, Any] = {
     "batch_id": BATCH, "state": "done", "extent": "lines", "school": None, "author": "x", "author_name": "Ann",
@@ -145,6 +146,44 @@ class TestOnePerson:
         ]  # fmt: skip
         assert "The last name differs. On file is “O&#39;Neil”." in await text(desk, PAGE)
 
+    @pytest.mark.parametrize(
+        ("how", "offered"),
+        [({}, True), (UNCLAIMED, False), (UNCLAIMED | {"kind": "staff", "claim_needs_code": True}, True)],
+    )
+    async def test_a_code_is_offered_to_whom_it_helps(
+        self, desk: Surfer, how: dict[str, Any], offered: bool
+    ) -> None:
+        desk.services.answers[f"GET /accounts/{PUPIL}"] = [Answer(200, ACCOUNT | CREDENTIAL | how)]
+        assert ("Make a one-time code" in await text(desk, PAGE)) is offered
+
+    async def test_what_only_a_role_above_may_do_is_offered_to_that_alone(self, desk: Surfer) -> None:
+        colleague = {"kind": "staff", "roles": [{"role": "desk"}], "below": False}
+        desk.services.answers[f"GET /accounts/{PUPIL}"] = [Answer(200, ACCOUNT | CREDENTIAL | colleague)]
+        page = await text(desk, PAGE)
+        assert "Close the account" not in page
+        assert "Make a one-time code" not in page
+
+    @pytest.mark.parametrize(
+        ("scope", "how", "offered"),
+        [
+            ("desk", {}, set()),
+            ("desk operator", {}, {"make-desk", "make-operator"}),
+            ("desk operator", {"roles": [{"role": "desk"}]}, {"unmake-desk", "make-operator"}),
+            ("desk operator", {"roles": [{"role": "operator"}]}, {"make-desk", "unmake-operator"}),
+            ("desk operator", {"kind": "student"}, set()),
+            ("desk operator", UNCLAIMED, set()),
+            ("desk operator", {"enrolled": False}, set()),
+            ("desk operator", {"suspended": True}, set()),
+        ],
+    )
+    async def test_operators_give_roles_to_staff_that_can_have_them(
+        self, desk: Surfer, scope: str, how: dict[str, Any], offered: set[str]
+    ) -> None:
+        at_work(desk, scope)
+        account = ACCOUNT | CREDENTIAL | {"kind": "staff"} | how
+        desk.services.answers[f"GET /accounts/{PUPIL}"] = [Answer(200, account)]
+        assert set(re.findall(rf'{PAGE}/((?:un)?make-\w+)"', await text(desk, PAGE))) == offered
+
     async def test_what_cannot_be_asked_is_said(self, desk: Surfer) -> None:
         """Roster and the audit are away; the account is shown all the same."""
         page = await text(desk, PAGE)
@@ -168,7 +207,6 @@ class TestOnePerson:
         assert events == set(history.EVENTS)
 
 
-UNCLAIMED = {"claimed": False, "claimed_at": None}
 LATER, BY = (
     "2099-08-04T13:14:00Z",
     {"at": "2026-08-03T13:14:00Z", "actor_name": "Ann", "desk_ticket": "INC-9"},
@@ -272,7 +310,9 @@ class TestActs:
         assert (await desk.send(f"{PAGE}/erase", {"key": KEY, "ticket": "INC-1"})).status == 404
 
     def test_every_refusal_has_words(self) -> None:
-        routes = [(act.service, act.method.lower(), f"/accounts/{{person_id}}{act.path}") for act in ACTS]
+        of = "/accounts/{person_id}"
+        paths = {act: f"{of}/roles/{{role}}" if "/roles/" in act.path else of + act.path for act in ACTS}
+        routes = [(act.service, act.method.lower(), path) for act, path in paths.items()]
         routes += [
             ("claims", "post", "/reset-batches"),
             ("claims", "post", "/reset-batches/{batch_id}/approval"),
@@ -399,12 +439,15 @@ class TestLists:
 
     async def test_no_cell_of_the_report_is_a_formula(self, desk: Surfer) -> None:
         evil = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"]
-        lines = [{"line": n, "state": "name_differs", "username": name} for n, name in enumerate(evil, 1)]
+        lines = [
+            {"line": n, "state": "name_differs", "name": f"{name} X", "username": name}
+            for n, name in enumerate(evil, 1)
+        ]
         desk.services.say(f"GET /reset-batches/{BATCH}", 200, LISTED | {"lines": lines})
         answer = await desk.open(f"/desk/tickets/{BATCH}/report.csv")
         assert answer.headers["Content-Disposition"].startswith("attachment")
         rows = list(csv.reader((await answer.read()).decode("utf-8-sig").splitlines(keepends=True)))
-        assert [row[1] for row in rows[1:]] == [f"'{name}" for name in evil]
+        assert [row[1:3] for row in rows[1:]] == [[f"'{name} X", f"'{name}"] for name in evil]
 
 
 class TestFigures:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import expect
+from playwright.async_api import Dialog, expect
 
 from services.cli.pupil import Pupil, employment
 from shared import clock
@@ -139,6 +139,21 @@ async def test_lines_of_a_ticket_are_looked_at_then_reset(
     await person.headed("What would be done")
     await person.sees(SCRIPT, "1 account would be reset")
     await person.looks_well()
+    async with person.page.expect_popup() as beside:
+        await person.page.get_by_role("link", name=f"S{pupil.enrolled['number']}").click()
+    await expect((await beside.value).get_by_role("heading", level=1)).to_contain_text(
+        pupil.enrolled["last_name"]
+    )
+    await (await beside.value).close()
+    asked: list[str] = []
+
+    async def stay(dialog: Dialog) -> None:
+        asked.append(dialog.type)
+        await dialog.dismiss()
+
+    person.page.once("dialog", stay)
+    await person.follow("People")
+    assert asked == ["beforeunload"], "who leaves would lose the list"
     person.clicks = 2
     await person.press("Reset 1 account")
     person.clicks = 1
@@ -246,6 +261,26 @@ async def test_an_operator_lets_an_import_go_on(town: Town, somebody: Somebody, 
     await person.sees("It goes on.", "finished")
     await person.looks_well()
     assert {(await town.person(pupil))["status"] for pupil in pupils} == {"withdrawn"}
+
+
+async def test_an_operator_gives_a_colleague_a_role_and_takes_it_back(town: Town, somebody: Somebody) -> None:
+    colleague = await at_work(town)
+    person = await (await at_work(town, "operator")).at(await somebody())
+
+    async def does(act: str, done: str) -> None:
+        await person.follow(act)
+        await person.fill(ticket="INC-9")
+        await person.press(act)
+        await person.sees(done)
+
+    await person.fill(search=colleague.username)
+    await person.press("Search")
+    await does("Give the role of the help desk", "The person works at the help desk from now on.")
+    await person.sees("Was given the role desk.")
+    await person.looks_well()
+    await (await colleague.at(await somebody())).headed("Whom are you looking for?")
+    await does("Take the role of the help desk back", "The person works at the help desk no more.")
+    await (await colleague.at(await somebody())).headed("These pages are for the help desk")
 
 
 async def test_an_operator_gives_up_what_was_set_aside(town: Town, somebody: Somebody) -> None:

@@ -169,7 +169,7 @@ WHERE s.token_hash = $1 AND s.district = $2 AND (c.restored_at IS NULL OR s.crea
 SELECT p.person_id, p.kind, p.number, p.last_name, p.first_name, c.state -> 'roles' AS roles
 FROM credential c JOIN person p USING (person_id)
 WHERE c.district = $1 AND c.state -> 'roles' <> '{}'
-ORDER BY p.last_name, p.first_name, p.person_id LIMIT $2
+ORDER BY in_order(p.last_name), in_order(p.first_name), p.last_name, p.first_name, p.person_id LIMIT $2
 
 -- name: holds_role
 SELECT state -> 'roles' <> '{}' FROM credential WHERE person_id = $1
@@ -217,7 +217,10 @@ WITH ended AS (
 SELECT count(*) FROM ended
 
 -- name: count_sessions
-SELECT count(*) FROM session WHERE person_id = $1 AND expires_at > $2
+-- Those that are good at a moment ($2): a suspension has ended them already.
+SELECT count(*) FROM session s
+JOIN credential c ON c.person_id = s.person_id AND c.credential_id = s.credential_id AND c.status = 'live'
+WHERE s.person_id = $1 AND s.expires_at > $2 AND (c.restored_at IS NULL OR s.created_at > c.restored_at)
 
 -- name: move_session
 -- The session that changed the password goes on under the new credential; the others end.

@@ -7,8 +7,7 @@ FROM admission a LEFT JOIN account c USING (person_id)
 WHERE a.district = $1 AND a.number <> ''
   AND ($2::text[] IS NULL OR words_of(a.last_name, a.first_name, a.number) @@ (
       SELECT string_agg(quote_literal(typed.word) || ':*', ' & ')::tsquery FROM (
-          SELECT DISTINCT regexp_split_to_table(
-              lower(regexp_replace(normalize(words.word, NFKD), '[\u0300-\u036f]', '', 'g')), '[^[:alnum:]]+') AS word
+          SELECT DISTINCT regexp_split_to_table(bare_letters(words.word), '[^[:alnum:]]+') AS word
           FROM unnest($2::text[]) AS words (word)
       ) AS typed WHERE typed.word <> ''
   ))
@@ -16,9 +15,10 @@ WHERE a.district = $1 AND a.number <> ''
   AND ($4::text IS NULL OR a.grade = $4)
   AND ($5::jsonb IS NULL OR (a.classes <> '[]' AND a.classes @> $5))
   AND ($6::boolean IS NULL OR (a.status = 'enrolled' AND (c.claim_id IS NOT NULL) = $6))
-  AND ($7::uuid IS NULL OR (a.last_name, a.first_name, a.person_id)
-       > (SELECT last_name, first_name, person_id FROM admission WHERE person_id = $7))
-ORDER BY a.last_name, a.first_name, a.person_id LIMIT $8
+  AND ($7::uuid IS NULL OR (in_order(a.last_name), in_order(a.first_name), a.last_name, a.first_name, a.person_id)
+       > (SELECT in_order(last_name), in_order(first_name), last_name, first_name, person_id
+          FROM admission WHERE person_id = $7))
+ORDER BY in_order(a.last_name), in_order(a.first_name), a.last_name, a.first_name, a.person_id LIMIT $8
 
 -- name: unclaimed_by_school
 -- Enrolled pupils, of a school ($2) and a grade ($3) or of all; `waiting`: entered after $4, and nobody waived it.
@@ -27,7 +27,7 @@ SELECT a.school, count(*) AS persons, count(c.claim_id) AS claimed,
 FROM admission a LEFT JOIN account c USING (person_id)
 WHERE a.district = $1 AND a.kind = 'student' AND a.status = 'enrolled' AND a.number <> ''
   AND ($2::text IS NULL OR a.school = $2) AND ($3::text IS NULL OR a.grade = $3)
-GROUP BY a.school ORDER BY a.school LIMIT $5
+GROUP BY a.school ORDER BY in_order(a.school), a.school LIMIT $5
 
 -- name: unclaimed_by_grade
 SELECT a.grade, count(*) AS persons, count(c.claim_id) AS claimed,
@@ -46,7 +46,7 @@ FROM admission a LEFT JOIN account c USING (person_id) CROSS JOIN jsonb_array_el
 WHERE a.district = $1 AND a.kind = 'student' AND a.status = 'enrolled' AND a.number <> ''
   AND a.school = $2 AND ($3::text IS NULL OR a.grade = $3)
   AND coalesce(of.class ->> 'begins_on' <= $6, true) AND coalesce(of.class ->> 'ends_on' >= $6, true)
-GROUP BY 1 ORDER BY 2, 1 LIMIT $5
+GROUP BY 1 ORDER BY in_order(max(of.class ->> 'title')), 1 LIMIT $5
 
 -- name: claims_a_minute
 SELECT date_trunc('minute', occurred_at, 'UTC') AS minute, count(*) AS count FROM event

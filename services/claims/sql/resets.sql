@@ -81,8 +81,8 @@ FROM reset_item WHERE batch_id = $1 ORDER BY line
 SELECT i.person_id FROM reset_item i
 WHERE i.batch_id = $1 AND EXISTS (SELECT FROM role_held r WHERE r.person_id = i.person_id)
 
--- name: numbers_of
-SELECT person_id, kind, number FROM admission WHERE person_id = ANY($1::uuid[]) AND district = $2 AND number <> ''
+-- name: persons_of
+SELECT person_id, kind, number, last_name, first_name FROM admission WHERE person_id = ANY($1::uuid[]) AND district = $2 AND number <> ''
 
 -- name: item_states
 -- How many of a batch are in each state, and how many have come into it since a moment ($2).
@@ -92,7 +92,8 @@ FROM reset_item WHERE batch_id = $1 GROUP BY 1
 
 -- name: item_page
 SELECT i.person_id, i.line, CASE WHEN i.state = 'done' AND i.changed_at > $5 THEN 'reset' ELSE i.state END AS state,
-       i.reason, i.reference, i.sessions_ended, nullif(a.number, '') AS number
+       i.reason, i.reference, i.sessions_ended, nullif(a.number, '') AS number,
+       a.last_name, a.first_name
 FROM reset_item i LEFT JOIN admission a ON a.person_id = i.person_id AND a.district = $2
 WHERE i.batch_id = $1 AND i.line > $3 ORDER BY i.line LIMIT $4
 

@@ -13,6 +13,7 @@ from services.portal.languages import N_
 from services.portal.visit import Page, Sorry
 
 Json = dict[str, Any]
+Role = Literal["desk", "operator"]
 
 MAX_TICKET = 64
 SPENT = ("reply_withheld", "idempotency_key_reused")  # another try takes another key
@@ -21,7 +22,8 @@ SPENT = ("reply_withheld", "idempotency_key_reused")  # another try takes anothe
 @dataclass(frozen=True)
 class Act:
     """`path` is behind the account's; `ticket`: where the request carries its number.
-    `offered`: whether a page of this account (claims'), and of its credential (auth's), should offer it at all."""
+    `offered`: whether a page of this account (claims'), and of its credential (auth's), should offer it at all.
+    `role`: who may do it. `from_above`: on staff with a role only by a role above theirs."""
 
     name: str
     title: str
@@ -33,10 +35,29 @@ class Act:
     offered: Callable[[Json, Json | None], bool]
     ticket: Literal["body", "query"] = "body"
     danger: bool = False
+    role: Role = "desk"
+    from_above: bool = False
+
+    def is_for(self, staff: Staff, account: Json, credential: Json | None) -> bool:
+        """Whether this person's page should offer it to whoever looks at it; the services refuse all the same."""
+        if self.role not in staff.roles or (self.from_above and credential and not credential["below"]):
+            return False
+        return self.offered(account, credential)
 
 
 def _closed_by_desk(account: Json) -> bool:
     return any(each["cause"] == "desk" for each in account["suspensions"])
+
+
+def _holds(credential: Json | None, role: Role) -> bool:
+    return bool(credential and any(each["role"] == role for each in credential["roles"]))
+
+
+def _can_hold(account: Json, credential: Json | None, role: Role) -> bool:
+    may = (
+        account["kind"] == "staff" and account["enrolled"] and account["claimed"] and not account["suspended"]
+    )
+    return bool(may and credential and not _holds(credential, role))
 
 
 def _rests(credential: Json | None) -> bool:
@@ -60,7 +81,8 @@ ACTS = (
         N_("The code opens the way to a new password, in place of the three questions. Be sure who asks you for it."),
         N_("The code was made."),
         "auth", "POST", "/recovery-codes",
-        lambda account, _: bool(account["claimed"]) or account["kind"] == "staff",
+        lambda account, _: bool(account["claimed"] or account["claim_needs_code"]),
+        from_above=True,
     ),
     Act(
         "unlock",
@@ -105,6 +127,7 @@ ACTS = (
         "claims", "DELETE", "/suspension",
         lambda account, _: _closed_by_desk(account),
         ticket="query",
+        from_above=True,
     ),
     Act(
         "suspend",
@@ -114,6 +137,48 @@ ACTS = (
         "claims", "PUT", "/suspension",
         lambda account, _: not _closed_by_desk(account),
         danger=True,
+        from_above=True,
+    ),
+    Act(
+        "make-desk",
+        N_("Give the role of the help desk"),
+        N_("With their own account the person sees every account of the district, resets and unlocks. It ends when they"
+           " leave, or when their account is reset or closed."),
+        N_("The person works at the help desk from now on."),
+        "auth", "PUT", "/roles/desk",
+        lambda account, credential: _can_hold(account, credential, "desk"),
+        role="operator",
+    ),
+    Act(
+        "unmake-desk",
+        N_("Take the role of the help desk back"),
+        N_("The account stays. Within five minutes the person can do nothing more at the help desk."),
+        N_("The person works at the help desk no more."),
+        "auth", "DELETE", "/roles/desk",
+        lambda _, credential: _holds(credential, "desk"),
+        ticket="query",
+        role="operator",
+    ),
+    Act(
+        "make-operator",
+        N_("Give the role of an operator"),
+        N_("An operator does all that the help desk does, sees imports and what was set aside, and gives roles. Nobody"
+           " below an operator can change the account then."),
+        N_("The person is an operator from now on."),
+        "auth", "PUT", "/roles/operator",
+        lambda account, credential: _can_hold(account, credential, "operator"),
+        danger=True,
+        role="operator",
+    ),
+    Act(
+        "unmake-operator",
+        N_("Take the role of an operator back"),
+        N_("The account stays. Within five minutes the person can do nothing more that an operator can."),
+        N_("The person is no operator any more."),
+        "auth", "DELETE", "/roles/operator",
+        lambda _, credential: _holds(credential, "operator"),
+        ticket="query",
+        role="operator",
     ),
 )  # fmt: skip
 _BY_NAME = {act.name: act for act in ACTS}

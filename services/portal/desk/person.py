@@ -41,7 +41,7 @@ async def show(staff: Staff) -> web.StreamResponse:
         on_file=on_file.body if on_file.ok else None,
         credential=known,
         standing=standing(visit, account, known),
-        acts=[act for act in ACTS if act.offered(account, known)],
+        acts=[act for act in ACTS if act.is_for(staff, account, known)],
         refusals=_refusals(staff, account, known),
         history=history.timeline(visit, (part for part in parts if part)),
         audit=audit.body["lines"] if audit.ok else None,

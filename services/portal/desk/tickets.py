@@ -23,7 +23,7 @@ REPORT_PAGE = 2_000
 MAX_REPORT_PAGES = 100
 CAN_BE_ASKED = ("lines_missing", "lines_too_many", "nobody_claimed", "invalid_body")
 # What claims leaves out of a line where there is nothing to say.
-BLANK = dict.fromkeys(("person_id", "username", "reference", "sessions_ended"))
+BLANK = dict.fromkeys(("person_id", "username", "name", "reference", "sessions_ended"))
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would take for one
 
 
@@ -117,7 +117,15 @@ async def report(staff: Staff) -> web.StreamResponse:
     batch_id, visit = staff.id_of("batch_id"), staff.visit
     written = io.StringIO()
     table = csv.writer(written)
-    heads = (N_("Line"), N_("Username"), N_("State"), N_("Remark"), N_("Code"), N_("Sessions that ended"))
+    heads = (
+        N_("Line"),
+        N_("Name"),
+        N_("Username"),
+        N_("State"),
+        N_("Remark"),
+        N_("Code"),
+        N_("Sessions that ended"),
+    )
     table.writerow([visit.text(head) for head in heads])
     after: int | None = 0
     for _ in range(MAX_REPORT_PAGES):
@@ -218,7 +226,8 @@ def _body(lines: str, ticket: str) -> Json:
 def _row(visit: Visit, line: Json) -> list[object]:
     state, remark = words.line(visit, line["state"])[0], words.about(visit, line)
     return [
-        line["line"], line.get("username"), state, remark, line.get("reference"), line.get("sessions_ended")
+        line["line"], line.get("name"), line.get("username"), state, remark, line.get("reference"),
+        line.get("sessions_ended"),
     ]  # fmt: skip
 
 

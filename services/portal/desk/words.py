@@ -70,6 +70,9 @@ REFUSALS = {
     "role_not_below": N_(
         "This person has the same role as you, or one above. Ask somebody with a role above theirs."
     ),
+    "role_own": N_("Nobody gives a role to themselves. Ask another operator."),
+    "not_staff": N_("Only staff can have a role."),
+    "has_left": N_("The person has left the district."),
     "resets_exhausted": N_(
         "You have reset as many accounts today as one may alone. Make it a list, which a colleague approves."
     ),
@@ -175,6 +178,8 @@ def about(visit: Visit, found: Mapping[str, Any]) -> str:
         return visit.text(N_("On file is “%(name)s”."), name=found["on_file"])
     if found.get("first_line"):
         return visit.text(N_("It is line %(line)s already."), line=found["first_line"])
+    if found.get("suspended"):
+        return visit.text(N_("It is closed, and stays so."))
     code = found.get("hint") or found.get("reason")
     return visit.text(HINTS[code]) if code in HINTS else code or ""
 

@@ -111,6 +111,15 @@
     for (const form of all('form[data-until-edited]')) form.hidden = true;
   });
 
+  // A list that was only looked at is kept nowhere: whoever leaves by another way than its buttons is asked first.
+  if (document.querySelector('form[data-edits]')) {
+    const leaving = (event) => event.preventDefault();
+    addEventListener('beforeunload', leaving);
+    const decided = () => removeEventListener('beforeunload', leaving);
+    addEventListener('submit', decided);
+    document.querySelector('[data-gives-up]')?.addEventListener('click', decided);
+  }
+
   // A form that only carries something to another site goes by itself; without scripts by its button.
   document.querySelector('form[data-send]')?.requestSubmit();
 

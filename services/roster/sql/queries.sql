@@ -70,4 +70,4 @@ WHERE person_id IN (
     JOIN person p ON p.district = $1 AND p.classes <> '[]'
          AND jsonb_path_query_array(p.classes, '$[*].class_id') ? wanted.class_id
 )
-ORDER BY last_name, first_name, person_id LIMIT $3
+ORDER BY in_order(last_name), in_order(first_name), last_name, first_name, person_id LIMIT $3
