@@ -12,9 +12,10 @@ from pathlib import Path
 import aiohttp
 import msgspec
 
-from deploy.prepare import OPERATOR, write_private
+from deploy.prepare import OPERATOR
 from services.cli.client import Client, Failed, Homeroom, Site
 from shared.policies import read_folder
+from shared.private import write_private
 from shared.settings import from_environment
 
 ROUTE = "/v1/operations/clients"

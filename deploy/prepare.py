@@ -9,7 +9,6 @@ portal/clients/                  for the portal's own clients, one of each distr
 """
 
 import base64
-import os
 import secrets
 import sys
 from pathlib import Path
@@ -18,6 +17,7 @@ import msgspec
 
 from shared import clock
 from shared.keys import Algorithm, ensure_key
+from shared.private import write_private
 
 SIGNERS = ("claims", "auth")
 # Under which name, with what, and whose private key it is. Auth signs its own tokens, ID tokens with what every
@@ -47,15 +47,6 @@ def prepare(folder: Path) -> None:
         made.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not key.exists():
         write_private(key, base64.b64encode(secrets.token_bytes(32)) + b"\n")
-
-
-def write_private(file: Path, content: bytes) -> None:
-    """Replace a file as one step, readable by its owner only."""
-    new = file.with_name(f".{file.name}.new")
-    new.unlink(missing_ok=True)
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
-        out.write(content)
-    new.replace(file)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,9 @@ log = structlog.get_logger(__name__)
 
 _sql = queries("shared", "relay.sql")
 
-POLL_S = 0.025
+# How late we are for what another process commits: at work, and once nothing was to be sent for a while.
+POLL_S, QUIET_POLL_S = 0.025, 0.1
+QUIET_AFTER_S = 5.0
 FULL_POLL_S = 1.0
 RECOMPARE_S = 10.0
 MAX_ROWS = 5000
@@ -143,7 +145,7 @@ class Relay:
         """Round after round: a look at the outbox above the floor, each second at all of it."""
         loop = asyncio.get_running_loop()
         floor = _Floor()
-        full_poll_at = 0.0
+        full_poll_at, quiet_at = 0.0, loop.time() + QUIET_AFTER_S
         self._locked = frozenset()
         while not self._stopping:
             self._woken.clear()  # before the SELECT: a commit after it wakes us again
@@ -158,9 +160,11 @@ class Relay:
             if full and all_sent and len(rows) < MAX_ROWS:
                 floor.rise()
             self.failure = None
-            if not rows:
+            if rows:
+                quiet_at = loop.time() + QUIET_AFTER_S
+            else:
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(POLL_S):
+                    async with asyncio.timeout(POLL_S if loop.time() < quiet_at else QUIET_POLL_S):
                         await self._woken.wait()
 
     async def _take_parts(self, conn: Connection) -> bool:

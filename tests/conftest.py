@@ -123,13 +123,19 @@ def kafka_bootstrap(backing: dict[str, str]) -> str:
     return backing["kafka"]
 
 
+@pytest.fixture(scope="session")
+def template() -> str:
+    """The database that a test's own is a copy of: an empty one."""
+    return "template1"
+
+
 @pytest.fixture
-async def database(postgres_dsn: str) -> AsyncIterator[str]:
-    """The DSN of an empty database of this test's own."""
+async def database(postgres_dsn: str, template: str) -> AsyncIterator[str]:
+    """The DSN of a database of this test's own."""
     name = f"test_{uuid4().hex[:12]}"
     admin = await asyncpg.connect(postgres_dsn)
     try:
-        await admin.execute(f'CREATE DATABASE "{name}"')
+        await admin.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
         yield urlunsplit(urlsplit(postgres_dsn)._replace(path=f"/{name}"))
     finally:
         await admin.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')

@@ -11,11 +11,12 @@ import msgspec
 
 from deploy.local import sample
 from deploy.local.state import DISTRICT, Credentials, Files
-from deploy.prepare import OPERATOR, prepare, write_private
+from deploy.prepare import OPERATOR, prepare
 from services.cli.client import SERVICES, Client, Failed, Homeroom, Site
 from shared.errors import Unavailable
 from shared.kafka import producing, unavailable_when_lost
 from shared.messages import ingress_topic
+from shared.private import write_private
 from shared.settings import Settings
 
 CLIENTS = {"sis": ["roster:write"], "portal": ["introspect", "exchange"], "desk": ["desk"], "desk2": ["desk"]}

@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 
 from deploy.local.processes import ProcessRecord
-from deploy.prepare import write_private
 from services.cli.client import SERVICES
+from shared.private import write_private
 
 PROJECT = Path(__file__).resolve().parents[2]
 DISTRICT = "ccps"
