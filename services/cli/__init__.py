@@ -48,6 +48,7 @@ COMMANDS = {
     "dead-letters": "operations:dead_letters",
     "rebuild": "operations:rebuild",
     "replay": "operations:replay",
+    "keys": "keys:keys",
     "migrate": "setup:migrate",
     "policy": "setup:policy",
     "client": "setup:client",

@@ -38,6 +38,7 @@ PAGES = (
     "docs/how-to/help-desk.md",
     "docs/how-to/operate.md",
     "docs/how-to/import-oneroster.md",
+    "docs/how-to/rotate-keys.md",
 )
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(300), pytest.mark.xdist_group("stack")]
