@@ -19,7 +19,7 @@ from shared.errors import HomeroomError
 from shared.folder import fingerprints
 from shared.policy import SLUG, ChoiceAnswer, NeverHeld, Policy, Question, TextAnswer, UnknownDistrict
 
-_OWN_KEYS = ("names", "code", "time_zone", "origins", "pack")
+_OWN_KEYS = ("names", "code", "time_zone", "origins", "pack", "webhook")
 _OWN_PARTS = {  # nobody else's pupils are imported, and nobody looks like another district
     "imports": ("rest",),
     "portal": ("accent", "accent_dark", "logo", "help", "resources"),

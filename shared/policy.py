@@ -224,6 +224,14 @@ class RolesRule(_Part, frozen=True):
     peers: Literal["approval", "refused"]
 
 
+class WebhookRule(_Part, frozen=True):
+    """Where the district is told of its audit over HTTP. `events`: of which requests (`what` in the audit); none: of
+    all. The secret is in no policy."""
+
+    url: Link
+    events: Annotated[list[Line], Meta(max_length=100)] = []
+
+
 class ApplicationRule(_Part, frozen=True):
     """Single sign-on. `subjects`: by which name applications know a person: one for all (public), or another for each
     (pairwise), so that they cannot put together what they know."""
@@ -388,6 +396,7 @@ class Policy(_Part, frozen=True, kw_only=True):
     roles: RolesRule
     applications: ApplicationRule
     portal: PortalRule = PortalRule()
+    webhook: WebhookRule | None = None
 
     @property
     def max_backdate(self) -> timedelta:

@@ -111,6 +111,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             " the authorities that policies name (roster)."
         ),
     ] = None
+    webhook_secret_dir: Annotated[
+        Path | None,
+        described(
+            "Folder of the secrets with which districts' webhooks are signed, a file named as the district (auth)."
+        ),
+    ] = None
     roles: Annotated[
         tuple[Role, ...],
         described(

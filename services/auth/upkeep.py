@@ -6,7 +6,7 @@ from datetime import timedelta
 import msgspec
 import structlog
 
-from services.auth import audit, audit_topic, devices, logout_notices, recovery, tokens
+from services.auth import audit, audit_topic, devices, logout_notices, recovery, tokens, webhooks
 from services.auth.activity import FLUSH_EVERY_S
 from services.auth.handlers import Auth
 from services.auth.oidc_rules import CODE_KEPT
@@ -36,6 +36,7 @@ EXPIRING = (
     Expiring("sign_on", "expires_at"),
     Expiring("application_token", "expires_at"),
     Expiring("logout_notice", "expires_at"),
+    Expiring("webhook_line", "expires_at"),
     Expiring("client_assertion", "expires_at"),
     Expiring("registration_token", "expires_at"),
     Expiring("saml_answer", "expires_at"),
@@ -61,6 +62,8 @@ def workers(auth: Auth) -> list[Worker]:
         Worker("audit", "api", lambda: auth.trail.keep_written(db)),
         Worker("audit-topic", "relay", lambda: audit_topic.run(auth.kit.settings)),
         Worker("audit-unsent", "relay", every(audit_topic.COUNT_EVERY_S, lambda: audit_topic.count(db))),
+        Worker("webhooks", "relay", lambda: webhooks.run(auth)),
+        Worker("webhooks-untold", "relay", every(webhooks.COUNT_EVERY_S, lambda: webhooks.count(db))),
         Worker("peppers", "api", every(LOOK_EVERY_S, auth.hasher.refresh)),
         Worker("uses", "api", lambda: auth.uses.keep_written(db, USES_EVERY_S)),
     ]

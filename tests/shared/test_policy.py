@@ -340,6 +340,15 @@ class TestFiles:
         assert (second.rest, second.reports_kept) == (None, 5)
         assert second.approval_above == CCPS.imports.approval_above
 
+    def test_nobody_inherits_who_is_told_of_the_audit(self, tmp_path: Path) -> None:
+        hook = '\n[webhook]\nurl = "https://events.example.org/h?k=1"\nevents = ["sign_in"]\n'
+        (tmp_path / "ccps.toml").write_text((FOLDER / "ccps.toml").read_text() + hook)
+        assert load_policy(tmp_path / "ccps.toml").webhook is not None
+        (tmp_path / "second.toml").write_text(
+            'extends = "ccps"\ncode = "ABCDEF"\ntime_zone = "America/Chicago"\nnames = {en = "B", es = "B"}\n'
+        )
+        assert load_policy(tmp_path / "second.toml").webhook is None
+
     def test_nobody_inherits_the_look_of_another_district(self, tmp_path: Path) -> None:
         text = (FOLDER / "ccps.toml").read_text()
         (tmp_path / "ccps.toml").write_text(text.replace("warning_seconds = 60", "warning_seconds = 45"))

@@ -264,7 +264,9 @@ WITH written AS (
                        reference, desk_ticket, correlation_id)
     SELECT * FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::text[], $5::text[], $6::uuid[], $7::text[],
                          $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::uuid[])
-    RETURNING audit_id
+    RETURNING audit_id, district
+), told AS (
+    INSERT INTO webhook_line (audit_id, district) SELECT audit_id, district FROM written JOIN webhook USING (district)
 )
 INSERT INTO audit_outbox (audit_id) SELECT audit_id FROM written
 
