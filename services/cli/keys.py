@@ -5,6 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 from cyclopts import App, Parameter
 
 from services.cli.client import AsJson, Failed, Yes, confirm, find_site, local_databases, out, show
@@ -48,7 +49,7 @@ def _tell(kept: Kept) -> None:
 @keys.command(name="show")
 def show_keys(*, folder: Folder = None, json: AsJson = False) -> None:
     """Which keys there are, what each is for at the moment, and since when; never the key."""
-    show(_folder(folder).all(), json, *COLUMNS)
+    show(msgspec.to_builtins(_folder(folder).all()), json, *COLUMNS)
 
 
 @keys.command

@@ -235,6 +235,9 @@ def test_what_is_shown_is_no_secret(root: Path, run: Run, capsys: pytest.Capture
     assert run("keys", "show", "--folder", str(root), "--json") == 0
     shown = capsys.readouterr().out
     rows: list[Any] = json.loads(shown)
+    assert run("keys", "show", "--folder", str(root)) == 0
+    shown += capsys.readouterr().out
+    assert all(row["id"] in shown for row in rows)
     assert {row["kind"] for row in rows} == {*KINDS} - {"id-token-es256"}
     secrets = [line.partition(":")[2] for line in (root / "secrets/pepper").read_text().splitlines()]
     secrets += (root / "portal/key").read_text().split()

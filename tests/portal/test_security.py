@@ -465,14 +465,14 @@ class TestOddInput:
         assert (await self._post(surfer, "username=a", kind)).status == 415
 
     @pytest.mark.parametrize(
-        "typed", ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "{{ 7 * 7 }}", "%(x)s"]
+        "typed", ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "{{ 77 * 777 }}", "%(x)s"]
     )
     async def test_what_is_typed_is_shown_as_text(self, surfer: Surfer, typed: str) -> None:
         await surfer.send("/sign-in", {"username": typed})
         page = await (await surfer.open("/sign-in/password")).text()
         assert "<script>alert" not in page
         assert "<img src=x" not in page
-        assert "49" not in page or "{{ 7 * 7 }}" in page
+        assert "59829" not in page
 
     @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(username=st.text(max_size=80))
