@@ -27,7 +27,10 @@ from deploy.local.processes import PortTaken, ProcessRecord, free_port
 from deploy.local.service import Portal, Service
 from deploy.local.state import PORTAL, Files, PartState, Step, state_dir
 from services.cli.client import SERVICES
+from shared.errors import HomeroomError
+from shared.folder import fingerprints
 from shared.log import configure_logging
+from shared.settings import from_environment
 
 WANTED_PORTS = {
     "postgres": 25432,
@@ -42,6 +45,7 @@ READY_PATIENCE_S = 60.0
 TRIES = 4
 FOLDER_TAKEN = 75  # exit status: another supervisor has the state folder (EX_TEMPFAIL of sysexits.h)
 TEND_EVERY_S = 5.0
+ADMIT_EVERY_S = 1.0
 OPEN_FILES = 65536
 
 log = structlog.get_logger(__name__)
@@ -62,9 +66,14 @@ class Supervisor:
         """Start everything, watch it until told to stop, stop everything. Raises what made the start fail."""
         tasks = [
             asyncio.create_task(work)
-            for work in (self._start_somewhere(), stopping.wait(), self._keep_tending())
+            for work in (
+                self._start_somewhere(),
+                stopping.wait(),
+                self._keep_tending(),
+                self._keep_admitting(),
+            )
         ]
-        starting, told, _ = tasks
+        starting, told, *_ = tasks
         try:
             await asyncio.wait([starting, told], return_when=asyncio.FIRST_COMPLETED)
             if not told.done():
@@ -153,8 +162,7 @@ class Supervisor:
                 await provision.make_clients(homeroom, self.credentials)
                 self.files.keep(self.credentials)
                 provision.admit_portal(self.files, self.credentials)
-                policies = homeroom.site.settings().policy_dir
-                await portal_clients.make_clients(self.files.root, policies, self.stack.urls()["auth"])
+                await self._admit_portal()
             if not self.stack.sample:
                 async with self._step("sample district: 2,000 pupils, their classes, the staff"):
                     await provision.publish_sample(homeroom.site.settings())
@@ -204,6 +212,30 @@ class Supervisor:
         if not self._written:
             self.write_down()
 
+    async def _keep_admitting(self) -> None:
+        """The portal gets a client of its own in a district that is added while the stack runs."""
+        known: dict[str, tuple[int, ...]] | None = None
+        while True:
+            await asyncio.sleep(ADMIT_EVERY_S)
+            seen = fingerprints(_policies(), "*.toml")
+            if self.stack.state != "running" or seen == known:
+                continue
+            try:
+                made = await self._admit_portal()
+            except (
+                HomeroomError,
+                OSError,
+                aiohttp.ClientError,
+            ) as error:  # auth is away, or knows it in a moment
+                log.warning("portal_not_admitted", error=str(error) or repr(error))
+                continue
+            known = seen
+            if made:
+                log.info("portal_admitted", districts=made)
+
+    async def _admit_portal(self) -> list[str]:
+        return await portal_clients.make_clients(self.files.root, _policies(), self.stack.urls()["auth"])
+
     def _become(self, state: str) -> None:
         self.stack.state = state
         self.write_down()
@@ -237,6 +269,10 @@ class Supervisor:
     def _detail(self, step: Step, detail: str) -> None:
         step.detail = detail
         self.write_down()
+
+
+def _policies() -> Path:
+    return from_environment(service="supervisor", postgres="", kafka="").policy_dir
 
 
 def choose_ports(before: dict[str, int]) -> dict[str, int]:

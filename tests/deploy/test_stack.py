@@ -3,6 +3,7 @@
 The tests of this file are one story and run in its order, on one stack in a folder of its own.
 """
 
+import asyncio
 import json
 import os
 import re
@@ -49,7 +50,10 @@ class Local:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.env = {**os.environ, "HOMEROOM_STATE_DIR": str(folder)}
+        self.policies = folder.with_name("policies")
+        self.env = {
+            **os.environ, "HOMEROOM_STATE_DIR": str(folder), "HOMEROOM_POLICY_DIR": str(self.policies),
+        }  # fmt: skip
 
     def __call__(self, *words: str, status: int = 0) -> str:
         ran = subprocess.run(
@@ -106,6 +110,7 @@ def local() -> Iterator[Local]:
     folder = Path(tempfile.mkdtemp(prefix="homeroom-stack-"))
     folder.chmod(0o755)
     homeroom = Local(folder / "state")
+    shutil.copytree(PROJECT / "policies", homeroom.policies)
     try:
         homeroom("up")
         yield homeroom
@@ -171,6 +176,20 @@ async def test_the_portal_shows_the_district_and_auth_sends_people_there(local: 
             f"{auth}/v1/districts/ccps/authorize", params=asked, allow_redirects=False
         ) as sent:
             assert sent.headers["Location"].startswith(f"{portal}/ccps/sign-on?authorization=")
+
+
+async def test_a_district_that_is_added_meanwhile_has_its_portal(local: Local) -> None:
+    local("district", "add", "hill", "--name", "Hill", "--code", "HILL1", "--folder", str(local.policies))
+    client, deadline = local.folder / "portal/clients/hill.json", time.monotonic() + 20
+    while not client.exists():
+        assert time.monotonic() < deadline, local.last_words()
+        await asyncio.sleep(0.2)
+    async with (
+        aiohttp.ClientSession() as http,
+        http.get(f"{local.status()['services']['portal']}/hill/") as page,
+    ):
+        assert page.status == 200
+        assert "Hill" in await page.text()
 
 
 def test_the_doctor_finds_nothing_wrong(local: Local) -> None:
