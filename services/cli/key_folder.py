@@ -126,14 +126,14 @@ class KeyFolder:
                 else "verifies",
                 made_at=made_at(kid),
                 since=begins[kid],
-                over_at=self._over_at(kid, signs, begins),
+                over_at=self._over_at(kid, signs, {k: begins[k] for k in private}),
             )
             for kid in kids
         ]
 
     @staticmethod
     def _over_at(kid: str, signs: str | None, begins: dict[str, datetime]) -> datetime | None:
-        """When all that was signed before the next key began has ended."""
+        """When all that was signed before the next key began has ended; `begins`: of those that can sign."""
         later = [begun for other, begun in begins.items() if signs and kid < other <= signs]
         return min(later) + VERIFIES_FOR if later else None
 
@@ -165,7 +165,10 @@ class KeyFolder:
         else:
             lines = self._lines(kind)
             new = self._drawn(kind, lines)
-            self._write(kind, [lines[0], new, *lines[1:]] if known_first and lines else [new, *lines])
+            if known_first and lines:
+                self._write(kind, [lines[0], new, *lines[1:], *_still_lasting(kind, lines)])
+            else:
+                self._write(kind, [new, *lines])
             id = _id(kind, new)
         return self._one(kind, id)
 
@@ -249,14 +252,28 @@ class KeyFolder:
         ]
 
     def due(self, older_than: timedelta) -> list[Kind]:
-        """The kinds whose newest key was made so long ago."""
-        newest = {kind: [kept.made_at for kept in self.of(kind) if kept.made_at] for kind in TURNED_BY_AGE}
-        return [kind for kind, made in newest.items() if made and max(made) <= self.now - older_than]
+        """The kinds whose newest key that signs or will sign was made so long ago. One that is public alone is no
+        such key: whoever made it was ended before the other half."""
+        limit, keys = self.now - older_than, {kind: self.of(kind) for kind in TURNED_BY_AGE}
+        return [
+            kind
+            for kind, found in keys.items()
+            if found
+            and all(kept.made_at <= limit for kept in found if kept.made_at and kept.state != "verifies")
+        ]
 
 
 def _id(kind: Kind, line: str) -> str:
     """A pepper has a name; a key of the portal is called by its hash."""
     return line.partition(":")[0] if kind == "pepper" else hashlib.sha256(line.encode()).hexdigest()[:8]
+
+
+def _still_lasting(kind: Kind, lines: Sequence[str]) -> list[str]:
+    """Of a file with one pepper that one lasts, which is no longer its last line when another follows: as a line of
+    that name it does."""
+    if kind != "pepper" or len(lines) > 1 or _id(kind, lines[0]) == LASTING:
+        return []
+    return [f"{LASTING}:{lines[0].partition(':')[2]}"]
 
 
 def _holds(kind: Kind, line: str) -> bool:

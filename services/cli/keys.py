@@ -23,7 +23,11 @@ SAYS = {
     "used": "What is made from now on is made with it; the services read the file within a second.",
     "signs": "It signs from now on.",
 }
-VERIFIERS = """SELECT count(*) FROM vault WHERE starts_with(password, $1) OR starts_with(answers, $1)"""
+# A password that is staged is sealed as it is.
+VERIFIERS = """SELECT count(*) FILTER (WHERE starts_with(password, $1)) AS passwords,
+    count(*) FILTER (WHERE starts_with(answers, $1)) AS answers,
+    (SELECT count(*) FROM staging WHERE starts_with(password, $1)) AS claims
+FROM vault"""
 
 Folder = Annotated[
     Path | None, Parameter(help="That `deploy.prepare` made; without it the local stack's.", negative="")
@@ -90,11 +94,12 @@ async def retire(
     ] = False,
     yes: Yes = False,
 ) -> None:
-    """Take a key away that nothing depends on any more. Of a pepper: the passwords that were hashed with it are counted
-    first, in auth's database (the local stack's, or HOMEROOM_POSTGRES)."""
+    """Take a key away that nothing depends on any more. Of a pepper: what was hashed with it is counted
+    in auth's database (the local stack's, or HOMEROOM_POSTGRES), and it stays while there is any, leaked or not:
+    without it a new password cannot be compared with those before, and their owner could not even claim again."""
     where = _folder(folder)
     if kind == "pepper":
-        await _nobody_depends_on(id, leaked, yes)
+        await _nobody_depends_on(id)
     elif leaked:
         confirm(f"Whatever was made with {kind} {id} counts no more, at once. Take it away?", yes)
     with where.alone():
@@ -102,22 +107,19 @@ async def retire(
     out.print(f"{kind} {id} is gone", markup=False)
 
 
-async def _nobody_depends_on(pepper: str, leaked: bool, yes: bool) -> None:
+async def _nobody_depends_on(pepper: str) -> None:
     """Raises Failed `key_in_use`."""
     dsn = os.environ.get("HOMEROOM_POSTGRES") or local_databases(find_site(), "auth")["auth"]
     conn = await connect(dsn, application_name="homeroom-keys")
     try:
-        accounts = await conn.fetchval(VERIFIERS, f"{pepper}:")
+        (found,) = await conn.fetch(VERIFIERS, f"{pepper}:")
     finally:
         await close(conn)
-    if accounts and not leaked:
+    if any(found):
+        hashed = "{} passwords, {} people's answers and {} claims under way".format(*found)
         raise Failed(
             "key_in_use",
-            f"{accounts} passwords were hashed with it; signing in moves each to the present one",
-        )
-    if accounts:
-        confirm(
-            f"{accounts} people have to recover or be reset before they sign in again. Take it away?", yes
+            f"{hashed} were hashed with it; signing in moves a password to the present one, a new claim moves answers",
         )
 
 

@@ -161,6 +161,18 @@ class TestPeppers:
         assert later().rotate("pepper").id != later().rotate("pepper").id
         assert states(later().of("pepper")) == ["used", "known", "known", "lasting"]
 
+    def test_of_one_line_it_stays_what_lasts_when_another_is_known(self, root: Path, later: Later) -> None:
+        file = root / "secrets/pepper"
+        file.write_text(file.read_text().splitlines()[0] + "\n")
+        before = Peppers.read(file)
+        new = later().rotate("pepper", known_first=True)
+        after = Peppers.read(file).after(before)
+        assert (after.current, new.state) == ("1", "known")
+        assert Peppers.read(file).keyed("device", "x") == before.keyed("device", "x")
+        later().use("pepper", new.id)
+        later().retire("pepper", "1")
+        assert Peppers.read(file).after(before).current == new.id
+
     @pytest.mark.parametrize("line", ["nonsense", "2:c2hvcnQ=", ":AAAA", "1:" + "A" * 44])
     def test_a_file_that_is_not_understood_is_left_as_it_is(
         self, root: Path, later: Later, line: str
@@ -179,23 +191,34 @@ def test_a_pepper_stays_while_passwords_were_hashed_with_it(
     postgres_dsn: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def hashed(with_pepper: str) -> None:
+    async def did(statement: str, *values: object) -> None:
         conn = await asyncpg.connect(dsn)
-        insert = "INSERT INTO vault VALUES (gen_random_uuid(), gen_random_uuid(), $1, NULL, NULL, now())"
-        await conn.execute(insert, f"{with_pepper}:$argon2id$x")
+        await conn.execute(statement, *values)
         await conn.close()
 
+    sealed = "INSERT INTO vault VALUES (gen_random_uuid(), gen_random_uuid(), $1, $2, NULL, now())"
+    staged = """INSERT INTO staging (claim_id, district, person_id, generation, taken, password, expires_at)
+        VALUES (gen_random_uuid(), 'd', gen_random_uuid(), 0, 1, $1, now())"""
+    old, new = "1:$argon2id$x", "11:$argon2id$x"
     words = "keys", "retire", "pepper", "1", "--folder", str(root)
     with migrated_database(postgres_dsn, "auth") as dsn:
         monkeypatch.setenv("HOMEROOM_POSTGRES", dsn)
         assert run("keys", "rotate", "pepper", "--folder", str(root)) == 0
-        asyncio.run(hashed("1"))
-        asyncio.run(hashed("11"))
-        assert run(*words) == 1
-        assert "1 passwords were hashed with it" in capsys.readouterr().err
-        assert run(*words, "--leaked") == 1, "nobody is there to be asked"
+        asyncio.run(did(sealed, new, new))
+        for statement, values, told in (
+            (sealed, (old, None), "1 passwords, 0 people's answers and 0 claims under way"),
+            (sealed, (new, old), "1 passwords, 1 people's answers and 0 claims under way"),
+            (staged, (old,), "1 passwords, 1 people's answers and 1 claims under way"),
+        ):
+            asyncio.run(did(statement, *values))
+            assert run(*words) == 1
+            assert told in capsys.readouterr().err
+        asyncio.run(did("DELETE FROM vault"))
+        assert run(*words) == 1, "a password that is staged is sealed as it is"
+        assert run(*words, "--leaked", "--yes") == 1, "without it that claim could never end"
         assert len(KeyFolder(root, NOW).of("pepper")) == 3
-        assert run(*words, "--leaked", "--yes") == 0
+        asyncio.run(did("DELETE FROM staging"))
+        assert run(*words) == 0
     assert states(KeyFolder(root, NOW).of("pepper")) == ["used", "lasting"]
 
 
@@ -229,6 +252,30 @@ class TestOnASchedule:
         assert {kept.kind for kept in later(days=93).all() if kept.state == "signs"} == {
             *TURNED_BY_AGE, "saml",
         } - {"id-token-es256"}  # fmt: skip
+
+
+def test_a_turn_that_was_broken_off_is_made_good_by_the_next(root: Path, later: Later, run: Run) -> None:
+    """Whoever turned was ended between the public file and the private one."""
+    old, wait = signing(root, "id-token"), SIGNING["id-token"].signs_after
+
+    def broken(kid: str) -> None:
+        next((root / "signing/auth").glob(f"*{kid}*")).unlink()
+
+    def turned(after: timedelta) -> list[str]:
+        folder = later(seconds=after.total_seconds())
+        assert run("keys", "turn", "--folder", str(root)) == 0
+        return [kept.id for kept in folder.of("id-token")]
+
+    begun = timedelta(days=90)
+    known = later(seconds=begun.total_seconds()).rotate("id-token").id
+    broken(known)
+    new = turned(begun + timedelta(hours=23))[-1]
+    assert new not in (old, known)
+    signs = begun + timedelta(hours=23) + wait
+    later(seconds=(signs - SECOND).total_seconds())
+    assert signing(root, "id-token") == old
+    assert old in turned(signs + VERIFIES_FOR - SECOND), "what it signed a day ago is still believed"
+    assert turned(signs + VERIFIES_FOR) == [new]
 
 
 def test_what_is_shown_is_no_secret(root: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
