@@ -181,8 +181,9 @@ class Hasher:
             self._dummy = await asyncio.to_thread(self._make, "password", secrets.token_hex())
 
     def _look(self) -> None:
-        if self._file is not None and self._file.refresh():
-            self.peppers = self._file.value
+        if self._file is not None:
+            self._file.refresh()
+            self.peppers = self._file.value  # also where another thread was the one to see it
 
     async def make(self, purpose: Purpose, secret: str) -> str:
         """A verifier with the present pepper and strength."""
