@@ -6,6 +6,7 @@ from uuid import UUID
 import pytest
 
 from services.portal.backend import Answer
+from shared.reasons import load_reasons
 from tests.portal.scripted import Surfer
 
 IMPORT = UUID("00000000-0000-4000-8000-0000000000aa")
@@ -133,6 +134,26 @@ class TestADeadLetter:
 
 
 class TestAnImport:
+    @pytest.mark.parametrize(
+        ("language", "reason", "wanted"),
+        [
+            ("en", "rows_too_many", "<span>The file has more than limit rows.</span>"),
+            ("es", "rows_too_many", "<span>El archivo tiene más de limit filas.</span>"),
+            ("es", "of_tomorrow", '<span lang="en">Some 5 % of it.</span>'),
+        ],
+        ids=["in English", "in Spanish", "where no catalogue has it"],
+    )
+    async def test_why_it_was_refused_is_explained(
+        self, operator: Surfer, language: str, reason: str, wanted: str
+    ) -> None:
+        operator.services.say(f"GET /imports/{IMPORT}", 200, FOUND | {"state": "refused", "reason": reason})
+        known = load_reasons("services.roster").get(reason)
+        meaning, following = (known.meaning, known.next) if known else ("Some 5 % of it.", "Wait.")
+        operator.services.say(f"GET /problems/{reason}", 200, {"meaning": meaning, "next": following})
+        await operator.open(f"/language/{language}?back=/ccps/operations")
+        page = await (await operator.open(f"/operations/imports/{IMPORT}")).text()
+        assert wanted in page
+
     async def test_one_that_waits_can_be_let_go_on(self, operator: Surfer) -> None:
         operator.services.say(f"GET /imports/{IMPORT}", 200, FOUND)
         operator.services.say(f"POST /imports/{IMPORT}/approval", 202, FOUND)

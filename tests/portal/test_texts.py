@@ -1,6 +1,7 @@
 """The catalogues: every text of the pages in every language, nothing that no page says, and the same blanks to fill."""
 
 import re
+import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
@@ -12,21 +13,39 @@ from babel.messages.extract import extract_from_dir
 from babel.messages.pofile import read_po
 
 from services.portal.languages import ENGLISH, FOLDER, languages
+from shared.reasons import load_reasons
 
 PORTAL = FOLDER.parent
 WAYS = [("templates/**.html", "jinja2.ext:babel_extract"), ("**.py", "python")]
 OPTIONS = {"templates/**.html": {"trimmed": "true", "extensions": "jinja2.ext.do", "silent": "false"}}
 WORDS = {"_": None, "N_": None, "gettext": None, "ngettext": (1, 2), "pgettext": ((1, "c"), 2)}
 BLANK = re.compile(r"%\((\w+)\)")
+ROSTER = PORTAL.parent / "roster"
+# What only whoever sends a request is told.
+OF_A_REQUEST = {
+    "batch_too_large", "batch_empty", "import_running", "uploads_too_many", "import_unknown", "import_ended",
+    "as_of_in_future", "person_required", "approver_is_author",
+}  # fmt: skip
+# Of a row or an event that was not taken, and of an import that ended before its end.
+EXPLAINED = {
+    reason
+    for reason, says in tomllib.loads((ROSTER / "reasons.toml").read_text()).items()
+    if reason not in OF_A_REQUEST
+}
 FILES = sorted(FOLDER.glob("*/*.po"))
 Key = str | tuple[str, str]
 
 
 @cache
 def said() -> dict[Key, str]:
-    """Every text that a template or a module says, and where; a plural as its two forms."""
+    """Every text that a template or a module says, and where; a plural as its two forms. And what roster says of
+    reasons that operators are shown."""
     found = extract_from_dir(PORTAL, WAYS, OPTIONS, keywords=WORDS)  # type: ignore[arg-type]
-    return {key(text): f"{file}:{line}" for file, line, text, _, _ in found}
+    texts: dict[Key, str] = {key(text): f"{file}:{line}" for file, line, text, _, _ in found}
+    for reason, says in load_reasons("services.roster").items():
+        if reason in EXPLAINED:
+            texts |= dict.fromkeys((says.meaning, says.next), reason)
+    return texts
 
 
 def key(text: str | tuple[str, ...] | list[str]) -> Key:

@@ -100,6 +100,7 @@ async def _page(staff: Staff, errors: dict[str, str] | None = None) -> web.Respo
         problems=problems,
         in_all=sum(found["problems"].values()) + found["counts"].get("remarks", 0),
         meanings=await _meanings(staff, problems),
+        meaning=await meaning(staff, "roster", found["reason"]) if found["reason"] else None,
         key=str(uuid4()),
         errors=errors,
     )
@@ -134,7 +135,7 @@ async def show_changes(staff: Staff) -> web.StreamResponse:
     )
 
 
-async def _meanings(staff: Staff, problems: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+async def _meanings(staff: Staff, problems: list[dict[str, Any]]) -> dict[str, list[tuple[str, str]]]:
     """What roster says of the reasons among these problems."""
     reasons = list(dict.fromkeys(str(problem["reason"]) for problem in problems))[:REASONS_TOLD]
     told = {reason: await meaning(staff, "roster", reason) for reason in reasons}

@@ -1,14 +1,13 @@
 """Dead letters: what could not be taken, why, and the two things that can be done about it."""
 
 import re
-from typing import Any
 from uuid import uuid4
 
 from aiohttp import web
 
 from services.portal.backend import SERVICES, Service
 from services.portal.desk.access import Staff, sorry, staffed
-from services.portal.languages import N_
+from services.portal.languages import ENGLISH, N_, translations
 from services.portal.visit import Page, Sorry
 
 STATES = {
@@ -117,12 +116,17 @@ async def _page(staff: Staff, errors: dict[str, str] | None = None) -> web.Respo
     )
 
 
-async def meaning(staff: Staff, service: Service, reason: str) -> dict[str, Any] | None:
-    """What a service says of a reason: `meaning` and `next`, in English."""
+async def meaning(staff: Staff, service: Service, reason: str) -> list[tuple[str, str]] | None:
+    """What a service says of a reason, and what to do: each with the language that it is in. Services speak English;
+    roster's words are in the catalogues as well."""
     if not reason.isidentifier():
         return None
     answer = await staff.visit.portal.backend.ask(service, "GET", f"/problems/{reason}")
-    return answer.body if answer.ok and isinstance(answer.body, dict) and "next" in answer.body else None
+    if not (answer.ok and isinstance(answer.body, dict) and "next" in answer.body):
+        return None
+    language, said = staff.visit.language, [answer.body["meaning"], answer.body["next"]]
+    found = [(text, translations(language).gettext(text)) for text in said]
+    return [(known.replace("`", ""), language if known != text else ENGLISH) for text, known in found]
 
 
 def _letter(staff: Staff) -> tuple[Service, str]:
