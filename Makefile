@@ -70,6 +70,12 @@ bench: $(STAMP) ## the figures in the README, as ratios measured here
 describe: $(STAMP) ## write contracts/openapi and asyncapi.json, docs/reasons.md and configuration.md anew
 	$(BIN)/python -m services.describe
 
+# For developers, with uv installed and a way to PyPI's own JSON: a mirror that lacks it makes this fail, not pass.
+.PHONY: audit
+audit: ## known vulnerabilities of what the locks name (needs uv)
+	uvx pip-audit --strict --disable-pip --require-hashes -r requirements.lock
+	uvx pip-audit --strict --disable-pip --require-hashes -r deploy/image.lock
+
 # For developers, with uv installed: resolve anew. No registry address enters the files.
 COMPILE = env -u PIP_FIND_LINKS -u UV_FIND_LINKS uv pip compile --quiet --universal --generate-hashes --no-annotate \
 	--no-emit-index-url --no-emit-find-links --python-version 3.11 --custom-compile-command "make lock"
