@@ -73,12 +73,12 @@ async def find(
     conn: Connection, policy: Policy, sought: Sought, *, after: UUID | None, limit: int
 ) -> Directory:
     """One page of the persons that are looked for. Raises Rejected `search_short`."""
-    words = None if sought.search is None else read_search(sought.search, policy)
     of_class = None if sought.class_id is None else [{"class_id": sought.class_id}]
-    rows = await conn.fetch(
-        _sql.find_persons, policy.district, words, sought.school, sought.grade, of_class, sought.claimed, after,
-        limit + 1,
-    )  # fmt: skip
+    asked = policy.district, sought.school, sought.grade, of_class, sought.claimed, after, limit + 1
+    if sought.search is None:
+        rows = await conn.fetch(_sql.list_persons, *asked)
+    else:
+        rows = await conn.fetch(_sql.search_persons, *asked, read_search(sought.search, policy))
     persons = [_seen(dict(row), policy) for row in rows[:limit]]
     return Directory(persons, persons[-1].person_id if len(rows) > limit else None)
 

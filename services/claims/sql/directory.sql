@@ -1,24 +1,42 @@
--- name: find_persons
--- In the order of their names, behind the person $7: those whose words begin with every word of $2, of a school, a grade,
--- a class, and (only the enrolled) claimed or not.
+-- name: list_persons
+-- In the order of their names, behind the person $6: those of a school, a grade, a class, and (only the enrolled) claimed
+-- or not.
 SELECT a.person_id, a.kind, a.number, a.last_name, a.first_name, a.school, a.grade, a.status = 'enrolled' AS enrolled,
        c.claim_id IS NOT NULL AS claimed, coalesce(c.suspensions <> '[]', false) AS suspended
 FROM admission a LEFT JOIN account c USING (person_id)
 WHERE a.district = $1 AND a.number <> ''
-  AND ($2::text[] IS NULL OR words_of(a.last_name, a.first_name, a.number) @@ (
-      SELECT string_agg(quote_literal(typed.word) || ':*', ' & ')::tsquery FROM (
-          SELECT DISTINCT regexp_split_to_table(bare_letters(words.word), '[^[:alnum:]]+') AS word
-          FROM unnest($2::text[]) AS words (word)
-      ) AS typed WHERE typed.word <> ''
-  ))
-  AND ($3::text IS NULL OR a.school = $3)
-  AND ($4::text IS NULL OR a.grade = $4)
-  AND ($5::jsonb IS NULL OR (a.classes <> '[]' AND a.classes @> $5))
-  AND ($6::boolean IS NULL OR (a.status = 'enrolled' AND (c.claim_id IS NOT NULL) = $6))
-  AND ($7::uuid IS NULL OR (in_order(a.last_name), in_order(a.first_name), a.last_name, a.first_name, a.person_id)
+  AND ($2::text IS NULL OR a.school = $2)
+  AND ($3::text IS NULL OR a.grade = $3)
+  AND ($4::jsonb IS NULL OR (a.classes <> '[]' AND a.classes @> $4))
+  AND ($5::boolean IS NULL OR (a.status = 'enrolled' AND (c.claim_id IS NOT NULL) = $5))
+  AND ($6::uuid IS NULL OR (in_order(a.last_name), in_order(a.first_name), a.last_name, a.first_name, a.person_id)
        > (SELECT in_order(last_name), in_order(first_name), last_name, first_name, person_id
-          FROM admission WHERE person_id = $7))
-ORDER BY in_order(a.last_name), in_order(a.first_name), a.last_name, a.first_name, a.person_id LIMIT $8
+          FROM admission WHERE person_id = $6))
+ORDER BY in_order(a.last_name), in_order(a.first_name), a.last_name, a.first_name, a.person_id LIMIT $7
+
+-- name: search_persons
+-- The same of those whose words begin with every word of $8: they are found by their words first, however few of a page
+-- would be behind the next name.
+WITH found AS MATERIALIZED (
+    SELECT * FROM admission
+    WHERE district = $1 AND number <> '' AND words_of(last_name, first_name, number) @@ (
+        SELECT string_agg(quote_literal(typed.word) || ':*', ' & ')::tsquery FROM (
+            SELECT DISTINCT regexp_split_to_table(bare_letters(words.word), '[^[:alnum:]]+') AS word
+            FROM unnest($8::text[]) AS words (word)
+        ) AS typed WHERE typed.word <> ''
+    )
+)
+SELECT a.person_id, a.kind, a.number, a.last_name, a.first_name, a.school, a.grade, a.status = 'enrolled' AS enrolled,
+       c.claim_id IS NOT NULL AS claimed, coalesce(c.suspensions <> '[]', false) AS suspended
+FROM found a LEFT JOIN account c USING (person_id)
+WHERE ($2::text IS NULL OR a.school = $2)
+  AND ($3::text IS NULL OR a.grade = $3)
+  AND ($4::jsonb IS NULL OR (a.classes <> '[]' AND a.classes @> $4))
+  AND ($5::boolean IS NULL OR (a.status = 'enrolled' AND (c.claim_id IS NOT NULL) = $5))
+  AND ($6::uuid IS NULL OR (in_order(a.last_name), in_order(a.first_name), a.last_name, a.first_name, a.person_id)
+       > (SELECT in_order(last_name), in_order(first_name), last_name, first_name, person_id
+          FROM admission WHERE person_id = $6))
+ORDER BY in_order(a.last_name), in_order(a.first_name), a.last_name, a.first_name, a.person_id LIMIT $7
 
 -- name: unclaimed_by_school
 -- Enrolled pupils, of a school ($2) and a grade ($3) or of all; `waiting`: entered after $4, and nobody waived it.
