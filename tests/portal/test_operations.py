@@ -18,6 +18,7 @@ LETTER: dict[str, Any] = {
 }  # fmt: skip
 FOUND: dict[str, Any] = {
     "import_id": str(IMPORT), "state": "awaiting_approval", "dry_run": False, "file_name": "export.zip", "reason": None,
+    "details": {},
     "received_at": "2026-08-04T09:00:00+00:00", "as_of": "2026-08-04T09:00:00+00:00", "author_name": "sis",
     "approved_by": None, "approved_by_name": None, "mode": "bulk", "version": "1.2", "total": 700, "done": 0,
     "counts": {"withdrawn": 680, "unchanged": 20}, "problems": {}, "passed_over": {},
@@ -146,13 +147,18 @@ class TestAnImport:
     async def test_why_it_was_refused_is_explained(
         self, operator: Surfer, language: str, reason: str, wanted: str
     ) -> None:
-        operator.services.say(f"GET /imports/{IMPORT}", 200, FOUND | {"state": "refused", "reason": reason})
+        operator.services.say(
+            f"GET /imports/{IMPORT}",
+            200,
+            FOUND | {"state": "refused", "reason": reason, "details": {"problem": "<not_a_zip>"}},
+        )
         known = load_reasons("services.roster").get(reason)
         meaning, following = (known.meaning, known.next) if known else ("Some 5 % of it.", "Wait.")
         operator.services.say(f"GET /problems/{reason}", 200, {"meaning": meaning, "next": following})
         await operator.open(f"/language/{language}?back=/ccps/operations")
         page = await (await operator.open(f"/operations/imports/{IMPORT}")).text()
         assert wanted in page
+        assert "problem: &lt;not_a_zip&gt;" in page
 
     async def test_one_that_waits_can_be_let_go_on(self, operator: Surfer) -> None:
         operator.services.say(f"GET /imports/{IMPORT}", 200, FOUND)
